@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <gaio/gaio-bottom-half.h>
+
+#include "gaio-entry-private.h"
+
+gboolean gaio_bottom_half_serve_next (GaioCore *core, guint64 last_seq);
+void gaio_bottom_half_bury (GaioBottomHalf *self);
+GaioBottomHalf *gaio_bottom_half_from_siblings (GaioLink *link);

@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gaio-bottom-half-private.h"
+
+/* An idle one runs at the latest this long after it was scheduled. */
+#define IDLE_DELAY_US 10000
+
+/**
+ * SECTION:gaio-bottom-half
+ * @title: GaioBottomHalf
+ * @short_description: a call that any thread can schedule
+ *
+ * A #GaioBottomHalf calls a function on the owner of its context in the next round: once, however
+ * often it was scheduled before. Those scheduled by one thread run in the order in which it
+ * scheduled them. The name and the idea are QEMU's.
+ *
+ * gaio_context_defer() is for a call that happens only once.
+ *
+ * Everything here may be called from any thread and from inside any callback.
+ */
+
+/* What has been asked for since it was last called. */
+enum
+{
+  IDLE = 1 << 0,
+  URGENT = 1 << 1,
+};
+
+/**
+ * GaioBottomHalf:
+ *
+ * A call that can be scheduled.
+ *
+ * Since: 1.0
+ */
+struct _GaioBottomHalf
+{
+  GaioEntry entry;
+
+  GSourceOnceFunc func; /* (const) */
+  guint64 seq;          /* (lock) its place in the queue */
+  atomic_uint asked;    /* IDLE and URGENT; cleared under the lock */
+  bool urgent;          /* (lock) counted in core->n_urgent */
+  bool set_aside;       /* (lock) came up while it was running */
+  bool once;            /* (const) removed when it is called */
+};
+
+G_DEFINE_BOXED_TYPE (GaioBottomHalf, gaio_bottom_half, gaio_bottom_half_ref, gaio_bottom_half_unref)
+
+static const GaioEntryType bottom_half_entry_type = { NULL };
+
+GaioBottomHalf *
+gaio_bottom_half_from_siblings (GaioLink *link)
+{
+  return gaio_link_entry (link, GaioBottomHalf, entry.siblings);
+}
+
+static GaioBottomHalf *
+from_queue (GaioLink *link)
+{
+  return gaio_link_entry (link, GaioBottomHalf, entry.link);
+}
+
+static GaioBottomHalf *
+bottom_half_add (GaioCore *core, GSourceOnceFunc func, gpointer user_data, GDestroyNotify notify)
+{
+  GaioBottomHalf *self = g_new0 (GaioBottomHalf, 1);
+  gboolean added = FALSE;
+
+  gaio_entry_init (&self->entry, &bottom_half_entry_type, core, user_data, notify);
+  self->func = func;
+  if (gaio_core_lock (core))
+    {
+      added = gaio_core_check (core, NULL);
+      if (added)
+        gaio_list_push (&core->all_bottom_halves, &self->entry.siblings);
+      gaio_core_unlock (core);
+    }
+  if (!added)
+    gaio_entry_reject (&self->entry);
+  return self;
+}
+
+/**
+ * gaio_context_add_bottom_half:
+ * @self: a context
+ * @func: (scope notified) (closure user_data) (destroy notify): the function to call
+ * @user_data: data for @func
+ * @notify: (nullable): called once, on the owner of @self, when the bottom half has been removed
+ * and its function has returned
+ *
+ * Makes a bottom half that is not scheduled. It stays until it is removed. Any thread. On a closed
+ * context it is removed from the start and @notify runs before this returns.
+ *
+ * Returns: (transfer full): a new bottom half
+ *
+ * Since: 1.0
+ */
+GaioBottomHalf *
+gaio_context_add_bottom_half (GaioContext *self,
+                              GSourceOnceFunc func,
+                              gpointer user_data,
+                              GDestroyNotify notify)
+{
+  gaio_return_val_if_fail_notify (GAIO_IS_CONTEXT (self), user_data, notify, NULL);
+  gaio_return_val_if_fail_notify (func != NULL, user_data, notify, NULL);
+
+  return bottom_half_add (self->core, func, user_data, notify);
+}
+
+/**
+ * gaio_context_defer:
+ * @self: a context
+ * @func: (scope notified) (closure user_data) (destroy notify): the function to call
+ * @user_data: data for @func
+ * @notify: (nullable): called once, on the owner of @self, after @func has returned
+ *
+ * Calls @func once, always in a later round, in order with the bottom halves. Any thread. On a
+ * closed context @func is not called and @notify runs before this returns.
+ *
+ * Since: 1.0
+ */
+void
+gaio_context_defer (GaioContext *self,
+                    GSourceOnceFunc func,
+                    gpointer user_data,
+                    GDestroyNotify notify)
+{
+  GaioBottomHalf *call;
+
+  gaio_return_val_if_fail_notify (GAIO_IS_CONTEXT (self), user_data, notify, );
+  gaio_return_val_if_fail_notify (func != NULL, user_data, notify, );
+
+  call = bottom_half_add (self->core, func, user_data, notify);
+  call->once = true;
+  gaio_bottom_half_schedule (call);
+  gaio_bottom_half_unref (call);
+}
+
+/**
+ * gaio_bottom_half_ref:
+ * @self: a bottom half
+ *
+ * Takes a reference. Any thread.
+ *
+ * Returns: (transfer full): @self
+ *
+ * Since: 1.0
+ */
+GaioBottomHalf *
+gaio_bottom_half_ref (GaioBottomHalf *self)
+{
+  g_return_val_if_fail (self != NULL, NULL);
+  return gaio_entry_ref (&self->entry);
+}
+
+/**
+ * gaio_bottom_half_unref:
+ * @self: (transfer full): a bottom half
+ *
+ * Drops a reference. This does not remove the bottom half. Any thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_bottom_half_unref (GaioBottomHalf *self)
+{
+  g_return_if_fail (self != NULL);
+  gaio_entry_unref (&self->entry);
+}
+
+/* With the lock held. */
+static void
+enqueue (GaioBottomHalf *self)
+{
+  GaioCore *core = self->entry.core;
+
+  if (self->set_aside || gaio_link_is_linked (&self->entry.link))
+    return;
+  self->seq = ++core->bottom_half_seq;
+  gaio_list_push (&core->bottom_halves, &self->entry.link);
+}
+
+/* With the lock held. */
+static void
+keep_loop_awake (GaioBottomHalf *self)
+{
+  if (self->urgent || self->set_aside)
+    return;
+  self->urgent = true;
+  self->entry.core->n_urgent++;
+  gaio_core_kick (self->entry.core);
+}
+
+/* With the lock held. */
+static void
+limit_sleep (GaioCore *core)
+{
+  if (core->idle_deadline != -1)
+    return;
+  core->idle_deadline = g_get_monotonic_time () + IDLE_DELAY_US;
+  gaio_core_deadline_moved (core, core->idle_deadline);
+}
+
+static void
+schedule (GaioBottomHalf *self, guint how)
+{
+  GaioCore *core = self->entry.core;
+  guint asked;
+
+  /* A read-modify-write also where it changes nothing: what the caller has written before is then
+   * seen by the callback that takes the bits. */
+  asked = atomic_fetch_or_explicit (&self->asked, how, memory_order_acq_rel);
+  if ((asked & how) != 0 || !gaio_core_lock (core))
+    return;
+  asked = atomic_load_explicit (&self->asked, memory_order_relaxed);
+  if (asked != 0 && !gaio_entry_is_removed (&self->entry))
+    {
+      enqueue (self);
+      if ((asked & URGENT) != 0)
+        keep_loop_awake (self);
+      else
+        limit_sleep (core);
+    }
+  gaio_core_unlock (core);
+}
+
+/**
+ * gaio_bottom_half_schedule:
+ * @self: a bottom half
+ *
+ * Has the function of @self called in the next round, once. Any thread. Does nothing once @self has
+ * been removed.
+ *
+ * Since: 1.0
+ */
+void
+gaio_bottom_half_schedule (GaioBottomHalf *self)
+{
+  g_return_if_fail (self != NULL);
+  schedule (self, URGENT);
+}
+
+/**
+ * gaio_bottom_half_schedule_idle:
+ * @self: a bottom half
+ *
+ * Has the function of @self called in the next round, without keeping the loop awake for it: within
+ * 10 milliseconds if there is no round before. Any thread. Does nothing once @self has been
+ * removed.
+ *
+ * Since: 1.0
+ */
+void
+gaio_bottom_half_schedule_idle (GaioBottomHalf *self)
+{
+  g_return_if_fail (self != NULL);
+  schedule (self, IDLE);
+}
+
+/* With the lock held. */
+static void
+dequeue (GaioBottomHalf *self)
+{
+  GaioCore *core = self->entry.core;
+
+  gaio_link_unlink (&self->entry.link);
+  if (self->urgent)
+    core->n_urgent--;
+  self->urgent = false;
+  if (gaio_list_is_empty (&core->bottom_halves))
+    core->idle_deadline = -1;
+}
+
+/* With the lock held. */
+static void
+cancel (GaioBottomHalf *self)
+{
+  atomic_exchange_explicit (&self->asked, 0, memory_order_acq_rel);
+  dequeue (self);
+  self->set_aside = false;
+}
+
+/**
+ * gaio_bottom_half_cancel:
+ * @self: a bottom half
+ *
+ * Takes back that @self was scheduled. Any thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_bottom_half_cancel (GaioBottomHalf *self)
+{
+  g_return_if_fail (self != NULL);
+
+  if (!gaio_core_lock (self->entry.core))
+    return;
+  cancel (self);
+  gaio_core_unlock (self->entry.core);
+}
+
+/* With the lock held; once more does nothing. */
+void
+gaio_bottom_half_bury (GaioBottomHalf *self)
+{
+  if (gaio_entry_is_removed (&self->entry))
+    return;
+  cancel (self);
+  gaio_entry_bury (&self->entry);
+}
+
+/**
+ * gaio_bottom_half_remove:
+ * @self: a bottom half
+ *
+ * Ends @self: it is not called again. Quiet when it has been removed before, after the context has
+ * gone, and in a forked child. Any thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_bottom_half_remove (GaioBottomHalf *self)
+{
+  g_return_if_fail (self != NULL);
+
+  if (!gaio_core_lock (self->entry.core))
+    return;
+  gaio_bottom_half_bury (self);
+  gaio_core_unlock (self->entry.core);
+}
+
+/**
+ * gaio_clear_bottom_half: (skip)
+ * @bottom_half_ptr: (inout): where a bottom half is, or %NULL
+ *
+ * Removes and unrefs the bottom half at @bottom_half_ptr, if there is one, and sets it to %NULL.
+ * Any thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_clear_bottom_half (GaioBottomHalf **bottom_half_ptr)
+{
+  GaioBottomHalf *self = g_steal_pointer (bottom_half_ptr);
+
+  if (self == NULL)
+    return;
+  gaio_bottom_half_remove (self);
+  gaio_bottom_half_unref (self);
+}
+
+/* Puts @self back where it was when it came up while it was running. With the lock held. */
+static void
+put_back (GaioBottomHalf *self)
+{
+  GaioCore *core = self->entry.core;
+  GaioLink *place = core->bottom_halves.head.next;
+
+  while (place != &core->bottom_halves.head && from_queue (place)->seq < self->seq)
+    place = place->next;
+  gaio_link_insert_before (&self->entry.link, place);
+  self->set_aside = false;
+  keep_loop_awake (self);
+}
+
+/* Takes the first that was scheduled up to @last_seq and is not running. With the lock held. */
+static GaioBottomHalf *
+pop (GaioCore *core, guint64 last_seq)
+{
+  GaioLink *link;
+
+  while ((link = gaio_list_first (&core->bottom_halves)) != NULL)
+    {
+      GaioBottomHalf *self = from_queue (link);
+
+      if (self->seq > last_seq)
+        break;
+      dequeue (self);
+      if (!gaio_entry_is_running (&self->entry))
+        {
+          atomic_exchange_explicit (&self->asked, 0, memory_order_acq_rel);
+          return self;
+        }
+      self->set_aside = true;
+      self->entry.attention = true;
+    }
+  return NULL;
+}
+
+static void
+after_callback (GaioBottomHalf *self)
+{
+  if (!gaio_core_lock (self->entry.core))
+    return;
+  gaio_entry_attend (&self->entry);
+  if (self->set_aside)
+    put_back (self);
+  gaio_core_unlock (self->entry.core);
+}
+
+/* Calls the first bottom half that was scheduled up to @last_seq. By the owner, without the lock.
+ * FALSE if there is none. */
+gboolean
+gaio_bottom_half_serve_next (GaioCore *core, guint64 last_seq)
+{
+  GaioBottomHalf *self;
+
+  if (!gaio_core_lock (core))
+    return FALSE;
+  self = pop (core, last_seq);
+  gaio_core_unlock (core);
+  if (self == NULL)
+    return FALSE;
+  gaio_entry_begin (&self->entry);
+  self->func (self->entry.user_data);
+  if (gaio_entry_end (&self->entry))
+    after_callback (self);
+  if (self->once)
+    gaio_bottom_half_remove (self);
+  return TRUE;
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gaio-close-private.h"
+
+#include "gaio-bottom-half-private.h"
+#include "gaio-handler-private.h"
+#include "gaio-ready-set-private.h"
+#include "gaio-timer-private.h"
+
+static void
+bury_handlers (GaioCore *core, GaioList *list)
+{
+  GaioLink *link;
+
+  while ((link = gaio_list_first (list)) != NULL)
+    gaio_handler_bury (gaio_link_entry (link, GaioHandler, entry.siblings));
+}
+
+/* With the lock held. */
+static void
+bury_everything (GaioCore *core)
+{
+  GaioLink *link;
+
+  for (guint fd = 0; fd < gaio_slots_size (&core->slots); fd++)
+    {
+      GaioSlot *slot = gaio_slots_lookup (&core->slots, fd);
+
+      if (slot != NULL)
+        bury_handlers (core, &slot->members);
+    }
+  bury_handlers (core, &core->dormant);
+  while ((link = gaio_list_first (&core->set_funcs)) != NULL)
+    gaio_ready_set_watch_bury (gaio_link_entry (link, GaioReadySetWatch, entry.siblings));
+  while ((link = gaio_list_first (&core->all_timers)) != NULL)
+    gaio_timer_bury (gaio_timer_from_siblings (link));
+  while ((link = gaio_list_first (&core->all_bottom_halves)) != NULL)
+    gaio_bottom_half_bury (gaio_bottom_half_from_siblings (link));
+}
+
+/* Claimed by this thread, without the lock. */
+static void
+tear_down (GaioCore *core, GSource *source)
+{
+  gaio_core_lock (core);
+  bury_everything (core);
+  gaio_core_unlock (core);
+
+  /* The pollfd leaves GLib before the epoll fd is closed. */
+  if (source != NULL)
+    g_source_destroy (source);
+  while (atomic_load_explicit (&core->have_dead, memory_order_relaxed))
+    gaio_entry_run_notifies (core);
+
+  gaio_core_lock (core);
+  if (core->n_lingering == 0)
+    gaio_fdmon_epoll_close (&core->monitor);
+  gaio_core_unlock (core);
+}
+
+/* Whether nobody else may touch the GMainContext that @core is nested in, if any: then this thread
+ * owns it until it is released. With the lock held. */
+static gboolean
+acquire_main_context (GaioCore *core, GMainContext **main_context)
+{
+  if (core->source != NULL && core->main_context == NULL)
+    core->main_context = g_source_get_context (core->source);
+  *main_context = core->main_context;
+  return *main_context == NULL || g_main_context_acquire (*main_context);
+}
+
+/* With the lock held: makes this thread the one that tears down, if that is due and nobody else
+ * owns the context. */
+static gboolean
+claim (GaioCore *core, GMainContext **main_context)
+{
+  if (core->torn_down || !gaio_core_is_closed (core) ||
+      atomic_load_explicit (&core->round_thread, memory_order_acquire) != 0 ||
+      !acquire_main_context (core, main_context))
+    return FALSE;
+  core->torn_down = TRUE;
+  atomic_store_explicit (&core->round_thread, pthread_self (), memory_order_relaxed);
+  core->depth = 1;
+  return TRUE;
+}
+
+/* Tears down a context that has been marked closed, if this is the thread to do it. */
+void
+gaio_close_finish (GaioCore *core)
+{
+  GMainContext *main_context = NULL;
+  GSource *source = NULL;
+  gboolean claimed, orphan;
+
+  if (!gaio_core_lock (core))
+    return;
+  claimed = claim (core, &main_context);
+  if (claimed && core->source != NULL)
+    source = g_source_ref (core->source);
+  gaio_core_unlock (core);
+  if (!claimed)
+    return;
+
+  tear_down (core, source);
+  g_clear_pointer (&source, g_source_unref);
+  if (main_context != NULL)
+    g_main_context_release (main_context);
+
+  gaio_core_lock (core);
+  core->depth = 0;
+  atomic_store_explicit (&core->round_thread, 0, memory_order_release);
+  orphan = core->shell == NULL;
+  gaio_core_unlock (core);
+  if (orphan)
+    gaio_core_unref (core);
+}
+
+/* Marks @core closed. Where a thread owns it, that thread tears it down when its callbacks have
+ * returned. */
+void
+gaio_close (GaioCore *core)
+{
+  if (!gaio_core_lock (core))
+    return;
+  atomic_store_explicit (&core->closed, true, memory_order_release);
+  gaio_core_kick (core);
+  gaio_core_unlock (core);
+  /* Pairs with the light one at the end of a round: the owner sees that the context is closed, or
+   * we see that there is no owner. */
+  gaio_fence_heavy ();
+  gaio_close_finish (core);
+}
+
+/* The GObject goes. The core goes with it, or once it has been torn down. */
+void
+gaio_close_drop_shell (GaioCore *core)
+{
+  gboolean torn_down;
+
+  if (!gaio_core_lock (core))
+    {
+      gaio_core_unref (core);
+      return;
+    }
+  core->shell = NULL;
+  torn_down =
+      core->torn_down && atomic_load_explicit (&core->round_thread, memory_order_relaxed) == 0;
+  gaio_core_unlock (core);
+  if (torn_down)
+    gaio_core_unref (core);
+  else
+    gaio_close (core);
+}

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <gaio/gaio-context.h>
+
+#include <gaio/gaio-enum-types.h>
+
+#include "gaio-close-private.h"
+#include "gaio-round-private.h"
+
+/**
+ * SECTION:gaio-context
+ * @title: GaioContext
+ * @short_description: an event loop whose cost does not depend on how many fds it watches
+ *
+ * A #GaioContext watches file descriptors (#GaioHandler, #GaioReadySet), timers (#GaioTimer) and
+ * calls from other threads (#GaioBottomHalf). It is nested into a #GMainContext with
+ * gaio_context_attach(), as one #GSource with one pollfd, or runs by itself with
+ * gaio_context_iterate().
+ *
+ * One round serves bottom halves, then ready fds in the order in which they turned ready, then
+ * timers. What is scheduled during a round runs in the next one.
+ *
+ * Handlers, timers and bottom halves may be added, changed and removed from any thread. Callbacks
+ * and destroy notifies run on the owner: the thread that is inside a round, else the one that owns
+ * the #GMainContext. They may do anything: remove themselves and others, run a nested main loop,
+ * close the context, drop the last reference to it.
+ *
+ * After fork(2) an inherited context is of no use to the child: whatever is asked of it fails with
+ * %GAIO_ERROR_FORKED and does not disturb the parent.
+ *
+ * The idea is that of QEMU's AioContext.
+ */
+
+/**
+ * GaioContext:
+ *
+ * An event loop.
+ *
+ * Since: 1.0
+ */
+G_DEFINE_FINAL_TYPE (GaioContext, gaio_context, G_TYPE_OBJECT)
+
+enum
+{
+  PROP_0,
+  PROP_MONITOR,
+  N_PROPS
+};
+
+static GParamSpec *properties[N_PROPS];
+
+static GaioMonitorType
+monitor_from_environment (void)
+{
+  static const char *const names[] = { "auto", "epoll", "poll", "io_uring" };
+  const char *value = g_getenv ("GAIO_MONITOR");
+
+  for (guint i = 0; value != NULL && i < G_N_ELEMENTS (names); i++)
+    if (g_str_equal (value, names[i]))
+      return i;
+  if (value != NULL)
+    g_warning ("GAIO_MONITOR=%s is none of epoll, poll, io_uring", value);
+  return GAIO_MONITOR_TYPE_AUTO;
+}
+
+static void
+gaio_context_constructed (GObject *object)
+{
+  GaioContext *self = GAIO_CONTEXT (object);
+  GaioMonitorType monitor = self->monitor;
+
+  if (monitor == GAIO_MONITOR_TYPE_AUTO)
+    monitor = monitor_from_environment ();
+  self->core = gaio_core_new (self, monitor);
+  G_OBJECT_CLASS (gaio_context_parent_class)->constructed (object);
+}
+
+static void
+gaio_context_finalize (GObject *object)
+{
+  GaioContext *self = GAIO_CONTEXT (object);
+
+  gaio_close_drop_shell (self->core);
+  G_OBJECT_CLASS (gaio_context_parent_class)->finalize (object);
+}
+
+static void
+gaio_context_get_property (GObject *object, guint id, GValue *value, GParamSpec *pspec)
+{
+  GaioContext *self = GAIO_CONTEXT (object);
+
+  if (id == PROP_MONITOR)
+    g_value_set_enum (value, self->monitor);
+  else
+    G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, pspec);
+}
+
+static void
+gaio_context_set_property (GObject *object, guint id, const GValue *value, GParamSpec *pspec)
+{
+  GaioContext *self = GAIO_CONTEXT (object);
+
+  if (id == PROP_MONITOR)
+    self->monitor = g_value_get_enum (value);
+  else
+    G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, pspec);
+}
+
+static void
+gaio_context_class_init (GaioContextClass *klass)
+{
+  GObjectClass *object_class = G_OBJECT_CLASS (klass);
+
+  object_class->constructed = gaio_context_constructed;
+  object_class->finalize = gaio_context_finalize;
+  object_class->get_property = gaio_context_get_property;
+  object_class->set_property = gaio_context_set_property;
+
+  /**
+   * GaioContext:monitor:
+   *
+   * What the context was asked to use to ask the kernel; gaio_context_dup_stats() tells what it
+   * uses.
+   *
+   * Since: 1.0
+   */
+  properties[PROP_MONITOR] =
+      g_param_spec_enum ("monitor", "Monitor", "What to ask the kernel with",
+                         GAIO_TYPE_MONITOR_TYPE, GAIO_MONITOR_TYPE_AUTO,
+                         G_PARAM_READWRITE | G_PARAM_CONSTRUCT_ONLY | G_PARAM_STATIC_STRINGS);
+  g_object_class_install_properties (object_class, N_PROPS, properties);
+}
+
+static void
+gaio_context_init (GaioContext *self)
+{
+}
+
+/**
+ * gaio_context_new:
+ *
+ * Makes a context. It takes kernel resources when it first needs them.
+ *
+ * Returns: (transfer full): a new context
+ *
+ * Since: 1.0
+ */
+GaioContext *
+gaio_context_new (void)
+{
+  return gaio_context_new_with_monitor (GAIO_MONITOR_TYPE_AUTO);
+}
+
+/**
+ * gaio_context_new_with_monitor:
+ * @monitor: what to ask the kernel with
+ *
+ * Makes a context that uses @monitor.
+ *
+ * Returns: (transfer full): a new context
+ *
+ * Since: 1.0
+ */
+GaioContext *
+gaio_context_new_with_monitor (GaioMonitorType monitor)
+{
+  return g_object_new (GAIO_TYPE_CONTEXT, "monitor", monitor, NULL);
+}
+
+/**
+ * gaio_context_iterate:
+ * @self: a context
+ * @timeout_us: how long to wait at most, in microseconds; 0 not at all, -1 until something happens
+ *
+ * Runs one round without GLib. A signal does not end the wait. It is a programming error to call
+ * this while another thread is inside a round.
+ *
+ * Returns: %TRUE if any callback was called
+ *
+ * Since: 1.0
+ */
+gboolean
+gaio_context_iterate (GaioContext *self, gint64 timeout_us)
+{
+  g_return_val_if_fail (GAIO_IS_CONTEXT (self), FALSE);
+  return gaio_round_iterate (self->core, timeout_us);
+}
+
+/**
+ * gaio_context_wakeup:
+ * @self: a context
+ *
+ * Makes the round that is waiting return, or else the next one. Any thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_context_wakeup (GaioContext *self)
+{
+  g_return_if_fail (GAIO_IS_CONTEXT (self));
+
+  if (!gaio_core_lock (self->core))
+    return;
+  atomic_store_explicit (&self->core->wake_requested, true, memory_order_relaxed);
+  gaio_core_kick (self->core);
+  gaio_core_unlock (self->core);
+}
+
+/**
+ * gaio_context_close:
+ * @self: a context
+ *
+ * Closes @self: nothing can be added from now on, and nothing is called. Everything in it is
+ * removed and its notifies run on the owner, when its callbacks have returned; where nobody owns
+ * the context, before this returns. Once more does nothing. Any thread.
+ *
+ * It is a programming error to close a context that is shared, see
+ * gaio_context_ref_for_main_context().
+ *
+ * Since: 1.0
+ */
+void
+gaio_context_close (GaioContext *self)
+{
+  g_return_if_fail (GAIO_IS_CONTEXT (self));
+  g_return_if_fail (self->core->shared_with == NULL);
+  gaio_close (self->core);
+}
+
+/**
+ * gaio_context_is_closed:
+ * @self: a context
+ *
+ * Returns: whether @self has been closed. Any thread.
+ *
+ * Since: 1.0
+ */
+gboolean
+gaio_context_is_closed (GaioContext *self)
+{
+  g_return_val_if_fail (GAIO_IS_CONTEXT (self), TRUE);
+  return gaio_core_is_closed (self->core);
+}
+
+/**
+ * gaio_context_set_dispatch_limits:
+ * @self: a context
+ * @max_callbacks: how many callbacks of all kinds a round may call, 128 by default; 0 for no limit
+ * @max_time_us: after how many microseconds a round calls no more; 0, the default, for no limit
+ *
+ * Sets how long a round may keep the other sources of the main loop waiting. What is left over has
+ * its turn in the next round. Destroy notifies do not count. Any thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_context_set_dispatch_limits (GaioContext *self, guint max_callbacks, gint64 max_time_us)
+{
+  g_return_if_fail (GAIO_IS_CONTEXT (self));
+  g_return_if_fail (max_time_us >= 0);
+
+  if (!gaio_core_lock (self->core))
+    return;
+  self->core->max_callbacks = max_callbacks;
+  self->core->max_time_us = max_time_us;
+  gaio_core_unlock (self->core);
+}
+
+static void
+add_counters (GVariantDict *dict, GaioCore *core)
+{
+  const GaioCounters *counters = &core->counters;
+
+  g_variant_dict_insert (dict, "handlers", "u", counters->n_handlers);
+  g_variant_dict_insert (dict, "dormant-handlers", "u", counters->n_dormant);
+  g_variant_dict_insert (dict, "timers", "u", core->timers.reserved);
+  g_variant_dict_insert (dict, "armed-timers", "u", core->timers.length);
+  g_variant_dict_insert (dict, "rounds", "t", counters->rounds);
+  g_variant_dict_insert (dict, "callbacks", "t",
+                         atomic_load_explicit (&counters->callbacks, memory_order_relaxed));
+  g_variant_dict_insert (dict, "wakeups", "t", counters->wakeups);
+  g_variant_dict_insert (dict, "rebuilds", "t", counters->rebuilds);
+}
+
+/**
+ * gaio_context_dup_stats:
+ * @self: a context
+ *
+ * Tells what @self has done so far. More keys may come; these are there:
+ *
+ * - `monitor` (s): what asks the kernel: `epoll`
+ * - `monitor-note` (s): why it is not the one that was asked for; only then
+ * - `handlers`, `dormant-handlers` (u): how many there are; of these, how many whose fd was closed
+ *   without removing them, as far as has been noticed
+ * - `timers`, `armed-timers` (u): how many there are; of these, how many wait for their deadline
+ * - `rounds`, `callbacks` (t): how often it ran and called
+ * - `wakeups` (t): how often a thread had to wake the loop
+ * - `rebuilds` (t): how often the epoll set had to be made anew, because a file stayed in it that
+ * was closed without removing its handler
+ *
+ * Any thread.
+ *
+ * Returns: (transfer full): a dictionary of type `a{sv}`, not floating
+ *
+ * Since: 1.0
+ */
+GVariant *
+gaio_context_dup_stats (GaioContext *self)
+{
+  g_auto (GVariantDict) dict = G_VARIANT_DICT_INIT (NULL);
+  GaioMonitorType requested;
+
+  g_return_val_if_fail (GAIO_IS_CONTEXT (self), NULL);
+
+  requested = self->core->requested_monitor;
+  g_variant_dict_insert (&dict, "monitor", "s", "epoll");
+  if (requested == GAIO_MONITOR_TYPE_POLL || requested == GAIO_MONITOR_TYPE_IO_URING)
+    g_variant_dict_insert (&dict, "monitor-note", "s", "this version has no other monitor");
+  if (gaio_core_lock (self->core))
+    {
+      add_counters (&dict, self->core);
+      gaio_core_unlock (self->core);
+    }
+  return g_variant_ref_sink (g_variant_dict_end (&dict));
+}
+
+/**
+ * gaio_context_get_current:
+ *
+ * Tells whose callback this thread is in, the innermost if several are nested.
+ *
+ * Returns: (transfer none) (nullable): a context, or %NULL
+ *
+ * Since: 1.0
+ */
+GaioContext *
+gaio_context_get_current (void)
+{
+  GaioCore *core = gaio_core_current;
+  GaioContext *shell = NULL;
+
+  if (core != NULL && gaio_core_lock (core))
+    {
+      shell = core->shell;
+      gaio_core_unlock (core);
+    }
+  return shell;
+}

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include <gaio/gaio-types.h>
+
+#include "gaio-fdmon-epoll-private.h"
+#include "gaio-fork-private.h"
+#include "gaio-heap-private.h"
+#include "gaio-ready-list-private.h"
+#include "gaio-slots-private.h"
+
+/* The state of a context. It is ref-counted apart from the GObject, which is only a shell: handles,
+ * sources and rounds hold the core, so that a callback may drop the last reference to the context.
+ *
+ * Who may touch what:
+ *   (lock)  under core->lock, from any thread
+ *   (owner) by the owner: the thread inside a round
+ *   (const) set once, before anybody else sees it
+ * Atomics say beside them who else looks. User code never runs under the lock. */
+
+typedef enum
+{
+  GAIO_AWAKE,             /* whoever runs next looks at everything before it sleeps */
+  GAIO_ASLEEP_IN_GLIB,    /* GLib has been told to sleep: the epoll fd has to turn readable */
+  GAIO_ASLEEP_IN_ITERATE, /* in our own wait */
+} GaioSleep;
+
+typedef struct
+{
+  guint64 rounds;
+  _Atomic (guint64) callbacks;
+  guint64 wakeups;
+  guint64 rebuilds;
+  guint n_handlers;
+  guint n_dormant;
+} GaioCounters;
+
+typedef struct
+{
+  gatomicrefcount ref_count;
+  guint fork_generation; /* (const) */
+  pthread_mutex_t lock;
+
+  GWeakRef context;                  /* the shell */
+  GaioContext *shell;                /* (lock) NULL once it is being finalized */
+  GaioMonitorType requested_monitor; /* (const) */
+
+  /* Who runs. Claimed under the lock; given up without it, see gaio_round_leave(). */
+  _Atomic (pthread_t) round_thread; /* 0: nobody */
+  guint depth;                      /* (owner) of nested rounds */
+  atomic_int sleep;                 /* a GaioSleep; set under the lock, cleared without */
+  atomic_bool wake_requested;
+  atomic_bool closed;
+  gboolean torn_down; /* (lock) */
+
+  /* Where it is nested. */
+  GSource *source;            /* (lock) the live one; it unsets itself */
+  GMainContext *main_context; /* (lock) of the source, once known */
+  guint n_lingering;          /* (lock) sources detached that their owner has yet to destroy */
+  GMainContext *shared_with;  /* (const) all users of this one share the context; or NULL */
+
+  /* fds */
+  GaioFdmonEpoll monitor; /* (lock), but see there */
+  GaioSlots slots;        /* (lock) fd -> its handlers */
+  GaioList always;  /* (lock) handlers on fds that epoll refuses because they are always ready */
+  GaioList dormant; /* (lock) handlers whose file has gone */
+  gboolean suspect; /* (lock) a DEL or MOD has failed: the set may know files that we do not */
+  guint n_members;  /* (lock) handlers that belong to a ready set */
+
+  GaioList ready;     /* (owner) handlers and ready sets to call, first in, first out */
+  guint32 gather_seq; /* (owner) which gathering @ready is of */
+
+  GaioHeap timers;     /* (lock) armed */
+  GaioList due;        /* (lock) timers whose deadline has passed, to be called */
+  GaioList all_timers; /* (lock) */
+
+  GaioList bottom_halves;     /* (lock) scheduled, first in, first out */
+  GaioList all_bottom_halves; /* (lock) */
+  guint64 bottom_half_seq;    /* (lock) */
+  guint n_urgent;             /* (lock) of those scheduled, how many keep the loop awake */
+  gint64 idle_deadline;       /* (lock) when the others have to be called at the latest, or -1 */
+
+  GaioList set_funcs; /* (lock) functions of ready sets */
+
+  GaioList dead;         /* (lock) removed, notify not yet run */
+  atomic_bool have_dead; /* @dead is not empty; a hint that saves the lock */
+
+  /* gaio_handler_remove_sync() */
+  atomic_uint n_sync_waiters;
+  pthread_cond_t callback_ended;
+
+  guint max_callbacks; /* (lock) 0: no limit */
+  gint64 max_time_us;  /* (lock) 0: no limit */
+  guint first_kind;    /* (owner) the kind of callback the next round begins with */
+
+  GaioCounters counters; /* (lock), callbacks (owner) */
+} GaioCore;
+
+struct _GaioContext
+{
+  GObject parent_instance;
+
+  GaioMonitorType monitor;
+  GaioCore *core;
+};
+
+GaioCore *gaio_core_new (GaioContext *shell, GaioMonitorType monitor);
+GaioCore *gaio_core_ref (GaioCore *core);
+void gaio_core_unref (GaioCore *core);
+
+GaioContext *gaio_core_dup_context (GaioCore *core);
+gboolean gaio_core_check (GaioCore *core, GError **error);
+void gaio_core_kick (GaioCore *core);
+void gaio_core_deadline_moved (GaioCore *core, gint64 deadline);
+
+/* The core whose callback this thread is in, or NULL. */
+extern _Thread_local GaioCore *gaio_core_current;
+
+static inline gboolean
+gaio_core_is_forked (const GaioCore *core)
+{
+  return G_UNLIKELY (core->fork_generation != gaio_fork_generation ());
+}
+
+/* FALSE in a forked child, where the lock may be held by a thread that does not exist. */
+static inline gboolean
+gaio_core_lock (GaioCore *core)
+{
+  if (gaio_core_is_forked (core))
+    return FALSE;
+  pthread_mutex_lock (&core->lock);
+  return TRUE;
+}
+
+static inline void
+gaio_core_unlock (GaioCore *core)
+{
+  pthread_mutex_unlock (&core->lock);
+}
+
+static inline gboolean
+gaio_core_is_closed (GaioCore *core)
+{
+  return atomic_load_explicit (&core->closed, memory_order_acquire);
+}
+
+/* Whether this thread is inside a round of @core. */
+static inline gboolean
+gaio_core_in_round (GaioCore *core)
+{
+  return atomic_load_explicit (&core->round_thread, memory_order_relaxed) == pthread_self ();
+}
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (GaioCore, gaio_core_unref)

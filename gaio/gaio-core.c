@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gaio-core-private.h"
+
+#include <gaio/gaio-error.h>
+
+_Thread_local GaioCore *gaio_core_current __attribute__ ((tls_model ("initial-exec")));
+
+GaioCore *
+gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
+{
+  GaioCore *core = g_new0 (GaioCore, 1);
+
+  g_atomic_ref_count_init (&core->ref_count);
+  core->fork_generation = gaio_fork_generation ();
+  pthread_mutex_init (&core->lock, NULL);
+  pthread_cond_init (&core->callback_ended, NULL);
+  g_weak_ref_init (&core->context, shell);
+  core->shell = shell;
+  core->requested_monitor = monitor;
+  gaio_fdmon_epoll_init (&core->monitor);
+  gaio_list_init (&core->always);
+  gaio_list_init (&core->dormant);
+  gaio_list_init (&core->ready);
+  gaio_list_init (&core->due);
+  gaio_list_init (&core->all_timers);
+  gaio_list_init (&core->bottom_halves);
+  gaio_list_init (&core->all_bottom_halves);
+  gaio_list_init (&core->set_funcs);
+  gaio_list_init (&core->dead);
+  core->idle_deadline = -1;
+  core->max_callbacks = GAIO_FDMON_EPOLL_MAX_EVENTS;
+  return core;
+}
+
+GaioCore *
+gaio_core_ref (GaioCore *core)
+{
+  g_atomic_ref_count_inc (&core->ref_count);
+  return core;
+}
+
+void
+gaio_core_unref (GaioCore *core)
+{
+  if (!g_atomic_ref_count_dec (&core->ref_count))
+    return;
+  g_weak_ref_clear (&core->context);
+  gaio_slots_clear (&core->slots);
+  gaio_heap_clear (&core->timers);
+  if (!gaio_core_is_forked (core))
+    {
+      pthread_cond_destroy (&core->callback_ended);
+      pthread_mutex_destroy (&core->lock);
+    }
+  g_free (core);
+}
+
+/* Returns a new reference to the shell, or NULL if it has gone. */
+GaioContext *
+gaio_core_dup_context (GaioCore *core)
+{
+  return g_weak_ref_get (&core->context);
+}
+
+/* Whether things may be added. With the lock held, or in a forked child without. */
+gboolean
+gaio_core_check (GaioCore *core, GError **error)
+{
+  if (gaio_core_is_forked (core))
+    {
+      g_set_error (error, GAIO_ERROR, GAIO_ERROR_FORKED,
+                   "The context belongs to the process that this one was forked from");
+      return FALSE;
+    }
+  if (gaio_core_is_closed (core))
+    {
+      g_set_error (error, GAIO_ERROR, GAIO_ERROR_CLOSED, "The context is closed");
+      return FALSE;
+    }
+  return TRUE;
+}
+
+/* Ends the sleep, if there is one. With the lock held: the sleeper has looked at everything under
+ * the lock before it said that it sleeps. */
+void
+gaio_core_kick (GaioCore *core)
+{
+  if (atomic_load_explicit (&core->sleep, memory_order_relaxed) == GAIO_AWAKE)
+    return;
+  atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
+  core->counters.wakeups++;
+  gaio_fdmon_epoll_wake (&core->monitor);
+}
+
+/* Somebody has to be called at @deadline: makes sure that nobody sleeps longer. With the lock held.
+ */
+void
+gaio_core_deadline_moved (GaioCore *core, gint64 deadline)
+{
+  int sleep = atomic_load_explicit (&core->sleep, memory_order_relaxed);
+
+  if (sleep == GAIO_ASLEEP_IN_GLIB && gaio_fdmon_epoll_arm (&core->monitor, deadline))
+    return;
+  gaio_core_kick (core);
+}

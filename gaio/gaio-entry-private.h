@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "gaio-core-private.h"
+#include "gaio-fence-private.h"
+
+/* What handlers, ready set functions, timers and bottom halves have in common: a callback with data
+ * and a notify, a reference count, and a way to be removed while anything goes on. */
+
+typedef struct _GaioEntry GaioEntry;
+
+typedef struct
+{
+  void (*finalize) (GaioEntry *entry); /* or NULL */
+} GaioEntryType;
+
+struct _GaioEntry
+{
+  const GaioEntryType *type;
+  gatomicrefcount ref_count; /* of the handles; the core has one until the notify has run */
+  atomic_uint running;       /* written by the owner; read by gaio_handler_remove_sync() */
+  GaioCore *core;
+  gpointer user_data;
+  GDestroyNotify notify;
+  GaioLink link;     /* in the queue in which it waits to be called */
+  GaioLink siblings; /* (lock) among those of its kind; once removed, among the dead */
+  guint32 stamp;     /* (owner) the gathering it is queued in */
+  atomic_bool removed;
+  bool attention; /* (owner) gaio_entry_end() has something to tell */
+};
+
+/* With one reference for the caller and one for the core. */
+void gaio_entry_init (GaioEntry *entry,
+                      const GaioEntryType *type,
+                      GaioCore *core,
+                      gpointer user_data,
+                      GDestroyNotify notify);
+gpointer gaio_entry_ref (GaioEntry *entry);
+void gaio_entry_unref (GaioEntry *entry);
+
+gboolean gaio_entry_bury (GaioEntry *entry);
+void gaio_entry_reject (GaioEntry *entry);
+void gaio_entry_run_notifies (GaioCore *core);
+void gaio_entry_attend (GaioEntry *entry);
+
+static inline gboolean
+gaio_entry_is_removed (GaioEntry *entry)
+{
+  return atomic_load_explicit (&entry->removed, memory_order_acquire);
+}
+
+static inline guint
+gaio_entry_is_running (GaioEntry *entry)
+{
+  return atomic_load_explicit (&entry->running, memory_order_acquire);
+}
+
+/* Before the callback, and before what decides whether it is called is read: either a remover in
+ * another thread sees that it is running, or we see that it has been removed. Pairs with the heavy
+ * fence in gaio_handler_remove_sync(). */
+static inline void
+gaio_entry_begin (GaioEntry *entry)
+{
+  guint running = atomic_load_explicit (&entry->running, memory_order_relaxed);
+
+  atomic_store_explicit (&entry->running, running + 1, memory_order_relaxed);
+  gaio_fence_light ();
+}
+
+/* After the callback. TRUE: call gaio_entry_attend(), with the lock held. Pairs with the heavy
+ * fence in gaio_handler_remove_sync(). */
+static inline gboolean
+gaio_entry_end (GaioEntry *entry)
+{
+  guint running = atomic_load_explicit (&entry->running, memory_order_relaxed);
+
+  atomic_store_explicit (&entry->running, running - 1, memory_order_release);
+  gaio_fence_light ();
+  return entry->attention ||
+         atomic_load_explicit (&entry->core->n_sync_waiters, memory_order_relaxed) > 0;
+}
+
+/* As g_return_val_if_fail(), where the caller has handed over a notify that must not be lost. @val
+ * may be empty. */
+#define gaio_return_val_if_fail_notify(expr, user_data, notify, val)                               \
+  G_STMT_START                                                                                     \
+  {                                                                                                \
+    if (G_UNLIKELY (!(expr)))                                                                      \
+      {                                                                                            \
+        g_return_if_fail_warning (G_LOG_DOMAIN, G_STRFUNC, #expr);                                 \
+        if ((notify) != NULL)                                                                      \
+          (notify) (user_data);                                                                    \
+        return val;                                                                                \
+      }                                                                                            \
+  }                                                                                                \
+  G_STMT_END

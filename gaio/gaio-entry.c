@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gaio-entry-private.h"
+
+void
+gaio_entry_init (GaioEntry *entry,
+                 const GaioEntryType *type,
+                 GaioCore *core,
+                 gpointer user_data,
+                 GDestroyNotify notify)
+{
+  entry->type = type;
+  g_atomic_ref_count_init (&entry->ref_count);
+  g_atomic_ref_count_inc (&entry->ref_count);
+  entry->core = gaio_core_ref (core);
+  entry->user_data = user_data;
+  entry->notify = notify;
+}
+
+gpointer
+gaio_entry_ref (GaioEntry *entry)
+{
+  g_atomic_ref_count_inc (&entry->ref_count);
+  return entry;
+}
+
+void
+gaio_entry_unref (GaioEntry *entry)
+{
+  GaioCore *core = entry->core;
+
+  if (!g_atomic_ref_count_dec (&entry->ref_count))
+    return;
+  if (entry->type->finalize != NULL)
+    entry->type->finalize (entry);
+  g_free (entry);
+  gaio_core_unref (core);
+}
+
+/* Marks @entry removed and leaves its notify to the owner. With the lock held; FALSE if it was
+ * removed already. */
+gboolean
+gaio_entry_bury (GaioEntry *entry)
+{
+  GaioCore *core = entry->core;
+
+  if (atomic_exchange_explicit (&entry->removed, true, memory_order_acq_rel))
+    return FALSE;
+  gaio_link_unlink (&entry->siblings);
+  gaio_list_push (&core->dead, &entry->siblings);
+  atomic_store_explicit (&core->have_dead, true, memory_order_relaxed);
+  gaio_core_kick (core);
+  return TRUE;
+}
+
+static void
+release (GaioEntry *entry)
+{
+  GDestroyNotify notify = g_steal_pointer (&entry->notify);
+
+  if (notify != NULL)
+    notify (entry->user_data);
+  gaio_entry_unref (entry);
+}
+
+/* For an entry that could not be added: it is removed from the start, and its notify runs here.
+ * Without the lock. */
+void
+gaio_entry_reject (GaioEntry *entry)
+{
+  atomic_store_explicit (&entry->removed, true, memory_order_release);
+  release (entry);
+}
+
+/* Takes those dead whose callback is not on the stack. The others come back with
+ * gaio_entry_attend(). */
+static void
+take_dead (GaioCore *core, GaioList *batch)
+{
+  GaioLink *link;
+
+  gaio_list_init (batch);
+  if (!gaio_core_lock (core))
+    return;
+  while ((link = gaio_list_pop (&core->dead)) != NULL)
+    {
+      GaioEntry *entry = gaio_link_entry (link, GaioEntry, siblings);
+
+      if (gaio_entry_is_running (entry))
+        {
+          entry->attention = true;
+          continue;
+        }
+      gaio_link_unlink (&entry->link);
+      gaio_list_push (batch, link);
+    }
+  atomic_store_explicit (&core->have_dead, false, memory_order_relaxed);
+  gaio_core_unlock (core);
+}
+
+/* Runs the notifies of what has been removed. By the owner, without the lock. What these remove
+ * waits for the next time. */
+void
+gaio_entry_run_notifies (GaioCore *core)
+{
+  GaioList batch;
+  GaioLink *link;
+
+  if (!atomic_load_explicit (&core->have_dead, memory_order_relaxed))
+    return;
+  take_dead (core, &batch);
+  while ((link = gaio_list_pop (&batch)) != NULL)
+    release (gaio_link_entry (link, GaioEntry, siblings));
+}
+
+/* After gaio_entry_end() said so; with the lock held. */
+void
+gaio_entry_attend (GaioEntry *entry)
+{
+  GaioCore *core = entry->core;
+
+  if (gaio_entry_is_running (entry))
+    return;
+  entry->attention = false;
+  if (gaio_entry_is_removed (entry) && !gaio_link_is_linked (&entry->siblings))
+    {
+      gaio_list_push (&core->dead, &entry->siblings);
+      atomic_store_explicit (&core->have_dead, true, memory_order_relaxed);
+    }
+  if (atomic_load_explicit (&core->n_sync_waiters, memory_order_relaxed) > 0)
+    pthread_cond_broadcast (&core->callback_ended);
+}

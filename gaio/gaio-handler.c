@@ -1,0 +1,517 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gaio-handler-private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+
+#include "gaio-error-private.h"
+
+/**
+ * SECTION:gaio-handler
+ * @title: GaioHandler
+ * @short_description: one watch on one fd
+ *
+ * A #GaioHandler calls a function when a file descriptor is ready, as g_unix_fd_add() does, at a
+ * cost that does not depend on how many others there are.
+ *
+ * What poll(2) takes, a handler takes: sockets, pipes, devices; several handlers on one fd; and
+ * regular files, which are always ready. It is level-triggered: what was not consumed is reported
+ * again. %G_IO_HUP and %G_IO_ERR are reported whether asked for or not, except to a handler whose
+ * condition is 0, which is silent.
+ *
+ * A handler stays until it is removed with gaio_handler_remove(), by its function returning
+ * %G_SOURCE_REMOVE, or with its context. Dropping the reference does not remove it. Gaio never
+ * closes the fd. Remove the handler, then close; a handler whose fd was closed first is dormant: it
+ * is not called, also when the number comes back for another file, unless a copy of the fd (dup(2),
+ * fork(2)) keeps the file open.
+ *
+ * Everything here may be called from any thread and from inside any callback.
+ */
+
+/**
+ * GaioHandler:
+ *
+ * One watch on one file descriptor.
+ *
+ * Since: 1.0
+ */
+G_DEFINE_BOXED_TYPE (GaioHandler, gaio_handler, gaio_handler_ref, gaio_handler_unref)
+
+/* What poll(2) knows, without POLLNVAL, which says that there is no fd to watch. */
+#define CONDITIONS                                                                                 \
+  (POLLIN | POLLPRI | POLLOUT | POLLERR | POLLHUP | POLLRDNORM | POLLRDBAND | POLLWRNORM |         \
+   POLLWRBAND | POLLMSG | POLLRDHUP)
+
+static void
+handler_finalize (GaioEntry *entry)
+{
+  GaioHandler *self = (GaioHandler *) entry;
+
+  g_free (self->always);
+  g_free (self->name);
+}
+
+const GaioEntryType gaio_handler_entry_type = { handler_finalize };
+
+static guint
+mask_from_condition (GIOCondition condition)
+{
+  return condition != 0 ? condition | G_IO_HUP | G_IO_ERR : 0;
+}
+
+static void
+set_condition (GaioHandler *self, GIOCondition condition)
+{
+  atomic_store_explicit (&self->condition, condition, memory_order_relaxed);
+  gaio_registration_set_mask (self, self->dormant ? 0 : mask_from_condition (condition));
+}
+
+/* Where epoll would be asked too late: before an epoll set of our own takes the number, or a table
+ * is made as long as the number is large. With the lock held. */
+static gboolean
+is_open (GaioHandler *self)
+{
+  if (self->fd < 0)
+    return FALSE;
+  return gaio_slots_lookup (&self->entry.core->slots, self->fd) != NULL ||
+         fcntl (self->fd, F_GETFD) != -1;
+}
+
+/* With the lock held. */
+static gboolean
+register_handler (GaioHandler *self, GError **error)
+{
+  GaioCore *core = self->entry.core;
+  int errsv;
+
+  if (!gaio_core_check (core, error))
+    return FALSE;
+  if (!is_open (self))
+    {
+      gaio_error_set_for_fd (error, EBADF, self->fd);
+      return FALSE;
+    }
+  if (!gaio_fdmon_epoll_open (&core->monitor, error))
+    return FALSE;
+  errsv = gaio_registration_add (self);
+  if (errsv != 0)
+    {
+      gaio_error_set_for_fd (error, errsv, self->fd);
+      return FALSE;
+    }
+  core->counters.n_handlers++;
+  core->n_members += self->records != NULL;
+  return TRUE;
+}
+
+GaioHandler *
+gaio_handler_add (GaioCore *core, const GaioHandlerParams *params, GError **error)
+{
+  GaioHandler *self = g_new0 (GaioHandler, 1);
+  gboolean added = FALSE;
+
+  gaio_entry_init (&self->entry, &gaio_handler_entry_type, core, params->user_data, params->notify);
+  self->fd = params->fd;
+  self->records = params->records;
+  if (self->records != NULL)
+    self->token = params->token;
+  else
+    self->func = params->func;
+  set_condition (self, params->condition);
+
+  if (!gaio_core_lock (core))
+    gaio_core_check (core, error);
+  else
+    {
+      added = register_handler (self, error);
+      gaio_core_unlock (core);
+    }
+  if (!added)
+    {
+      gaio_entry_reject (&self->entry);
+      g_clear_pointer (&self, gaio_handler_unref);
+    }
+  return self;
+}
+
+/* Says what is wrong with @condition, if anything. */
+gboolean
+gaio_handler_check_condition (gint fd, GIOCondition condition)
+{
+  if ((condition & ~CONDITIONS) == 0)
+    return TRUE;
+  g_critical ("fd %d: condition 0x%x is none that poll(2) knows", fd, condition);
+  return FALSE;
+}
+
+/**
+ * gaio_context_add_fd:
+ * @self: a context
+ * @fd: an open file descriptor; Gaio never closes it
+ * @condition: what to wait for; 0 for nothing yet
+ * @func: (scope notified) (closure user_data) (destroy notify): the function to call
+ * @user_data: data for @func
+ * @notify: (nullable): called once, on the owner of @self, when the handler has been removed and
+ * its function has returned; on error, before this returns
+ * @error: return location for a #GError
+ *
+ * Watches @fd. O(1); one epoll_ctl(2). Any thread.
+ *
+ * Fails with %GAIO_ERROR_BAD_FD if @fd is not open, %GAIO_ERROR_WATCH_LIMIT,
+ * %GAIO_ERROR_PROCESS_LIMIT, %GAIO_ERROR_SYSTEM_LIMIT or %GAIO_ERROR_NO_MEMORY at a limit,
+ * %GAIO_ERROR_NOT_SUPPORTED for an epoll fd that is nested too deep, %GAIO_ERROR_CLOSED and
+ * %GAIO_ERROR_FORKED. After an error nothing has changed.
+ *
+ * Returns: (transfer full): a new handler
+ *
+ * Since: 1.0
+ */
+GaioHandler *
+gaio_context_add_fd (GaioContext *self,
+                     gint fd,
+                     GIOCondition condition,
+                     GaioFdFunc func,
+                     gpointer user_data,
+                     GDestroyNotify notify,
+                     GError **error)
+{
+  GaioHandlerParams params = { .fd = fd,
+                               .condition = condition & ~G_IO_NVAL,
+                               .func = func,
+                               .user_data = user_data,
+                               .notify = notify };
+
+  gaio_return_val_if_fail_notify (GAIO_IS_CONTEXT (self), user_data, notify, NULL);
+  gaio_return_val_if_fail_notify (func != NULL, user_data, notify, NULL);
+  gaio_return_val_if_fail_notify (gaio_handler_check_condition (fd, params.condition), user_data,
+                                  notify, NULL);
+  gaio_return_val_if_fail_notify (error == NULL || *error == NULL, user_data, notify, NULL);
+
+  return gaio_handler_add (self->core, &params, error);
+}
+
+/**
+ * gaio_handler_ref:
+ * @self: a handler
+ *
+ * Takes a reference. Any thread.
+ *
+ * Returns: (transfer full): @self
+ *
+ * Since: 1.0
+ */
+GaioHandler *
+gaio_handler_ref (GaioHandler *self)
+{
+  g_return_val_if_fail (self != NULL, NULL);
+  return gaio_entry_ref (&self->entry);
+}
+
+/**
+ * gaio_handler_unref:
+ * @self: (transfer full): a handler
+ *
+ * Drops a reference. This does not remove the handler. Any thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_handler_unref (GaioHandler *self)
+{
+  g_return_if_fail (self != NULL);
+  gaio_entry_unref (&self->entry);
+}
+
+/* With the lock held. */
+static gboolean
+change_condition (GaioHandler *self, GIOCondition condition, GError **error)
+{
+  GIOCondition before = atomic_load_explicit (&self->condition, memory_order_relaxed);
+  int errsv;
+
+  if (!gaio_core_check (self->entry.core, error))
+    return FALSE;
+  if (gaio_entry_is_removed (&self->entry))
+    {
+      g_set_error (error, GAIO_ERROR, GAIO_ERROR_REMOVED, "The handler of fd %d has been removed",
+                   self->fd);
+      return FALSE;
+    }
+  set_condition (self, condition);
+  errsv = gaio_registration_update (self);
+  if (errsv == 0)
+    return TRUE;
+  set_condition (self, before);
+  gaio_error_set_for_fd (error, errsv, self->fd);
+  return FALSE;
+}
+
+/**
+ * gaio_handler_set_condition:
+ * @self: a handler
+ * @condition: what to wait for from now on; 0 for nothing
+ * @error: return location for a #GError
+ *
+ * Changes what @self waits for. What this round has gathered and is not in @condition is not
+ * reported. O(1); at most one epoll_ctl(2). Any thread.
+ *
+ * Fails with %GAIO_ERROR_REMOVED, with %GAIO_ERROR_BAD_FD if the fd is not open or is another file
+ * by now, %GAIO_ERROR_CLOSED and %GAIO_ERROR_FORKED.
+ *
+ * Returns: %TRUE on success
+ *
+ * Since: 1.0
+ */
+gboolean
+gaio_handler_set_condition (GaioHandler *self, GIOCondition condition, GError **error)
+{
+  gboolean changed;
+
+  g_return_val_if_fail (self != NULL, FALSE);
+  condition &= ~G_IO_NVAL;
+  g_return_val_if_fail (gaio_handler_check_condition (self->fd, condition), FALSE);
+  g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
+
+  if (!gaio_core_lock (self->entry.core))
+    return gaio_core_check (self->entry.core, error);
+  changed = change_condition (self, condition, error);
+  gaio_core_unlock (self->entry.core);
+  return changed;
+}
+
+/**
+ * gaio_handler_get_condition:
+ * @self: a handler
+ *
+ * Returns: what @self waits for. Any thread.
+ *
+ * Since: 1.0
+ */
+GIOCondition
+gaio_handler_get_condition (GaioHandler *self)
+{
+  g_return_val_if_fail (self != NULL, 0);
+  return atomic_load_explicit (&self->condition, memory_order_relaxed);
+}
+
+/**
+ * gaio_handler_get_fd:
+ * @self: a handler
+ *
+ * Returns: the number it was added for. Any thread.
+ *
+ * Since: 1.0
+ */
+gint
+gaio_handler_get_fd (GaioHandler *self)
+{
+  g_return_val_if_fail (self != NULL, -1);
+  return self->fd;
+}
+
+/**
+ * gaio_handler_dup_context:
+ * @self: a handler
+ *
+ * Returns: (transfer full) (nullable): the context it was added to, %NULL if that has gone. Any
+ * thread.
+ *
+ * Since: 1.0
+ */
+GaioContext *
+gaio_handler_dup_context (GaioHandler *self)
+{
+  g_return_val_if_fail (self != NULL, NULL);
+  return gaio_core_dup_context (self->entry.core);
+}
+
+/* Removes @self and leaves its notify to the owner. With the lock held; once more does nothing. */
+void
+gaio_handler_bury (GaioHandler *self)
+{
+  GaioCore *core = self->entry.core;
+
+  if (gaio_entry_is_removed (&self->entry))
+    return;
+  gaio_registration_set_mask (self, 0);
+  gaio_registration_remove (self);
+  if (self->records != NULL)
+    {
+      /* Not on the ready list but among those its set has silenced, which is under the lock. */
+      gaio_link_unlink (&self->entry.link);
+      core->n_members--;
+    }
+  core->counters.n_handlers--;
+  gaio_entry_bury (&self->entry);
+}
+
+/**
+ * gaio_handler_remove:
+ * @self: a handler
+ *
+ * Ends the watch: @self is not called again, also when it was ready already. From another thread
+ * than the owner's, a call in flight is not waited for; the notify tells when it is over. Quiet
+ * when @self has been removed before, when its fd is closed already, after the context has gone,
+ * and in a forked child. O(1). Any thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_handler_remove (GaioHandler *self)
+{
+  g_return_if_fail (self != NULL);
+
+  if (!gaio_core_lock (self->entry.core))
+    return;
+  gaio_handler_bury (self);
+  gaio_core_unlock (self->entry.core);
+}
+
+static void
+wait_until_not_running (GaioHandler *self)
+{
+  GaioCore *core = self->entry.core;
+
+  atomic_fetch_add_explicit (&core->n_sync_waiters, 1, memory_order_relaxed);
+  /* Pairs with the light ones in gaio_entry_begin() and gaio_entry_end(): the owner sees that the
+   * mask is 0, or we see that it is running; then it sees that we wait. */
+  gaio_fence_heavy ();
+  while (gaio_entry_is_running (&self->entry))
+    pthread_cond_wait (&core->callback_ended, &core->lock);
+  atomic_fetch_sub_explicit (&core->n_sync_waiters, 1, memory_order_relaxed);
+}
+
+/**
+ * gaio_handler_remove_sync: (skip)
+ * @self: a handler
+ *
+ * Like gaio_handler_remove(), and waits until a callback of @self that is running in another thread
+ * has returned: afterwards what the callback uses may be freed. Any thread; not inside the
+ * handler's own callback, also not in a main loop that it has nested, nor with a lock held that the
+ * callback takes.
+ *
+ * Since: 1.0
+ */
+void
+gaio_handler_remove_sync (GaioHandler *self)
+{
+  gboolean own;
+
+  g_return_if_fail (self != NULL);
+
+  if (!gaio_core_lock (self->entry.core))
+    return;
+  gaio_handler_bury (self);
+  own = gaio_core_in_round (self->entry.core);
+  if (!own)
+    wait_until_not_running (self);
+  gaio_core_unlock (self->entry.core);
+  if (own && gaio_entry_is_running (&self->entry))
+    g_critical ("fd %d: gaio_handler_remove_sync() called inside the handler's own callback",
+                self->fd);
+}
+
+/**
+ * gaio_handler_is_removed:
+ * @self: a handler
+ *
+ * Returns: whether @self has been removed. Any thread.
+ *
+ * Since: 1.0
+ */
+gboolean
+gaio_handler_is_removed (GaioHandler *self)
+{
+  g_return_val_if_fail (self != NULL, TRUE);
+  return gaio_entry_is_removed (&self->entry);
+}
+
+/**
+ * gaio_handler_set_name:
+ * @self: a handler
+ * @name: (nullable): a name for debugging messages; copied
+ *
+ * Names @self. Any thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_handler_set_name (GaioHandler *self, const char *name)
+{
+  g_return_if_fail (self != NULL);
+
+  if (!gaio_core_lock (self->entry.core))
+    return;
+  g_free (self->name);
+  self->name = g_strdup (name);
+  gaio_core_unlock (self->entry.core);
+}
+
+/**
+ * gaio_handler_set_can_recurse:
+ * @self: a handler
+ * @can_recurse: whether its function may be called while it runs
+ *
+ * While the function of a handler runs a nested main loop, the handler is not called again, unless
+ * it is told that it can. Any thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_handler_set_can_recurse (GaioHandler *self, gboolean can_recurse)
+{
+  g_return_if_fail (self != NULL);
+  atomic_store_explicit (&self->can_recurse, can_recurse, memory_order_relaxed);
+}
+
+/**
+ * gaio_clear_handler: (skip)
+ * @handler_ptr: (inout): where a handler is, or %NULL
+ *
+ * Removes and unrefs the handler at @handler_ptr, if there is one, and sets it to %NULL. Any
+ * thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_clear_handler (GaioHandler **handler_ptr)
+{
+  GaioHandler *self = g_steal_pointer (handler_ptr);
+
+  if (self == NULL)
+    return;
+  gaio_handler_remove (self);
+  gaio_handler_unref (self);
+}
+
+static void
+after_callback (GaioHandler *self)
+{
+  if (!gaio_core_lock (self->entry.core))
+    return;
+  gaio_entry_attend (&self->entry);
+  if (self->masked && !gaio_entry_is_running (&self->entry) &&
+      !gaio_entry_is_removed (&self->entry))
+    gaio_registration_set_masked (self, FALSE);
+  gaio_core_unlock (self->entry.core);
+}
+
+/* Calls @self with what was gathered and is still asked for. By the owner, without the lock. TRUE
+ * if there was something. */
+gboolean
+gaio_handler_serve (GaioHandler *self)
+{
+  guint revents;
+  gboolean keep = G_SOURCE_CONTINUE;
+
+  gaio_entry_begin (&self->entry);
+  revents = self->revents & atomic_load_explicit (&self->mask, memory_order_acquire);
+  if (revents != 0)
+    keep = self->func (self->fd, revents, self->entry.user_data);
+  if (G_UNLIKELY (gaio_entry_end (&self->entry)))
+    after_callback (self);
+  if (G_UNLIKELY (keep == G_SOURCE_REMOVE))
+    gaio_handler_remove (self);
+  return revents != 0;
+}

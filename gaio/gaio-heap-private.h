@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+
+/* A 4-ary heap of deadlines. A node knows its place, so moving and removing it is O(log n); equal
+ * deadlines come out in the order in which they went in. Room is reserved once per node that
+ * exists: inserting never allocates. */
+
+typedef struct
+{
+  guint position; /* 1 + index in the heap; 0 is not in it */
+} GaioHeapNode;
+
+typedef struct
+{
+  gint64 key;
+  guint64 order;
+  GaioHeapNode *node;
+} GaioHeapItem;
+
+typedef struct
+{
+  GaioHeapItem *items;
+  guint length;
+  guint capacity;
+  guint reserved;
+  guint64 next_order;
+} GaioHeap;
+
+void gaio_heap_clear (GaioHeap *heap);
+void gaio_heap_reserve (GaioHeap *heap);
+void gaio_heap_unreserve (GaioHeap *heap);
+void gaio_heap_set (GaioHeap *heap, GaioHeapNode *node, gint64 key);
+void gaio_heap_remove (GaioHeap *heap, GaioHeapNode *node);
+
+static inline GaioHeapNode *
+gaio_heap_first (const GaioHeap *heap)
+{
+  return heap->length > 0 ? heap->items[0].node : NULL;
+}
+
+/* The earliest key; only when the heap is not empty. */
+static inline gint64
+gaio_heap_first_key (const GaioHeap *heap)
+{
+  return heap->items[0].key;
+}

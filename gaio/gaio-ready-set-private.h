@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <gaio/gaio-ready-set.h>
+
+#include "gaio-handler-private.h"
+
+/* The function of a ready set, one callback as far as rounds are concerned. */
+typedef struct
+{
+  GaioEntry entry;
+  GaioReadySetFunc func; /* (const) */
+  GaioReadySet *set;     /* (lock) NULL once it has been replaced */
+} GaioReadySetWatch;
+
+extern const GaioEntryType gaio_ready_set_watch_type;
+
+gboolean gaio_ready_set_gather (GaioHandler *member, guint ready);
+gboolean gaio_ready_set_serve (GaioReadySetWatch *watch);
+void gaio_ready_set_watch_bury (GaioReadySetWatch *watch);

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gaio-ready-set-private.h"
+
+/**
+ * SECTION:gaio-ready-set
+ * @title: GaioReadySet
+ * @short_description: readiness as one batch
+ *
+ * A #GaioReadySet watches many fds and calls one function once a round, which takes what is ready
+ * as one array of bytes: for language bindings, where each call costs more than the event, and for
+ * servers that handle events in batches. All that is ready is in the batch, whatever the dispatch
+ * limits; the call counts as one callback.
+ *
+ * What is not taken stays in the batch, one record per fd; removing a handler or changing its
+ * condition takes out what no longer applies.
+ *
+ * Without a function, an fd that turns ready under a GLib main loop is recorded and then silent
+ * until the batch is taken or a function is set, so that nothing spins. With gaio_context_iterate()
+ * no function is needed: take after each round.
+ */
+
+/**
+ * GaioReadySet:
+ *
+ * A set of fds whose readiness is reported together.
+ *
+ * Since: 1.0
+ */
+struct _GaioReadySet
+{
+  GObject parent_instance;
+
+  GaioCore *core;           /* (const) */
+  GaioRecords records;      /* (lock) */
+  GaioReadySetWatch *watch; /* (lock) with the function, or NULL */
+  GaioList silenced;        /* (lock) members that are ready and not watched until further notice */
+};
+
+G_DEFINE_FINAL_TYPE (GaioReadySet, gaio_ready_set, G_TYPE_OBJECT)
+
+const GaioEntryType gaio_ready_set_watch_type = { NULL };
+
+static void
+gaio_ready_set_dispose (GObject *object)
+{
+  GaioReadySet *self = GAIO_READY_SET (object);
+
+  if (self->core != NULL)
+    gaio_ready_set_set_func (self, NULL, NULL, NULL);
+  G_OBJECT_CLASS (gaio_ready_set_parent_class)->dispose (object);
+}
+
+static void
+gaio_ready_set_finalize (GObject *object)
+{
+  GaioReadySet *self = GAIO_READY_SET (object);
+
+  gaio_records_clear (&self->records);
+  g_clear_pointer (&self->core, gaio_core_unref);
+  G_OBJECT_CLASS (gaio_ready_set_parent_class)->finalize (object);
+}
+
+static void
+gaio_ready_set_class_init (GaioReadySetClass *klass)
+{
+  GObjectClass *object_class = G_OBJECT_CLASS (klass);
+
+  object_class->dispose = gaio_ready_set_dispose;
+  object_class->finalize = gaio_ready_set_finalize;
+}
+
+static void
+gaio_ready_set_init (GaioReadySet *self)
+{
+  gaio_records_init (&self->records);
+  gaio_list_init (&self->silenced);
+}
+
+/**
+ * gaio_ready_set_new:
+ * @context: a context
+ *
+ * Makes an empty set. Its handlers hold a reference on it.
+ *
+ * Returns: (transfer full): a new set
+ *
+ * Since: 1.0
+ */
+GaioReadySet *
+gaio_ready_set_new (GaioContext *context)
+{
+  GaioReadySet *self;
+
+  g_return_val_if_fail (GAIO_IS_CONTEXT (context), NULL);
+
+  self = g_object_new (GAIO_TYPE_READY_SET, NULL);
+  self->core = gaio_core_ref (context->core);
+  return self;
+}
+
+/**
+ * gaio_ready_set_add_fd:
+ * @self: a set
+ * @fd: an open file descriptor; Gaio never closes it
+ * @condition: what to wait for; 0 for nothing yet
+ * @token: what the records of @fd carry; below 2^53 it is exact in JavaScript
+ * @error: return location for a #GError
+ *
+ * Watches @fd in @self. Errors as in gaio_context_add_fd(). O(1). Any thread.
+ *
+ * Returns: (transfer full): a new handler, to change its condition and to remove it
+ *
+ * Since: 1.0
+ */
+GaioHandler *
+gaio_ready_set_add_fd (GaioReadySet *self,
+                       gint fd,
+                       GIOCondition condition,
+                       guint64 token,
+                       GError **error)
+{
+  GaioHandlerParams params = { .fd = fd, .condition = condition & ~G_IO_NVAL, .token = token };
+
+  g_return_val_if_fail (GAIO_IS_READY_SET (self), NULL);
+  g_return_val_if_fail (gaio_handler_check_condition (fd, params.condition), NULL);
+  g_return_val_if_fail (error == NULL || *error == NULL, NULL);
+
+  params.records = &self->records;
+  params.user_data = g_object_ref (self);
+  params.notify = g_object_unref;
+  return gaio_handler_add (self->core, &params, error);
+}
+
+/* With the lock held. */
+static void
+unsilence (GaioReadySet *self)
+{
+  GaioLink *link;
+
+  while ((link = gaio_list_pop (&self->silenced)) != NULL)
+    gaio_registration_set_masked (gaio_link_entry (link, GaioHandler, entry.link), FALSE);
+}
+
+/* With the lock held. */
+static void
+silence (GaioReadySet *self, GaioHandler *member)
+{
+  if (!gaio_link_is_linked (&member->entry.link))
+    gaio_list_push (&self->silenced, &member->entry.link);
+  gaio_registration_set_masked (member, TRUE);
+}
+
+/* With the lock held. */
+void
+gaio_ready_set_watch_bury (GaioReadySetWatch *watch)
+{
+  if (watch->set != NULL)
+    watch->set->watch = NULL;
+  watch->set = NULL;
+  gaio_entry_bury (&watch->entry);
+}
+
+/* With the lock held. */
+static void
+replace_watch (GaioReadySet *self, GaioReadySetWatch *watch)
+{
+  if (self->watch != NULL)
+    gaio_ready_set_watch_bury (self->watch);
+  self->watch = watch;
+  if (watch == NULL)
+    return;
+  watch->set = self;
+  gaio_list_push (&self->core->set_funcs, &watch->entry.siblings);
+  unsilence (self);
+}
+
+static GaioReadySetWatch *
+watch_new (GaioCore *core, GaioReadySetFunc func, gpointer user_data, GDestroyNotify notify)
+{
+  GaioReadySetWatch *watch = g_new0 (GaioReadySetWatch, 1);
+
+  gaio_entry_init (&watch->entry, &gaio_ready_set_watch_type, core, user_data, notify);
+  watch->func = func;
+  return watch;
+}
+
+/**
+ * gaio_ready_set_set_func:
+ * @self: a set
+ * @func: (nullable) (scope notified) (closure user_data) (destroy notify): the function to call, or
+ *   %NULL for none
+ * @user_data: data for @func
+ * @notify: (nullable): called once, on the owner of the context, when @func has been replaced and
+ * has returned
+ *
+ * Sets the function that is called, at most once a round, when fds of @self are ready. While it
+ * runs a nested main loop it is not called again. On a closed context @notify runs before this
+ * returns. Any thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_ready_set_set_func (GaioReadySet *self,
+                         GaioReadySetFunc func,
+                         gpointer user_data,
+                         GDestroyNotify notify)
+{
+  GaioReadySetWatch *watch = NULL;
+  gboolean usable;
+
+  g_return_if_fail (GAIO_IS_READY_SET (self));
+
+  if (func != NULL)
+    watch = watch_new (self->core, func, user_data, notify);
+  usable = gaio_core_lock (self->core);
+  if (usable)
+    {
+      usable = gaio_core_check (self->core, NULL);
+      if (usable || watch == NULL)
+        replace_watch (self, watch);
+      gaio_core_unlock (self->core);
+    }
+  if (watch != NULL && !usable)
+    gaio_entry_reject (&watch->entry);
+  if (watch != NULL)
+    gaio_entry_unref (&watch->entry);
+}
+
+/**
+ * gaio_ready_set_take:
+ * @self: a set
+ * @length: (out): how many bytes
+ *
+ * Takes what is ready, and makes room for new. The bytes are an array of #GaioReadyRecord, in the
+ * order in which the fds turned ready. Any thread.
+ *
+ * Returns: (transfer full) (nullable) (array length=length): the records, %NULL when there are none
+ *
+ * Since: 1.0
+ */
+guint8 *
+gaio_ready_set_take (GaioReadySet *self, gsize *length)
+{
+  GaioReadyRecord *items = NULL;
+  guint n = 0;
+
+  g_return_val_if_fail (GAIO_IS_READY_SET (self), NULL);
+  g_return_val_if_fail (length != NULL, NULL);
+
+  if (gaio_core_lock (self->core))
+    {
+      items = gaio_records_take (&self->records, &n);
+      if (self->watch == NULL)
+        unsilence (self);
+      gaio_core_unlock (self->core);
+    }
+  *length = n * sizeof (GaioReadyRecord);
+  return (guint8 *) items;
+}
+
+/* @member is ready. TRUE if that is news, for the function or for who has called iterate. By the
+ * owner, with the lock held. */
+gboolean
+gaio_ready_set_gather (GaioHandler *member, guint ready)
+{
+  GaioReadySet *self = member->entry.user_data;
+  GaioCore *core = member->entry.core;
+  GaioReadySetWatch *watch = self->watch;
+
+  if (watch != NULL && gaio_entry_is_running (&watch->entry))
+    {
+      silence (self, member);
+      watch->entry.attention = true;
+      return FALSE;
+    }
+  gaio_records_merge (&self->records, &member->record, member->token, member->fd, ready);
+  if (watch == NULL && core->source != NULL)
+    silence (self, member);
+  if (watch != NULL)
+    {
+      watch->entry.stamp = core->gather_seq;
+      if (!gaio_link_is_linked (&watch->entry.link))
+        gaio_list_push (&core->ready, &watch->entry.link);
+    }
+  return TRUE;
+}
+
+/* With the lock held: what to call, with a reference, or NULL. */
+static GaioReadySet *
+ref_set_to_call (GaioReadySetWatch *watch, guint *n_ready)
+{
+  if (watch->set == NULL || watch->set->records.n_live == 0)
+    return NULL;
+  *n_ready = watch->set->records.n_live;
+  return g_object_ref (watch->set);
+}
+
+static void
+after_callback (GaioReadySetWatch *watch, GaioReadySet *set)
+{
+  if (!gaio_core_lock (watch->entry.core))
+    return;
+  gaio_entry_attend (&watch->entry);
+  if (!gaio_entry_is_running (&watch->entry))
+    unsilence (set);
+  gaio_core_unlock (watch->entry.core);
+}
+
+/* Calls the function of a set if something is still ready. By the owner, without the lock. */
+gboolean
+gaio_ready_set_serve (GaioReadySetWatch *watch)
+{
+  GaioReadySet *set = NULL;
+  guint n_ready = 0;
+
+  if (gaio_core_lock (watch->entry.core))
+    {
+      set = ref_set_to_call (watch, &n_ready);
+      gaio_core_unlock (watch->entry.core);
+    }
+  if (set == NULL)
+    return FALSE;
+  gaio_entry_begin (&watch->entry);
+  watch->func (set, n_ready, watch->entry.user_data);
+  if (gaio_entry_end (&watch->entry))
+    after_callback (watch, set);
+  g_object_unref (set);
+  return TRUE;
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gaio-records-private.h"
+
+G_STATIC_ASSERT (sizeof (GaioReadyRecord) == 16);
+
+void
+gaio_records_init (GaioRecords *records)
+{
+  *records = (GaioRecords){ .batch = 1 };
+}
+
+void
+gaio_records_clear (GaioRecords *records)
+{
+  g_free (records->items);
+  gaio_records_init (records);
+}
+
+/* Adds @condition to the record of @ref, making one if it has none in this batch. */
+void
+gaio_records_merge (GaioRecords *records,
+                    GaioRecordRef *ref,
+                    guint64 token,
+                    gint32 fd,
+                    guint32 condition)
+{
+  GaioReadyRecord *record;
+
+  if (ref->batch != records->batch)
+    {
+      if (records->length == records->capacity)
+        {
+          records->capacity = MAX (16, records->capacity * 2);
+          records->items = g_renew (GaioReadyRecord, records->items, records->capacity);
+        }
+      *ref = (GaioRecordRef){ records->batch, records->length };
+      records->items[records->length++] = (GaioReadyRecord){ token, fd, 0 };
+    }
+  record = &records->items[ref->index];
+  records->n_live += record->condition == 0;
+  record->condition |= condition;
+}
+
+/* Takes out of the record of @ref, if it has one, what is not in @mask. */
+void
+gaio_records_filter (GaioRecords *records, const GaioRecordRef *ref, guint32 mask)
+{
+  GaioReadyRecord *record;
+
+  if (ref->batch != records->batch)
+    return;
+  record = &records->items[ref->index];
+  if (record->condition == 0)
+    return;
+  record->condition &= mask;
+  records->n_live -= record->condition == 0;
+}
+
+/* Hands out the batch, NULL if nothing is in it, and begins the next. */
+GaioReadyRecord *
+gaio_records_take (GaioRecords *records, guint *length)
+{
+  GaioReadyRecord *items = records->items;
+  guint n = 0;
+
+  for (guint i = 0; i < records->length; i++)
+    if (items[i].condition != 0)
+      items[n++] = items[i];
+  *length = n;
+  records->length = records->n_live = 0;
+  /* 0 is for those that have never had a record. */
+  records->batch = MAX (records->batch + 1, 1);
+  if (n == 0)
+    return NULL;
+  records->items = NULL;
+  records->capacity = 0;
+  return items;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <gaio/gaio-handler.h>
+
+#include "gaio-entry-private.h"
+#include "gaio-records-private.h"
+
+#include <sys/types.h>
+
+/* A handler's place in the epoll set. All handlers of one fd share a slot, which is registered once
+ * with what they ask for together. Everything with the lock held. */
+
+/* What only a handler on an always-ready fd needs. */
+typedef struct
+{
+  GaioLink link; /* in core->always, while it may be called */
+  GaioHandler *handler;
+  dev_t dev;
+  ino_t ino;
+} GaioAlwaysReady;
+
+struct _GaioHandler
+{
+  GaioEntry entry;
+
+  gint fd;               /* (const) */
+  atomic_uint condition; /* what was asked for; set under the lock */
+  atomic_uint
+      mask;      /* what may be reported: 0 when silent, dormant or removed; set under the lock */
+  guint revents; /* (owner) what to report */
+  atomic_bool can_recurse;
+  bool masked;  /* (lock) ready while its callback runs: silent until that returns */
+  bool dormant; /* (lock) its file has gone, and its slot with it */
+  union
+  {
+    GaioFdFunc func; /* (const) */
+    guint64 token;   /* (const) of a member of a ready set */
+  };
+  GaioRecords *records;    /* (const) of the ready set it is a member of, or NULL */
+  GaioRecordRef record;    /* (lock) */
+  GaioAlwaysReady *always; /* (lock) or NULL */
+  char *name;              /* (lock) */
+};
+
+void gaio_registration_set_mask (GaioHandler *handler, guint mask);
+int gaio_registration_add (GaioHandler *handler);
+void gaio_registration_remove (GaioHandler *handler);
+int gaio_registration_update (GaioHandler *handler);
+void gaio_registration_set_masked (GaioHandler *handler, gboolean masked);
+gboolean gaio_registration_check_always (GaioHandler *handler);
+void gaio_registration_rebuild (GaioCore *core);

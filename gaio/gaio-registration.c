@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gaio-registration-private.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+typedef enum
+{
+  EMPTY,        /* nobody has it in the set */
+  IN_SET,       /* epoll watches it */
+  ALWAYS_READY, /* epoll refuses it, as poll(2) calls it always ready */
+} SlotState;
+
+static GaioHandler *
+handler_from_siblings (GaioLink *link)
+{
+  return gaio_link_entry (link, GaioHandler, entry.siblings);
+}
+
+/* A key that no later use of the same number has. */
+static guint64
+slot_key (const GaioSlot *slot, gint fd)
+{
+  return (guint64) slot->generation << 32 | (guint32) fd;
+}
+
+static guint32
+wanted_of (GaioHandler *handler)
+{
+  return handler->masked ? 0 : atomic_load_explicit (&handler->mask, memory_order_relaxed);
+}
+
+static guint32
+wanted_by_all (const GaioSlot *slot)
+{
+  guint32 wanted = 0;
+
+  for (GaioLink *l = gaio_list_first (&slot->members); l; l = gaio_list_next (&slot->members, l))
+    wanted |= wanted_of (handler_from_siblings (l));
+  return wanted;
+}
+
+/* What may be reported from now on, also of what has been gathered. */
+void
+gaio_registration_set_mask (GaioHandler *handler, guint mask)
+{
+  atomic_store_explicit (&handler->mask, mask, memory_order_release);
+  if (handler->records != NULL)
+    gaio_records_filter (handler->records, &handler->record, mask);
+}
+
+/* Puts @handler on the list of those that are always ready, or off it. */
+static void
+update_always (GaioHandler *handler)
+{
+  GaioAlwaysReady *always = handler->always;
+
+  if (always == NULL)
+    return;
+  gaio_link_unlink (&always->link);
+  if (!handler->dormant && wanted_of (handler) != 0)
+    {
+      gaio_list_push (&handler->entry.core->always, &always->link);
+      gaio_core_kick (handler->entry.core);
+    }
+}
+
+static void
+reset_slot (GaioSlot *slot)
+{
+  slot->state = EMPTY;
+  slot->mask = 0;
+  slot->generation++;
+}
+
+/* The file that the handlers of @slot were added for is no longer under its number. */
+static void
+make_dormant (GaioCore *core, GaioSlot *slot)
+{
+  GaioLink *link;
+
+  core->suspect |= slot->state == IN_SET;
+  reset_slot (slot);
+  while ((link = gaio_list_pop (&slot->members)) != NULL)
+    {
+      GaioHandler *handler = handler_from_siblings (link);
+
+      handler->dormant = true;
+      gaio_registration_set_mask (handler, 0);
+      update_always (handler);
+      gaio_list_push (&core->dormant, link);
+      core->counters.n_dormant++;
+      g_debug ("fd %d (%s) was closed without removing its handler", handler->fd,
+               handler->name != NULL ? handler->name : "no name");
+    }
+}
+
+static int
+add_to_set (GaioCore *core, GaioSlot *slot, gint fd, guint32 mask)
+{
+  int errsv = gaio_fdmon_epoll_add (&core->monitor, fd, mask, slot_key (slot, fd));
+
+  /* Registered by a number that has been closed and has come back for the same file. */
+  if (errsv == EEXIST)
+    errsv = gaio_fdmon_epoll_modify (&core->monitor, fd, mask, slot_key (slot, fd));
+  return errsv;
+}
+
+/* One more handler asks for @mask on @fd. Telling epoll, even what it knows, shows whether the
+ * number still means the same file. */
+static int
+enter_set (GaioCore *core, GaioSlot *slot, gint fd, guint32 mask)
+{
+  int errsv;
+
+  if (slot->state == IN_SET)
+    {
+      errsv = gaio_fdmon_epoll_modify (&core->monitor, fd, mask | wanted_by_all (slot),
+                                       slot_key (slot, fd));
+      if (errsv != ENOENT && errsv != EPERM)
+        return errsv;
+      make_dormant (core, slot);
+    }
+  errsv = add_to_set (core, slot, fd, mask);
+  if (errsv == 0 && slot->state == ALWAYS_READY)
+    {
+      make_dormant (core, slot);
+      errsv = gaio_fdmon_epoll_modify (&core->monitor, fd, mask, slot_key (slot, fd));
+    }
+  return errsv;
+}
+
+static int
+enter_always (GaioCore *core, GaioSlot *slot, GaioHandler *handler)
+{
+  GaioLink *first = gaio_list_first (&slot->members);
+  struct stat st;
+
+  if (fstat (handler->fd, &st) != 0)
+    return errno;
+  if (first != NULL && !gaio_registration_check_always (handler_from_siblings (first)))
+    g_assert (gaio_list_is_empty (&slot->members));
+  handler->always = g_new0 (GaioAlwaysReady, 1);
+  handler->always->handler = handler;
+  handler->always->dev = st.st_dev;
+  handler->always->ino = st.st_ino;
+  slot->state = ALWAYS_READY;
+  return 0;
+}
+
+/* Returns 0 or an errno, after which nothing has changed. The monitor must be open. */
+int
+gaio_registration_add (GaioHandler *handler)
+{
+  GaioCore *core = handler->entry.core;
+  GaioSlot *slot = gaio_slots_get (&core->slots, handler->fd);
+  guint32 mask = wanted_of (handler);
+  int errsv = enter_set (core, slot, handler->fd, mask);
+
+  if (errsv == EPERM)
+    errsv = enter_always (core, slot, handler);
+  else if (errsv == 0)
+    slot->state = IN_SET;
+  if (errsv != 0)
+    return errsv;
+  gaio_list_push (&slot->members, &handler->entry.siblings);
+  slot->mask = wanted_by_all (slot);
+  update_always (handler);
+  return 0;
+}
+
+static void
+leave_set (GaioCore *core, GaioSlot *slot, gint fd)
+{
+  /* A number that is closed or means another file by now: a copy of the fd may keep the old file in
+   * the set, from where only a rebuild removes it. */
+  if (slot->state == IN_SET && gaio_fdmon_epoll_delete (&core->monitor, fd) != 0)
+    core->suspect = TRUE;
+  reset_slot (slot);
+}
+
+/* Tells epoll what the handlers of @slot want now, if that is news. */
+static int
+update_slot (GaioCore *core, GaioSlot *slot, gint fd)
+{
+  guint32 wanted = wanted_by_all (slot);
+  int errsv = 0;
+
+  if (slot->state == IN_SET && slot->mask != wanted)
+    errsv = gaio_fdmon_epoll_modify (&core->monitor, fd, wanted, slot_key (slot, fd));
+  if (errsv == 0)
+    slot->mask = wanted;
+  else if (errsv != ENOMEM)
+    make_dormant (core, slot);
+  return errsv;
+}
+
+/* After its mask has become 0. */
+void
+gaio_registration_remove (GaioHandler *handler)
+{
+  GaioCore *core = handler->entry.core;
+  GaioSlot *slot = gaio_slots_lookup (&core->slots, handler->fd);
+
+  update_always (handler);
+  gaio_link_unlink (&handler->entry.siblings);
+  if (handler->dormant)
+    core->counters.n_dormant--;
+  else if (gaio_list_is_empty (&slot->members))
+    leave_set (core, slot, handler->fd);
+  else
+    update_slot (core, slot, handler->fd);
+}
+
+/* After its mask has changed. Returns 0 or an errno. */
+int
+gaio_registration_update (GaioHandler *handler)
+{
+  GaioCore *core = handler->entry.core;
+
+  if (handler->dormant)
+    return ENOENT;
+  update_always (handler);
+  return update_slot (core, gaio_slots_lookup (&core->slots, handler->fd), handler->fd);
+}
+
+void
+gaio_registration_set_masked (GaioHandler *handler, gboolean masked)
+{
+  handler->masked = masked;
+  gaio_registration_update (handler);
+}
+
+/* Whether the fd still is the file it was. An always-ready fd is not in the set, where the kernel
+ * would notice. */
+gboolean
+gaio_registration_check_always (GaioHandler *handler)
+{
+  GaioCore *core = handler->entry.core;
+  struct stat st;
+
+  if (handler->dormant)
+    return FALSE;
+  if (fstat (handler->fd, &st) == 0 && st.st_dev == handler->always->dev &&
+      st.st_ino == handler->always->ino)
+    return TRUE;
+  make_dormant (core, gaio_slots_lookup (&core->slots, handler->fd));
+  return FALSE;
+}
+
+/* Gets rid of what the set still knows and nobody can delete by its number. */
+void
+gaio_registration_rebuild (GaioCore *core)
+{
+  GaioFdmonRebuild rebuild;
+
+  if (!gaio_fdmon_epoll_rebuild_begin (&core->monitor, &rebuild))
+    return;
+  for (guint fd = 0; fd < gaio_slots_size (&core->slots); fd++)
+    {
+      GaioSlot *slot = gaio_slots_lookup (&core->slots, fd);
+
+      if (slot != NULL && slot->state == IN_SET &&
+          !gaio_fdmon_epoll_rebuild_carry (&rebuild, fd, slot->mask, slot_key (slot, fd)))
+        make_dormant (core, slot);
+    }
+  gaio_fdmon_epoll_rebuild_end (&core->monitor, &rebuild);
+  core->suspect = FALSE;
+  core->counters.rebuilds++;
+}

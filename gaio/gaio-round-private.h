@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "gaio-core-private.h"
+
+/* One round, and what GLib asks before it. */
+gboolean gaio_round_prepare (GaioCore *core, gint *timeout_ms);
+void gaio_round_check (GaioCore *core);
+void gaio_round_dispatch (GaioCore *core);
+gboolean gaio_round_iterate (GaioCore *core, gint64 timeout_us);

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gaio-round-private.h"
+
+#include "gaio-bottom-half-private.h"
+#include "gaio-close-private.h"
+#include "gaio-gather-private.h"
+#include "gaio-handler-private.h"
+#include "gaio-ready-set-private.h"
+#include "gaio-timer-private.h"
+
+/* The order of a round. */
+enum
+{
+  BOTTOM_HALVES,
+  READY,
+  TIMERS,
+  N_KINDS
+};
+
+typedef struct
+{
+  GaioCore *core;
+  GaioCore *outer;          /* whose callback this thread was in */
+  guint32 seq;              /* of the gathering that it serves */
+  guint64 last_bottom_half; /* what is scheduled later is for the next round */
+  gboolean have_bottom_halves;
+  gboolean have_due;
+  guint left; /* how many more callbacks */
+  guint n_callbacks;
+  gint64 stop_at; /* or 0 */
+} GaioRound;
+
+/* With the lock held. FALSE if another thread is inside a round. */
+static gboolean
+claim (GaioCore *core)
+{
+  pthread_t self = pthread_self ();
+  pthread_t owner = atomic_load_explicit (&core->round_thread, memory_order_acquire);
+
+  if (owner != 0 && owner != self)
+    return FALSE;
+  atomic_store_explicit (&core->round_thread, self, memory_order_relaxed);
+  core->depth++;
+  return TRUE;
+}
+
+/* Takes the lock and keeps it, if TRUE. */
+static gboolean
+enter (GaioRound *round, GaioCore *core)
+{
+  if (!gaio_core_lock (core))
+    return FALSE;
+  if (!claim (core))
+    {
+      gaio_core_unlock (core);
+      g_critical ("A GaioContext runs in two threads at the same time");
+      return FALSE;
+    }
+  *round = (GaioRound){ .core = core, .outer = gaio_core_current };
+  gaio_core_current = core;
+  atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
+  round->left = core->max_callbacks > 0 ? core->max_callbacks : G_MAXUINT;
+  if (G_UNLIKELY (core->max_time_us > 0))
+    round->stop_at = g_get_monotonic_time () + core->max_time_us;
+  return TRUE;
+}
+
+/* What this round will serve: nothing that comes later. Gives up the lock. */
+static void
+commit (GaioRound *round)
+{
+  GaioCore *core = round->core;
+
+  atomic_store_explicit (&core->wake_requested, false, memory_order_relaxed);
+  gaio_timer_collect_due (core);
+  round->seq = core->gather_seq;
+  round->last_bottom_half = core->bottom_half_seq;
+  round->have_bottom_halves = !gaio_list_is_empty (&core->bottom_halves);
+  round->have_due = !gaio_list_is_empty (&core->due);
+  core->counters.rounds++;
+  gaio_core_unlock (core);
+}
+
+static gboolean
+is_over (GaioCore *core)
+{
+  return gaio_core_is_closed (core) || gaio_core_is_forked (core);
+}
+
+static gboolean
+may_go_on (const GaioRound *round)
+{
+  if (round->left == 0)
+    return FALSE;
+  return round->stop_at == 0 || round->n_callbacks == 0 || g_get_monotonic_time () < round->stop_at;
+}
+
+static void
+count (GaioRound *round)
+{
+  round->n_callbacks++;
+  round->left--;
+}
+
+/* The three kinds. Each returns FALSE if the limits have cut it off. */
+
+static gboolean
+serve_bottom_halves (GaioRound *round)
+{
+  while (round->have_bottom_halves && !is_over (round->core))
+    {
+      if (!may_go_on (round))
+        return FALSE;
+      round->have_bottom_halves =
+          gaio_bottom_half_serve_next (round->core, round->last_bottom_half);
+      if (round->have_bottom_halves)
+        count (round);
+    }
+  return TRUE;
+}
+
+static gboolean
+serve_ready (GaioRound *round)
+{
+  GaioCore *core = round->core;
+  GaioLink *link;
+
+  /* A nested round, and a GLib that was about to sleep, make what is left here old news. */
+  while (core->gather_seq == round->seq && (link = gaio_list_first (&core->ready)) != NULL &&
+         !is_over (core))
+    {
+      GaioEntry *entry = gaio_link_entry (link, GaioEntry, link);
+
+      if (!may_go_on (round))
+        return FALSE;
+      gaio_link_unlink (link);
+      if (entry->type == &gaio_handler_entry_type
+              ? gaio_handler_serve ((GaioHandler *) entry)
+              : gaio_ready_set_serve ((GaioReadySetWatch *) entry))
+        count (round);
+    }
+  return TRUE;
+}
+
+static gboolean
+serve_timers (GaioRound *round)
+{
+  while (round->have_due && !is_over (round->core))
+    {
+      if (!may_go_on (round))
+        return FALSE;
+      round->have_due = gaio_timer_serve_next (round->core);
+      if (round->have_due)
+        count (round);
+    }
+  return TRUE;
+}
+
+/* In the order of a round; after one that was cut off, beginning with the kind whose turn it would
+ * have been, so that none starves the others. */
+static void
+serve (GaioRound *round)
+{
+  static gboolean (*const serve_kind[N_KINDS]) (GaioRound *) = { serve_bottom_halves, serve_ready,
+                                                                 serve_timers };
+  guint first = round->core->first_kind;
+
+  round->core->first_kind = 0;
+  for (guint i = 0; i < N_KINDS; i++)
+    {
+      guint kind = (first + i) % N_KINDS;
+
+      if (!serve_kind[kind](round))
+        {
+          round->core->first_kind = (kind + 1) % N_KINDS;
+          return;
+        }
+    }
+}
+
+static void
+add_callbacks (GaioCore *core, guint n)
+{
+  guint64 before = atomic_load_explicit (&core->counters.callbacks, memory_order_relaxed);
+
+  atomic_store_explicit (&core->counters.callbacks, before + n, memory_order_relaxed);
+}
+
+/* The notifies of what was removed, and the end of the context if it was closed: then both wait for
+ * the outermost round. */
+static void
+leave (GaioRound *round)
+{
+  GaioCore *core = round->core;
+
+  add_callbacks (core, round->n_callbacks);
+  if (core->depth == 1 || !gaio_core_is_closed (core))
+    gaio_entry_run_notifies (core);
+  gaio_core_current = round->outer;
+  if (--core->depth > 0)
+    return;
+  atomic_store_explicit (&core->round_thread, 0, memory_order_release);
+  /* Pairs with the heavy one in gaio_close(). */
+  gaio_fence_light ();
+  if (G_UNLIKELY (gaio_core_is_closed (core)))
+    gaio_close_finish (core);
+}
+
+/* The rest of a round once it has entered and gathered. */
+static gboolean
+finish (GaioRound *round)
+{
+  gboolean ran;
+
+  commit (round);
+  serve (round);
+  ran = round->n_callbacks > 0;
+  leave (round);
+  return ran;
+}
+
+/* With the lock held: how many ready handlers may be called. */
+static guint
+room_for_ready (const GaioRound *round)
+{
+  guint n_urgent = round->core->n_urgent;
+
+  return round->left > n_urgent ? round->left - n_urgent : 1;
+}
+
+/* With the lock held: whether there is something to do already. */
+static gboolean
+is_pending (GaioCore *core)
+{
+  return core->n_urgent > 0 || !gaio_list_is_empty (&core->due) ||
+         !gaio_list_is_empty (&core->always) ||
+         atomic_load_explicit (&core->have_dead, memory_order_relaxed) ||
+         atomic_load_explicit (&core->wake_requested, memory_order_relaxed) ||
+         gaio_core_is_closed (core);
+}
+
+/* With the lock held: when something will be to do at the latest, or -1. */
+static gint64
+next_deadline (GaioCore *core)
+{
+  gint64 deadline = core->idle_deadline;
+
+  if (gaio_heap_first (&core->timers) != NULL &&
+      (deadline == -1 || gaio_heap_first_key (&core->timers) < deadline))
+    deadline = gaio_heap_first_key (&core->timers);
+  return deadline;
+}
+
+/* With the lock held: makes GLib sleep no longer than until @deadline. By its own timeout, which is
+ * coarse, where the kernel refuses us a timerfd. FALSE if that is now. */
+static gboolean
+limit_sleep (GaioCore *core, gint64 deadline, gint *timeout_ms)
+{
+  gint64 ms;
+
+  if (deadline == -1 || gaio_fdmon_epoll_arm (&core->monitor, deadline))
+    return TRUE;
+  ms = (MAX (deadline - g_get_monotonic_time (), 0) + 999) / 1000;
+  if (*timeout_ms == -1 || ms < *timeout_ms)
+    *timeout_ms = MIN (ms, G_MAXINT);
+  return ms > 0;
+}
+
+/* GLib is about to sleep, unless this returns TRUE. */
+gboolean
+gaio_round_prepare (GaioCore *core, gint *timeout_ms)
+{
+  gboolean sleep;
+
+  if (!gaio_core_lock (core))
+    return TRUE;
+  core->gather_seq++;
+  sleep = !is_pending (core) && limit_sleep (core, next_deadline (core), timeout_ms);
+  if (sleep)
+    atomic_store_explicit (&core->sleep, GAIO_ASLEEP_IN_GLIB, memory_order_relaxed);
+  gaio_core_unlock (core);
+  return !sleep;
+}
+
+/* GLib is awake. Without the lock: at worst somebody wakes it once more. */
+void
+gaio_round_check (GaioCore *core)
+{
+  atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
+}
+
+/* A round under GLib. */
+void
+gaio_round_dispatch (GaioCore *core)
+{
+  GaioRound round;
+
+  if (!enter (&round, core))
+    return;
+  gaio_gather (core, room_for_ready (&round), 0);
+  finish (&round);
+}
+
+/* With the lock held: how long to wait if nobody says anything, when the caller will not wait
+ * longer than until @end (-1: for ever). */
+static gint64
+time_to_wait (GaioCore *core, gint64 end)
+{
+  gint64 deadline = next_deadline (core);
+
+  if (is_pending (core))
+    return 0;
+  if (deadline == -1 || (end != -1 && end < deadline))
+    deadline = end;
+  return deadline == -1 ? -1 : MAX (deadline - g_get_monotonic_time (), 0);
+}
+
+/* Gathers until there is something to do, or the time is over: a signal, a timer that has been
+ * disarmed since, or an event that nobody wants are no reason to return. */
+static void
+wait_for_news (GaioRound *round, gint64 timeout_us)
+{
+  GaioCore *core = round->core;
+  gint64 end = timeout_us, wait;
+
+  if (timeout_us > 0)
+    end = g_get_monotonic_time () + MIN (timeout_us, G_MAXINT64 / 2);
+  wait = timeout_us != 0 ? time_to_wait (core, end) : 0;
+  while (!gaio_gather (core, room_for_ready (round), wait) && wait != 0)
+    {
+      wait = time_to_wait (core, end);
+      if (wait == 0)
+        return;
+    }
+}
+
+/* A round without GLib. */
+gboolean
+gaio_round_iterate (GaioCore *core, gint64 timeout_us)
+{
+  GaioRound round;
+
+  if (!enter (&round, core))
+    return FALSE;
+  wait_for_news (&round, timeout_us);
+  return finish (&round);
+}

@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <gaio/gaio-source.h>
+
+#include "gaio-core-private.h"
+
+void gaio_source_attach_shared (GaioContext *context, GMainContext *main_context);

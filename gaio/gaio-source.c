@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gaio-source-private.h"
+
+#include <gaio/gaio-error.h>
+
+#include "gaio-close-private.h"
+#include "gaio-registry-private.h"
+#include "gaio-round-private.h"
+
+/* How soon to try again to get the epoll fd that the kernel has refused. */
+#define RETRY_MS 10
+
+/**
+ * SECTION:gaio-source
+ * @title: Nesting in GLib
+ * @short_description: one source with one pollfd for everything
+ *
+ * A #GaioContext is nested into a #GMainContext as one #GSource with one pollfd, however much it
+ * watches. The source holds a reference on its context; the context only knows its source.
+ * Destroying the source, or freeing the #GMainContext, leaves a context that works and can be
+ * attached again.
+ */
+
+typedef struct
+{
+  GSource parent;
+
+  GaioCore *core;       /* until it is finalized */
+  GaioContext *context; /* until it is destroyed */
+  gboolean has_pollfd;  /* FALSE until there is an epoll fd */
+  gboolean settled;     /* (owner) the core knows where it is nested, and there is a pollfd */
+  atomic_bool gone;     /* no longer the source of the context */
+  gboolean lingering;   /* (lock) told to go, and not yet destroyed */
+} GaioSource;
+
+/* With the lock held. */
+static void
+add_pollfd (GaioSource *self)
+{
+  int epoll_fd = self->core->monitor.epoll_fd;
+
+  if (epoll_fd < 0 || self->has_pollfd)
+    return;
+  g_source_add_unix_fd (&self->parent, epoll_fd, G_IO_IN);
+  self->has_pollfd = TRUE;
+}
+
+/* The first time under GLib: what only then is known or can be had. */
+static gboolean
+settle (GaioSource *self)
+{
+  if (!gaio_core_lock (self->core))
+    return FALSE;
+  self->core->main_context = g_source_get_context (&self->parent);
+  gaio_fdmon_epoll_open (&self->core->monitor, NULL);
+  add_pollfd (self);
+  self->settled = self->has_pollfd;
+  gaio_core_unlock (self->core);
+  return self->settled;
+}
+
+/* Also in a forked child, which has nothing to do with it. */
+static gboolean
+is_gone (GaioSource *self)
+{
+  return gaio_core_is_forked (self->core) ||
+         atomic_load_explicit (&self->gone, memory_order_relaxed);
+}
+
+static gboolean
+gaio_source_prepare (GSource *source, gint *timeout_ms)
+{
+  GaioSource *self = (GaioSource *) source;
+
+  *timeout_ms = -1;
+  if (G_UNLIKELY (is_gone (self)))
+    return TRUE;
+  if (G_UNLIKELY (!self->settled) && !settle (self))
+    *timeout_ms = RETRY_MS;
+  return gaio_round_prepare (self->core, timeout_ms);
+}
+
+/* GLib itself looks at the pollfd. */
+static gboolean
+gaio_source_check (GSource *source)
+{
+  GaioSource *self = (GaioSource *) source;
+
+  if (!is_gone (self))
+    gaio_round_check (self->core);
+  return FALSE;
+}
+
+static gboolean
+gaio_source_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
+{
+  GaioSource *self = (GaioSource *) source;
+
+  if (!is_gone (self))
+    gaio_round_dispatch (self->core);
+  return !is_gone (self) && !gaio_core_is_closed (self->core);
+}
+
+static void
+gaio_source_finalize (GSource *source)
+{
+  gaio_core_unref (((GaioSource *) source)->core);
+}
+
+static GSourceFuncs source_funcs = {
+  .prepare = gaio_source_prepare,
+  .check = gaio_source_check,
+  .dispatch = gaio_source_dispatch,
+  .finalize = gaio_source_finalize,
+};
+
+static gboolean
+no_callback (gpointer user_data)
+{
+  return G_SOURCE_CONTINUE;
+}
+
+/* The context may have another source from now on. With the lock held. */
+static void
+forget_source (GaioCore *core, GaioSource *self)
+{
+  atomic_store_explicit (&self->gone, true, memory_order_relaxed);
+  if (core->source != &self->parent)
+    return;
+  core->source = NULL;
+  core->main_context = NULL;
+}
+
+/* With the lock held. The epoll fd stays open as long as GLib may look at it. */
+static void
+stop_lingering (GaioCore *core, GaioSource *self)
+{
+  if (!self->lingering)
+    return;
+  self->lingering = FALSE;
+  if (--core->n_lingering == 0 && core->torn_down)
+    gaio_fdmon_epoll_close (&core->monitor);
+}
+
+/* The source has been destroyed, and is not in its dispatch. This is the notify of its callback
+ * data because nothing else is called when a GMainContext goes while somebody holds a reference on
+ * the source. */
+static void
+source_gone (gpointer user_data)
+{
+  GaioSource *self = user_data;
+  GaioContext *context = g_steal_pointer (&self->context);
+  GaioCore *core = context->core;
+
+  if (core->shared_with != NULL)
+    gaio_registry_forget (core->shared_with, context);
+  if (gaio_core_lock (core))
+    {
+      forget_source (core, self);
+      stop_lingering (core, self);
+      gaio_core_unlock (core);
+    }
+  if (gaio_core_is_closed (core))
+    gaio_close_finish (core);
+  g_object_unref (context);
+}
+
+/* With the lock held. */
+static GSource *
+source_new (GaioContext *context)
+{
+  GSource *source = g_source_new (&source_funcs, sizeof (GaioSource));
+  GaioSource *self = (GaioSource *) source;
+
+  self->core = gaio_core_ref (context->core);
+  self->context = g_object_ref (context);
+  g_source_set_static_name (source, "GaioContext");
+  /* Else GLib takes the pollfd out of its list and puts it back around each dispatch. */
+  g_source_set_can_recurse (source, TRUE);
+  g_source_set_callback (source, no_callback, self, source_gone);
+  add_pollfd (self);
+  context->core->source = source;
+  return source;
+}
+
+/* With the lock held. */
+static GSource *
+try_source_new (GaioContext *context, GError **error)
+{
+  GaioCore *core = context->core;
+
+  if (!gaio_core_check (core, error))
+    return NULL;
+  if (core->source != NULL && g_source_is_destroyed (core->source))
+    forget_source (core, (GaioSource *) core->source);
+  if (core->source != NULL)
+    {
+      g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED, "The context has a source already");
+      return NULL;
+    }
+  if (!gaio_fdmon_epoll_open (&core->monitor, error))
+    return NULL;
+  return source_new (context);
+}
+
+/**
+ * gaio_context_create_source:
+ * @self: a context
+ * @error: return location for a #GError
+ *
+ * Makes the source that nests @self into a #GMainContext, to give it a priority or a name of one's
+ * own; else gaio_context_attach() does it all. It takes no callback. A context has at most one
+ * source that is not destroyed. Any thread.
+ *
+ * Fails with %GAIO_ERROR_FAILED if there is a source already, %GAIO_ERROR_PROCESS_LIMIT,
+ * %GAIO_ERROR_SYSTEM_LIMIT or %GAIO_ERROR_NO_MEMORY at a limit, %GAIO_ERROR_CLOSED and
+ * %GAIO_ERROR_FORKED.
+ *
+ * Returns: (transfer full): a new source
+ *
+ * Since: 1.0
+ */
+GSource *
+gaio_context_create_source (GaioContext *self, GError **error)
+{
+  GSource *source;
+
+  g_return_val_if_fail (GAIO_IS_CONTEXT (self), NULL);
+  g_return_val_if_fail (error == NULL || *error == NULL, NULL);
+
+  if (!gaio_core_lock (self->core))
+    {
+      gaio_core_check (self->core, error);
+      return NULL;
+    }
+  source = try_source_new (self, error);
+  gaio_core_unlock (self->core);
+  return source;
+}
+
+/* Takes the reference. */
+static void
+attach (GSource *source, GMainContext *main_context)
+{
+  g_source_attach (source, main_context);
+  g_source_unref (source);
+}
+
+/**
+ * gaio_context_attach:
+ * @self: a context
+ * @main_context: (nullable): where to nest it, %NULL for the global default
+ * @error: return location for a #GError
+ *
+ * Nests @self into @main_context with the default priority, as one source with one pollfd. Errors
+ * as in gaio_context_create_source(). Any thread.
+ *
+ * Returns: %TRUE on success
+ *
+ * Since: 1.0
+ */
+gboolean
+gaio_context_attach (GaioContext *self, GMainContext *main_context, GError **error)
+{
+  GSource *source = gaio_context_create_source (self, error);
+
+  if (source == NULL)
+    return FALSE;
+  attach (source, main_context);
+  return TRUE;
+}
+
+/* For a new context that nobody else knows. If the kernel refuses it an fd now, it is asked again
+ * in each round of GLib. */
+void
+gaio_source_attach_shared (GaioContext *context, GMainContext *main_context)
+{
+  GSource *source;
+
+  context->core->shared_with = main_context;
+  gaio_core_lock (context->core);
+  gaio_fdmon_epoll_open (&context->core->monitor, NULL);
+  source = source_new (context);
+  gaio_core_unlock (context->core);
+  attach (source, main_context);
+}
+
+/* The source if this thread may destroy it, with a reference, and @main_context acquired if there
+ * is one. Else the source is no longer the context's, and its owner destroys it when it comes by.
+ * With the lock held. */
+static GSource *
+claim_source (GaioCore *core, GMainContext **main_context)
+{
+  GSource *source = core->source;
+
+  if (source == NULL)
+    return NULL;
+  *main_context = g_source_get_context (source);
+  if (*main_context == NULL || g_main_context_acquire (*main_context))
+    return g_source_ref (source);
+  forget_source (core, (GaioSource *) source);
+  ((GaioSource *) source)->lingering = TRUE;
+  core->n_lingering++;
+  g_main_context_wakeup (*main_context);
+  return NULL;
+}
+
+/**
+ * gaio_context_detach:
+ * @self: a context
+ *
+ * Takes @self out of the #GMainContext that it is nested in, if there is one. @self keeps all that
+ * it watches, and can be attached again. From another thread than the one that owns the
+ * #GMainContext, a round that is running is not waited for. Any thread.
+ *
+ * It is a programming error to detach a context that is shared, see
+ * gaio_context_ref_for_main_context().
+ *
+ * Since: 1.0
+ */
+void
+gaio_context_detach (GaioContext *self)
+{
+  GMainContext *main_context = NULL;
+  GSource *source;
+
+  g_return_if_fail (GAIO_IS_CONTEXT (self));
+  g_return_if_fail (self->core->shared_with == NULL);
+
+  if (!gaio_core_lock (self->core))
+    return;
+  source = claim_source (self->core, &main_context);
+  gaio_core_unlock (self->core);
+  if (source == NULL)
+    return;
+  g_source_destroy (source);
+  g_source_unref (source);
+  if (main_context != NULL)
+    g_main_context_release (main_context);
+}

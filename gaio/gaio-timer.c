@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gaio-timer-private.h"
+
+/**
+ * SECTION:gaio-timer
+ * @title: GaioTimer
+ * @short_description: a deadline with microsecond resolution
+ *
+ * A #GaioTimer calls a function when its deadline has passed: never early, equal deadlines in the
+ * order in which they were armed. Thousands of them cost a main loop nothing until one is due;
+ * arming is O(log n) and allocates nothing. Time is in microseconds of g_get_monotonic_time(); -1
+ * means never.
+ *
+ * Everything here may be called from any thread and from inside any callback.
+ */
+
+/**
+ * GaioTimer:
+ *
+ * A deadline, or a repeating timeout.
+ *
+ * Since: 1.0
+ */
+struct _GaioTimer
+{
+  GaioEntry entry;
+
+  GaioHeapNode node; /* (lock) in the heap while armed and not due */
+  gboolean rearmed;  /* (lock) armed or disarmed by hand since the callback began */
+  gint64 deadline;   /* (lock) -1 when not armed */
+  gint64 tick;       /* (owner) the deadline that is being served */
+  gint64 interval;   /* (const) of a timeout, or 0 */
+  union
+  {
+    GSourceOnceFunc once; /* (const) */
+    GSourceFunc repeat;   /* (const) of a timeout */
+  };
+};
+
+G_DEFINE_BOXED_TYPE (GaioTimer, gaio_timer, gaio_timer_ref, gaio_timer_unref)
+
+static const GaioEntryType timer_entry_type = { NULL };
+
+static gint64
+add_saturated (gint64 a, gint64 b)
+{
+  return b > G_MAXINT64 - a ? G_MAXINT64 : a + b;
+}
+
+GaioTimer *
+gaio_timer_from_siblings (GaioLink *link)
+{
+  return gaio_link_entry (link, GaioTimer, entry.siblings);
+}
+
+static GaioTimer *
+timer_from_node (GaioHeapNode *node)
+{
+  return (GaioTimer *) (void *) ((char *) node - G_STRUCT_OFFSET (GaioTimer, node));
+}
+
+/* With the lock held. The deadline may be far away, and is then as good as never. */
+static void
+set_deadline (GaioTimer *self, gint64 deadline)
+{
+  GaioCore *core = self->entry.core;
+
+  self->deadline = deadline;
+  self->rearmed = TRUE;
+  gaio_link_unlink (&self->entry.link);
+  if (deadline == -1)
+    {
+      gaio_heap_remove (&core->timers, &self->node);
+      return;
+    }
+  gaio_heap_set (&core->timers, &self->node, deadline);
+  if (gaio_heap_first (&core->timers) == &self->node)
+    gaio_core_deadline_moved (core, deadline);
+}
+
+static GaioTimer *
+timer_new (GaioCore *core, gpointer user_data, GDestroyNotify notify)
+{
+  GaioTimer *self = g_new0 (GaioTimer, 1);
+
+  gaio_entry_init (&self->entry, &timer_entry_type, core, user_data, notify);
+  self->deadline = -1;
+  return self;
+}
+
+/* Adds @self, armed if it repeats; if it cannot be added it is removed from the start. */
+static GaioTimer *
+timer_add (GaioTimer *self)
+{
+  GaioCore *core = self->entry.core;
+  gboolean added = FALSE;
+
+  if (gaio_core_lock (core))
+    {
+      added = gaio_core_check (core, NULL);
+      if (added)
+        {
+          gaio_heap_reserve (&core->timers);
+          gaio_list_push (&core->all_timers, &self->entry.siblings);
+          if (self->interval > 0)
+            set_deadline (self, add_saturated (g_get_monotonic_time (), self->interval));
+        }
+      gaio_core_unlock (core);
+    }
+  if (!added)
+    gaio_entry_reject (&self->entry);
+  return self;
+}
+
+/**
+ * gaio_context_add_timer:
+ * @self: a context
+ * @func: (scope notified) (closure user_data) (destroy notify): the function to call
+ * @user_data: data for @func
+ * @notify: (nullable): called once, on the owner of @self, when the timer has been removed and its
+ *   function has returned
+ *
+ * Makes a timer that is not armed. It stays until it is removed, and can be armed any number of
+ * times. Any thread. On a closed context the timer is removed from the start and @notify runs
+ * before this returns.
+ *
+ * Returns: (transfer full): a new timer
+ *
+ * Since: 1.0
+ */
+GaioTimer *
+gaio_context_add_timer (GaioContext *self,
+                        GSourceOnceFunc func,
+                        gpointer user_data,
+                        GDestroyNotify notify)
+{
+  GaioTimer *timer;
+
+  gaio_return_val_if_fail_notify (GAIO_IS_CONTEXT (self), user_data, notify, NULL);
+  gaio_return_val_if_fail_notify (func != NULL, user_data, notify, NULL);
+
+  timer = timer_new (self->core, user_data, notify);
+  timer->once = func;
+  return timer_add (timer);
+}
+
+/**
+ * gaio_context_add_timeout:
+ * @self: a context
+ * @interval_us: the interval in microseconds, more than 0
+ * @func: (scope notified) (closure user_data) (destroy notify): the function to call
+ * @user_data: data for @func
+ * @notify: (nullable): called once, on the owner of @self, when the timer has been removed and its
+ *   function has returned
+ *
+ * Calls @func every @interval_us microseconds, for the first time after one interval, until it
+ * returns %G_SOURCE_REMOVE or the timer is removed. Ticks do not drift; those that were missed are
+ * skipped. Any thread. On a closed context the timer is removed from the start and @notify runs
+ * before this returns.
+ *
+ * In Python and JavaScript an exception, and a function that ends without `return`, count as
+ * %G_SOURCE_REMOVE.
+ *
+ * Returns: (transfer full): a new timer
+ *
+ * Since: 1.0
+ */
+GaioTimer *
+gaio_context_add_timeout (GaioContext *self,
+                          gint64 interval_us,
+                          GSourceFunc func,
+                          gpointer user_data,
+                          GDestroyNotify notify)
+{
+  GaioTimer *timer;
+
+  gaio_return_val_if_fail_notify (GAIO_IS_CONTEXT (self), user_data, notify, NULL);
+  gaio_return_val_if_fail_notify (func != NULL, user_data, notify, NULL);
+  gaio_return_val_if_fail_notify (interval_us > 0, user_data, notify, NULL);
+
+  timer = timer_new (self->core, user_data, notify);
+  timer->repeat = func;
+  timer->interval = interval_us;
+  return timer_add (timer);
+}
+
+/**
+ * gaio_timer_ref:
+ * @self: a timer
+ *
+ * Takes a reference. Any thread.
+ *
+ * Returns: (transfer full): @self
+ *
+ * Since: 1.0
+ */
+GaioTimer *
+gaio_timer_ref (GaioTimer *self)
+{
+  g_return_val_if_fail (self != NULL, NULL);
+  return gaio_entry_ref (&self->entry);
+}
+
+/**
+ * gaio_timer_unref:
+ * @self: (transfer full): a timer
+ *
+ * Drops a reference. This does not remove the timer. Any thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_timer_unref (GaioTimer *self)
+{
+  g_return_if_fail (self != NULL);
+  gaio_entry_unref (&self->entry);
+}
+
+/**
+ * gaio_timer_arm_at:
+ * @self: a timer
+ * @monotonic_us: the deadline, in the time of g_get_monotonic_time(), or -1 to disarm it
+ *
+ * Arms @self, in place of what it was armed for before. A deadline in the past fires in the next
+ * round. A timeout goes on from here at its interval. Does nothing once @self has been removed.
+ * O(log n). Any thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_timer_arm_at (GaioTimer *self, gint64 monotonic_us)
+{
+  g_return_if_fail (self != NULL);
+
+  if (!gaio_core_lock (self->entry.core))
+    return;
+  if (!gaio_entry_is_removed (&self->entry))
+    set_deadline (self, monotonic_us == -1 ? -1 : MAX (monotonic_us, 0));
+  gaio_core_unlock (self->entry.core);
+}
+
+/**
+ * gaio_timer_arm:
+ * @self: a timer
+ * @delay_us: how long from now, in microseconds, or -1 to disarm it
+ *
+ * Arms @self as gaio_timer_arm_at() does, relative to now. A delay of 0 fires in the next round.
+ *
+ * Since: 1.0
+ */
+void
+gaio_timer_arm (GaioTimer *self, gint64 delay_us)
+{
+  g_return_if_fail (self != NULL);
+
+  if (delay_us == -1)
+    gaio_timer_arm_at (self, -1);
+  else
+    gaio_timer_arm_at (self, add_saturated (g_get_monotonic_time (), MAX (delay_us, 0)));
+}
+
+/**
+ * gaio_timer_disarm:
+ * @self: a timer
+ *
+ * Disarms @self: it is not called, also when it was due already. Any thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_timer_disarm (GaioTimer *self)
+{
+  gaio_timer_arm_at (self, -1);
+}
+
+/**
+ * gaio_timer_get_deadline:
+ * @self: a timer
+ *
+ * Returns: when @self will be called, in the time of g_get_monotonic_time(); -1 if it is not armed.
+ * Any thread.
+ *
+ * Since: 1.0
+ */
+gint64
+gaio_timer_get_deadline (GaioTimer *self)
+{
+  gint64 deadline;
+
+  g_return_val_if_fail (self != NULL, -1);
+
+  if (!gaio_core_lock (self->entry.core))
+    return -1;
+  deadline = self->deadline;
+  gaio_core_unlock (self->entry.core);
+  return deadline;
+}
+
+/* With the lock held; once more does nothing. */
+void
+gaio_timer_bury (GaioTimer *self)
+{
+  if (gaio_entry_is_removed (&self->entry))
+    return;
+  set_deadline (self, -1);
+  gaio_heap_unreserve (&self->entry.core->timers);
+  gaio_entry_bury (&self->entry);
+}
+
+/**
+ * gaio_timer_remove:
+ * @self: a timer
+ *
+ * Ends @self: it is not called again. Quiet when it has been removed before, after the context has
+ * gone, and in a forked child. Any thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_timer_remove (GaioTimer *self)
+{
+  g_return_if_fail (self != NULL);
+
+  if (!gaio_core_lock (self->entry.core))
+    return;
+  gaio_timer_bury (self);
+  gaio_core_unlock (self->entry.core);
+}
+
+/**
+ * gaio_clear_timer: (skip)
+ * @timer_ptr: (inout): where a timer is, or %NULL
+ *
+ * Removes and unrefs the timer at @timer_ptr, if there is one, and sets it to %NULL. Any thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_clear_timer (GaioTimer **timer_ptr)
+{
+  GaioTimer *self = g_steal_pointer (timer_ptr);
+
+  if (self == NULL)
+    return;
+  gaio_timer_remove (self);
+  gaio_timer_unref (self);
+}
+
+/* Moves what is due from the heap to the queue. By the owner, with the lock held. */
+void
+gaio_timer_collect_due (GaioCore *core)
+{
+  gint64 now;
+
+  if (gaio_heap_first (&core->timers) == NULL)
+    return;
+  now = g_get_monotonic_time ();
+  while (gaio_heap_first (&core->timers) != NULL && gaio_heap_first_key (&core->timers) <= now)
+    {
+      GaioTimer *self = timer_from_node (gaio_heap_first (&core->timers));
+
+      gaio_heap_remove (&core->timers, &self->node);
+      /* Due again in its own callback: it waits outside of both until that has returned. */
+      if (gaio_entry_is_running (&self->entry))
+        self->entry.attention = true;
+      else
+        gaio_list_push (&core->due, &self->entry.link);
+    }
+}
+
+/* The first tick after now that is on the grid. */
+static gint64
+next_tick (GaioTimer *self)
+{
+  gint64 now = g_get_monotonic_time ();
+  gint64 missed = MAX (now - self->tick, 0) / self->interval;
+
+  return add_saturated (self->tick + missed * self->interval, self->interval);
+}
+
+static gboolean
+call (GaioTimer *self)
+{
+  if (self->interval > 0)
+    return self->repeat (self->entry.user_data);
+  self->once (self->entry.user_data);
+  return G_SOURCE_CONTINUE;
+}
+
+/* With the lock held. */
+static void
+after_callback (GaioTimer *self, gboolean keep)
+{
+  gaio_entry_attend (&self->entry);
+  if (keep == G_SOURCE_REMOVE)
+    gaio_timer_bury (self);
+  else if (gaio_entry_is_removed (&self->entry))
+    return;
+  else if (self->interval > 0 && !self->rearmed)
+    set_deadline (self, next_tick (self));
+  else if (self->deadline != -1 && self->node.position == 0)
+    set_deadline (self, self->deadline);
+}
+
+static void
+serve (GaioTimer *self)
+{
+  gboolean keep = G_SOURCE_CONTINUE;
+
+  gaio_entry_begin (&self->entry);
+  keep = call (self);
+  gaio_entry_end (&self->entry);
+  if (!gaio_core_lock (self->entry.core))
+    return;
+  after_callback (self, keep);
+  gaio_core_unlock (self->entry.core);
+}
+
+/* Calls the first timer that is due. By the owner, without the lock. FALSE if none is. */
+gboolean
+gaio_timer_serve_next (GaioCore *core)
+{
+  GaioLink *link;
+  GaioTimer *self;
+
+  if (!gaio_core_lock (core))
+    return FALSE;
+  link = gaio_list_pop (&core->due);
+  if (link != NULL)
+    {
+      self = gaio_link_entry (link, GaioTimer, entry.link);
+      self->tick = self->deadline;
+      self->deadline = -1;
+      self->rearmed = FALSE;
+    }
+  gaio_core_unlock (core);
+  if (link == NULL)
+    return FALSE;
+  serve (gaio_link_entry (link, GaioTimer, entry.link));
+  return TRUE;
+}
