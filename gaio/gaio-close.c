@@ -48,7 +48,7 @@ tear_down (GaioCore *core, GSource *source)
   /* The pollfd leaves GLib before the epoll fd is closed. */
   if (source != NULL)
     g_source_destroy (source);
-  while (atomic_load_explicit (&core->have_dead, memory_order_relaxed))
+  while (gaio_entry_have_dead (core))
     gaio_entry_run_notifies (core);
 
   gaio_core_lock (core);
@@ -74,11 +74,11 @@ static gboolean
 claim (GaioCore *core, GMainContext **main_context)
 {
   if (core->torn_down || !gaio_core_is_closed (core) ||
-      atomic_load_explicit (&core->round_thread, memory_order_acquire) != 0 ||
+      atomic_load_explicit (&core->round_thread, memory_order_acquire) != NULL ||
       !acquire_main_context (core, main_context))
     return FALSE;
   core->torn_down = TRUE;
-  atomic_store_explicit (&core->round_thread, pthread_self (), memory_order_relaxed);
+  atomic_store_explicit (&core->round_thread, gaio_lock_this_thread (), memory_order_relaxed);
   core->depth = 1;
   return TRUE;
 }
@@ -107,7 +107,7 @@ gaio_close_finish (GaioCore *core)
 
   gaio_core_lock (core);
   core->depth = 0;
-  atomic_store_explicit (&core->round_thread, 0, memory_order_release);
+  atomic_store_explicit (&core->round_thread, NULL, memory_order_release);
   orphan = core->shell == NULL;
   gaio_core_unlock (core);
   if (orphan)
@@ -143,7 +143,7 @@ gaio_close_drop_shell (GaioCore *core)
     }
   core->shell = NULL;
   torn_down =
-      core->torn_down && atomic_load_explicit (&core->round_thread, memory_order_relaxed) == 0;
+      core->torn_down && atomic_load_explicit (&core->round_thread, memory_order_relaxed) == NULL;
   gaio_core_unlock (core);
   if (torn_down)
     gaio_core_unref (core);

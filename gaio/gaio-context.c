@@ -258,11 +258,8 @@ gaio_context_set_dispatch_limits (GaioContext *self, guint max_callbacks, gint64
   g_return_if_fail (GAIO_IS_CONTEXT (self));
   g_return_if_fail (max_time_us >= 0);
 
-  if (!gaio_core_lock (self->core))
-    return;
-  self->core->max_callbacks = max_callbacks;
-  self->core->max_time_us = max_time_us;
-  gaio_core_unlock (self->core);
+  atomic_store_explicit (&self->core->max_callbacks, max_callbacks, memory_order_relaxed);
+  atomic_store_explicit (&self->core->max_time_us, max_time_us, memory_order_relaxed);
 }
 
 static void

@@ -10,6 +10,7 @@
 #include "gaio-fdmon-epoll-private.h"
 #include "gaio-fork-private.h"
 #include "gaio-heap-private.h"
+#include "gaio-lock-private.h"
 #include "gaio-ready-list-private.h"
 #include "gaio-slots-private.h"
 
@@ -43,16 +44,16 @@ typedef struct
 {
   gatomicrefcount ref_count;
   guint fork_generation; /* (const) */
-  pthread_mutex_t lock;
+  GaioLock lock;
 
   GWeakRef context;                  /* the shell */
   GaioContext *shell;                /* (lock) NULL once it is being finalized */
   GaioMonitorType requested_monitor; /* (const) */
 
   /* Who runs. Claimed under the lock; given up without it, see gaio_round_leave(). */
-  _Atomic (pthread_t) round_thread; /* 0: nobody */
-  guint depth;                      /* (owner) of nested rounds */
-  atomic_int sleep;                 /* a GaioSleep; set under the lock, cleared without */
+  _Atomic (const void *) round_thread; /* or NULL */
+  guint depth;                         /* (owner) of nested rounds */
+  atomic_int sleep;                    /* a GaioSleep; set by the owner */
   atomic_bool wake_requested;
   atomic_bool closed;
   gboolean torn_down; /* (lock) */
@@ -93,9 +94,9 @@ typedef struct
   atomic_uint n_sync_waiters;
   pthread_cond_t callback_ended;
 
-  guint max_callbacks; /* (lock) 0: no limit */
-  gint64 max_time_us;  /* (lock) 0: no limit */
-  guint first_kind;    /* (owner) the kind of callback the next round begins with */
+  atomic_uint max_callbacks;    /* 0: no limit */
+  _Atomic (gint64) max_time_us; /* 0: no limit */
+  guint first_kind;             /* (owner) the kind of callback the next round begins with */
 
   GaioCounters counters; /* (lock), callbacks (owner) */
 } GaioCore;
@@ -118,12 +119,12 @@ void gaio_core_kick (GaioCore *core);
 void gaio_core_deadline_moved (GaioCore *core, gint64 deadline);
 
 /* The core whose callback this thread is in, or NULL. */
-extern _Thread_local GaioCore *gaio_core_current;
+extern _Thread_local GaioCore *gaio_core_current __attribute__ ((tls_model ("initial-exec")));
 
 static inline gboolean
 gaio_core_is_forked (const GaioCore *core)
 {
-  return G_UNLIKELY (core->fork_generation != gaio_fork_generation ());
+  return G_UNLIKELY (core->fork_generation != gaio_fork_generation);
 }
 
 /* FALSE in a forked child, where the lock may be held by a thread that does not exist. */
@@ -132,14 +133,14 @@ gaio_core_lock (GaioCore *core)
 {
   if (gaio_core_is_forked (core))
     return FALSE;
-  pthread_mutex_lock (&core->lock);
+  gaio_lock_take (&core->lock);
   return TRUE;
 }
 
 static inline void
 gaio_core_unlock (GaioCore *core)
 {
-  pthread_mutex_unlock (&core->lock);
+  gaio_lock_release (&core->lock);
 }
 
 static inline gboolean
@@ -152,7 +153,8 @@ gaio_core_is_closed (GaioCore *core)
 static inline gboolean
 gaio_core_in_round (GaioCore *core)
 {
-  return atomic_load_explicit (&core->round_thread, memory_order_relaxed) == pthread_self ();
+  return atomic_load_explicit (&core->round_thread, memory_order_relaxed) ==
+         gaio_lock_this_thread ();
 }
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (GaioCore, gaio_core_unref)

@@ -3,7 +3,7 @@
 
 #include <gaio/gaio-error.h>
 
-_Thread_local GaioCore *gaio_core_current __attribute__ ((tls_model ("initial-exec")));
+_Thread_local GaioCore *gaio_core_current;
 
 GaioCore *
 gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
@@ -11,8 +11,8 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   GaioCore *core = g_new0 (GaioCore, 1);
 
   g_atomic_ref_count_init (&core->ref_count);
-  core->fork_generation = gaio_fork_generation ();
-  pthread_mutex_init (&core->lock, NULL);
+  core->fork_generation = gaio_fork_generation;
+  gaio_lock_init (&core->lock);
   pthread_cond_init (&core->callback_ended, NULL);
   g_weak_ref_init (&core->context, shell);
   core->shell = shell;
@@ -28,7 +28,7 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   gaio_list_init (&core->set_funcs);
   gaio_list_init (&core->dead);
   core->idle_deadline = -1;
-  core->max_callbacks = GAIO_FDMON_EPOLL_MAX_EVENTS;
+  atomic_init (&core->max_callbacks, GAIO_FDMON_EPOLL_MAX_EVENTS);
   return core;
 }
 
@@ -50,7 +50,7 @@ gaio_core_unref (GaioCore *core)
   if (!gaio_core_is_forked (core))
     {
       pthread_cond_destroy (&core->callback_ended);
-      pthread_mutex_destroy (&core->lock);
+      gaio_lock_destroy (&core->lock);
     }
   g_free (core);
 }

@@ -14,19 +14,20 @@ typedef struct
   void (*finalize) (GaioEntry *entry); /* or NULL */
 } GaioEntryType;
 
+/* What each event touches comes last, next to what a handler adds. */
 struct _GaioEntry
 {
-  const GaioEntryType *type;
   gatomicrefcount ref_count; /* of the handles; the core has one until the notify has run */
-  atomic_uint running;       /* written by the owner; read by gaio_handler_remove_sync() */
-  GaioCore *core;
-  gpointer user_data;
-  GDestroyNotify notify;
-  GaioLink link;     /* in the queue in which it waits to be called */
-  GaioLink siblings; /* (lock) among those of its kind; once removed, among the dead */
-  guint32 stamp;     /* (owner) the gathering it is queued in */
   atomic_bool removed;
   bool attention; /* (owner) gaio_entry_end() has something to tell */
+  GDestroyNotify notify;
+  const GaioEntryType *type;
+  GaioLink siblings; /* (lock) among those of its kind; once removed, among the dead */
+  GaioCore *core;
+  GaioLink link;       /* in the queue in which it waits to be called */
+  guint32 stamp;       /* (owner) the gathering it is queued in */
+  atomic_uint running; /* written by the owner; read by gaio_handler_remove_sync() */
+  gpointer user_data;
 };
 
 /* With one reference for the caller and one for the core. */
@@ -38,10 +39,17 @@ void gaio_entry_init (GaioEntry *entry,
 gpointer gaio_entry_ref (GaioEntry *entry);
 void gaio_entry_unref (GaioEntry *entry);
 
-gboolean gaio_entry_bury (GaioEntry *entry);
+void gaio_entry_bury (GaioEntry *entry);
 void gaio_entry_reject (GaioEntry *entry);
 void gaio_entry_run_notifies (GaioCore *core);
 void gaio_entry_attend (GaioEntry *entry);
+
+/* A hint, without the lock. */
+static inline gboolean
+gaio_entry_have_dead (GaioCore *core)
+{
+  return atomic_load_explicit (&core->have_dead, memory_order_relaxed);
+}
 
 static inline gboolean
 gaio_entry_is_removed (GaioEntry *entry)

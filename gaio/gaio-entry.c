@@ -36,20 +36,18 @@ gaio_entry_unref (GaioEntry *entry)
   gaio_core_unref (core);
 }
 
-/* Marks @entry removed and leaves its notify to the owner. With the lock held; FALSE if it was
- * removed already. */
-gboolean
+/* Marks @entry removed, if its kind has not, and leaves its notify to the owner. Once, with the
+ * lock held. */
+void
 gaio_entry_bury (GaioEntry *entry)
 {
   GaioCore *core = entry->core;
 
-  if (atomic_exchange_explicit (&entry->removed, true, memory_order_acq_rel))
-    return FALSE;
+  atomic_store_explicit (&entry->removed, true, memory_order_release);
   gaio_link_unlink (&entry->siblings);
   gaio_list_push (&core->dead, &entry->siblings);
   atomic_store_explicit (&core->have_dead, true, memory_order_relaxed);
   gaio_core_kick (core);
-  return TRUE;
 }
 
 static void
@@ -105,8 +103,6 @@ gaio_entry_run_notifies (GaioCore *core)
   GaioList batch;
   GaioLink *link;
 
-  if (!atomic_load_explicit (&core->have_dead, memory_order_relaxed))
-    return;
   take_dead (core, &batch);
   while ((link = gaio_list_pop (&batch)) != NULL)
     release (gaio_link_entry (link, GaioEntry, siblings));

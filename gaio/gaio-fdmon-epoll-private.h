@@ -36,7 +36,18 @@ int gaio_fdmon_epoll_modify (GaioFdmonEpoll *mon, int fd, guint32 mask, guint64 
 int gaio_fdmon_epoll_delete (GaioFdmonEpoll *mon, int fd);
 
 /* Fills mon->events; -1 us waits for ever. Returns how many, or -1 with errno. */
-int gaio_fdmon_epoll_wait (GaioFdmonEpoll *mon, int max_events, gint64 timeout_us);
+int gaio_fdmon_epoll_wait_limited (GaioFdmonEpoll *mon, int max_events, gint64 timeout_us);
+
+/* Inline: a system call spoils the processor's memory of where to return to, so each level of calls
+ * around it costs a misprediction. */
+static inline int
+gaio_fdmon_epoll_wait (GaioFdmonEpoll *mon, int max_events, gint64 timeout_us)
+{
+  if (timeout_us > 0)
+    return gaio_fdmon_epoll_wait_limited (mon, max_events, timeout_us);
+  return epoll_wait (mon->epoll_fd, mon->events, max_events, timeout_us);
+}
+
 void gaio_fdmon_epoll_wake (GaioFdmonEpoll *mon);
 
 /* Makes the wait of GLib end at @deadline, if it would not end earlier anyhow. */

@@ -123,12 +123,10 @@ wait_with_timespec (GaioFdmonEpoll *mon, int max_events, gint64 timeout_us)
 }
 
 int
-gaio_fdmon_epoll_wait (GaioFdmonEpoll *mon, int max_events, gint64 timeout_us)
+gaio_fdmon_epoll_wait_limited (GaioFdmonEpoll *mon, int max_events, gint64 timeout_us)
 {
-  int timeout_ms;
-
   timeout_us = MIN (timeout_us, LONGEST_WAIT_US);
-  if (timeout_us > 0 && atomic_load_explicit (&have_pwait2, memory_order_relaxed))
+  if (atomic_load_explicit (&have_pwait2, memory_order_relaxed))
     {
       int n = wait_with_timespec (mon, max_events, timeout_us);
 
@@ -137,8 +135,8 @@ gaio_fdmon_epoll_wait (GaioFdmonEpoll *mon, int max_events, gint64 timeout_us)
       atomic_store_explicit (&have_pwait2, false, memory_order_relaxed);
     }
   /* Rounded up: a wait may be late, not early. */
-  timeout_ms = timeout_us < 0 ? -1 : (timeout_us + USEC_PER_MSEC - 1) / USEC_PER_MSEC;
-  return epoll_wait (mon->epoll_fd, mon->events, max_events, timeout_ms);
+  return epoll_wait (mon->epoll_fd, mon->events, max_events,
+                     (timeout_us + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
 }
 
 void

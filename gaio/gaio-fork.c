@@ -3,23 +3,16 @@
 
 #include <pthread.h>
 
-/* Written in the child of fork() alone, where there is only one thread. */
-static unsigned int generation;
+unsigned int gaio_fork_generation;
 
 static void
 child_after_fork (void)
 {
-  generation++;
+  gaio_fork_generation++;
 }
 
 __attribute__ ((constructor)) static void
 watch_forks (void)
 {
   pthread_atfork (NULL, NULL, child_after_fork);
-}
-
-unsigned int
-gaio_fork_generation (void)
-{
-  return generation;
 }

@@ -26,7 +26,7 @@ offer (GaioHandler *handler, guint events)
 {
   guint ready = events & atomic_load_explicit (&handler->mask, memory_order_relaxed);
 
-  if (ready == 0 || handler->masked)
+  if (ready == 0)
     return FALSE;
   if (G_UNLIKELY (gaio_entry_is_running (&handler->entry)) &&
       !atomic_load_explicit (&handler->can_recurse, memory_order_relaxed))
@@ -52,19 +52,14 @@ typedef struct
 static void
 see_slot (GaioCore *core, GaioSlot *slot, guint events, Seen *seen)
 {
-  GaioLink *next;
-
   if (slot->stamp == core->gather_seq)
     {
       seen->again = TRUE;
       return;
     }
   slot->stamp = core->gather_seq;
-  for (GaioLink *link = gaio_list_first (&slot->members); link != NULL; link = next)
-    {
-      next = gaio_list_next (&slot->members, link);
-      seen->news |= offer (gaio_link_entry (link, GaioHandler, entry.siblings), events);
-    }
+  gaio_list_foreach (&slot->members, link) seen->news |=
+      offer (gaio_link_entry (link, GaioHandler, entry.siblings), events);
 }
 
 static void
@@ -73,13 +68,11 @@ see_event (GaioCore *core, const struct epoll_event *event, Seen *seen)
   guint64 key = event->data.u64;
   GaioSlot *slot = gaio_slots_lookup (&core->slots, (guint32) key);
 
-  if (key == GAIO_FDMON_KEY_TIMER)
-    core->monitor.armed = -1;
-  else if (key == GAIO_FDMON_KEY_WAKE)
-    return;
-  else if (slot != NULL && slot->generation == key >> 32)
+  if (G_LIKELY (slot != NULL && slot->generation == key >> 32))
     see_slot (core, slot, event->events, seen);
-  else
+  else if (key == GAIO_FDMON_KEY_TIMER)
+    core->monitor.armed = -1;
+  else if (key != GAIO_FDMON_KEY_WAKE)
     seen->stale = TRUE;
 }
 
@@ -129,22 +122,17 @@ is_ready_still (GaioEntry *entry)
 static void
 drop_unseen (GaioCore *core)
 {
-  GaioLink *next;
-
-  for (GaioLink *link = gaio_list_first (&core->ready); link != NULL; link = next)
-    {
-      GaioEntry *entry = gaio_link_entry (link, GaioEntry, link);
-
-      next = gaio_list_next (&core->ready, link);
-      if (!is_ready_still (entry))
-        gaio_link_unlink (link);
-    }
+  gaio_list_foreach (&core->ready,
+                     link) if (!is_ready_still (gaio_link_entry (link, GaioEntry, link)))
+      gaio_link_unlink (link);
 }
 
-/* Somebody has closed our epoll fd, as programs do that close all they do not know. */
+/* After a wait that gave @n. Some programs close all fds that they do not know. */
 static void
-lose_set (GaioCore *core)
+check_set (GaioCore *core, int n)
 {
+  if (G_LIKELY (n >= 0 || errno == EINTR))
+    return;
   g_critical ("Somebody has closed fd %d, the epoll set of a GaioContext, which is closed with it",
               core->monitor.epoll_fd);
   core->monitor.epoll_fd = -1;
@@ -155,7 +143,7 @@ lose_set (GaioCore *core)
 static int
 wait_asleep (GaioCore *core, int max, gint64 timeout_us)
 {
-  gboolean open = gaio_fdmon_epoll_open (&core->monitor, NULL);
+  gboolean open = core->monitor.epoll_fd >= 0 || gaio_fdmon_epoll_open (&core->monitor, NULL);
   int n = 0;
 
   atomic_store_explicit (&core->sleep, GAIO_ASLEEP_IN_ITERATE, memory_order_relaxed);
@@ -164,7 +152,7 @@ wait_asleep (GaioCore *core, int max, gint64 timeout_us)
     n = gaio_fdmon_epoll_wait (&core->monitor, max, timeout_us);
   else
     g_usleep (MIN ((guint64) timeout_us, RETRY_US));
-  pthread_mutex_lock (&core->lock);
+  gaio_lock_take (&core->lock);
   atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
   return n;
 }
@@ -178,38 +166,57 @@ wait_for_events (GaioCore *core, int max, gint64 timeout_us)
     n = wait_asleep (core, max, timeout_us);
   else if (core->monitor.epoll_fd >= 0)
     n = gaio_fdmon_epoll_wait (&core->monitor, max, 0);
-  if (G_UNLIKELY (n < 0 && errno != EINTR))
-    lose_set (core);
+  check_set (core, n);
   return n;
+}
+
+/* Whether to ask for all that is ready. Two things need the whole picture: a ready set, and a queue
+ * in which an earlier round has left something, which keeps its place if it is ready still and is
+ * dropped if not. */
+static gboolean
+wants_all (GaioCore *core)
+{
+  return core->n_members > 0 || !gaio_list_is_empty (&core->ready);
+}
+
+/* Queues the @n events that have been asked for, of at most @max, and if need be all others. TRUE
+ * if there is anything to report. */
+static gboolean
+take_events (GaioCore *core, int n, int max, Seen *seen)
+{
+  gboolean left_over = !gaio_list_is_empty (&core->ready);
+  gboolean all = wants_all (core);
+
+  see_events (core, n, seen);
+  while (G_UNLIKELY (all && n == max && !seen->again))
+    {
+      n = wait_for_events (core, max, 0);
+      see_events (core, n, seen);
+    }
+  if (G_UNLIKELY (left_over))
+    drop_unseen (core);
+  return seen->news;
 }
 
 /* Asks the kernel what is ready, waiting at most @timeout_us for it, and queues it. There is room
  * for
  * @room callbacks: no more are asked for, so that the kernel rotates what it has and everybody has
- * a turn. Two things need the whole picture: a ready set, and a queue in which an earlier round has
- * left something, which keeps its place if it is ready still and is dropped if not. TRUE if there
- * is anything to report. */
+ * a turn. TRUE if there is anything to report. */
 gboolean
 gaio_gather (GaioCore *core, guint room, gint64 timeout_us)
 {
-  gboolean left_over = !gaio_list_is_empty (&core->ready);
-  gboolean whole = left_over || core->n_members > 0;
   Seen seen = { FALSE };
-  guint n_always;
-  int n, max;
+  int n, max = GAIO_FDMON_EPOLL_MAX_EVENTS;
 
   core->gather_seq++;
-  n_always = gather_always (core, MAX (room / 2, 1), &seen);
-  room = room > n_always ? room - n_always : 1;
-  max = whole ? GAIO_FDMON_EPOLL_MAX_EVENTS : MIN (room, GAIO_FDMON_EPOLL_MAX_EVENTS);
-  do
+  if (G_UNLIKELY (!gaio_list_is_empty (&core->always)))
     {
-      n = wait_for_events (core, max, timeout_us);
-      see_events (core, n, &seen);
-      timeout_us = 0;
+      guint n_always = gather_always (core, MAX (room / 2, 1), &seen);
+
+      room = room > n_always ? room - n_always : 1;
     }
-  while (whole && n == max && !seen.again);
-  if (left_over)
-    drop_unseen (core);
-  return seen.news;
+  if (!wants_all (core))
+    max = MIN (room, GAIO_FDMON_EPOLL_MAX_EVENTS);
+  n = wait_for_events (core, max, timeout_us);
+  return take_events (core, n, max, &seen);
 }

@@ -54,19 +54,6 @@ handler_finalize (GaioEntry *entry)
 
 const GaioEntryType gaio_handler_entry_type = { handler_finalize };
 
-static guint
-mask_from_condition (GIOCondition condition)
-{
-  return condition != 0 ? condition | G_IO_HUP | G_IO_ERR : 0;
-}
-
-static void
-set_condition (GaioHandler *self, GIOCondition condition)
-{
-  atomic_store_explicit (&self->condition, condition, memory_order_relaxed);
-  gaio_registration_set_mask (self, self->dormant ? 0 : mask_from_condition (condition));
-}
-
 /* Where epoll would be asked too late: before an epoll set of our own takes the number, or a table
  * is made as long as the number is large. With the lock held. */
 static gboolean
@@ -118,7 +105,7 @@ gaio_handler_add (GaioCore *core, const GaioHandlerParams *params, GError **erro
     self->token = params->token;
   else
     self->func = params->func;
-  set_condition (self, params->condition);
+  atomic_init (&self->condition, params->condition);
 
   if (!gaio_core_lock (core))
     gaio_core_check (core, error);
@@ -227,7 +214,6 @@ gaio_handler_unref (GaioHandler *self)
 static gboolean
 change_condition (GaioHandler *self, GIOCondition condition, GError **error)
 {
-  GIOCondition before = atomic_load_explicit (&self->condition, memory_order_relaxed);
   int errsv;
 
   if (!gaio_core_check (self->entry.core, error))
@@ -238,11 +224,9 @@ change_condition (GaioHandler *self, GIOCondition condition, GError **error)
                    self->fd);
       return FALSE;
     }
-  set_condition (self, condition);
-  errsv = gaio_registration_update (self);
+  errsv = gaio_registration_set_condition (self, condition);
   if (errsv == 0)
     return TRUE;
-  set_condition (self, before);
   gaio_error_set_for_fd (error, errsv, self->fd);
   return FALSE;
 }
@@ -334,7 +318,7 @@ gaio_handler_bury (GaioHandler *self)
 
   if (gaio_entry_is_removed (&self->entry))
     return;
-  gaio_registration_set_mask (self, 0);
+  atomic_store_explicit (&self->entry.removed, true, memory_order_release);
   gaio_registration_remove (self);
   if (self->records != NULL)
     {
@@ -378,7 +362,7 @@ wait_until_not_running (GaioHandler *self)
    * mask is 0, or we see that it is running; then it sees that we wait. */
   gaio_fence_heavy ();
   while (gaio_entry_is_running (&self->entry))
-    pthread_cond_wait (&core->callback_ended, &core->lock);
+    pthread_cond_wait (&core->callback_ended, &core->lock.mutex);
   atomic_fetch_sub_explicit (&core->n_sync_waiters, 1, memory_order_relaxed);
 }
 
@@ -485,33 +469,13 @@ gaio_clear_handler (GaioHandler **handler_ptr)
   gaio_handler_unref (self);
 }
 
-static void
-after_callback (GaioHandler *self)
+void
+gaio_handler_after_callback (GaioHandler *self)
 {
   if (!gaio_core_lock (self->entry.core))
     return;
   gaio_entry_attend (&self->entry);
-  if (self->masked && !gaio_entry_is_running (&self->entry) &&
-      !gaio_entry_is_removed (&self->entry))
+  if (self->masked && !gaio_entry_is_running (&self->entry))
     gaio_registration_set_masked (self, FALSE);
   gaio_core_unlock (self->entry.core);
-}
-
-/* Calls @self with what was gathered and is still asked for. By the owner, without the lock. TRUE
- * if there was something. */
-gboolean
-gaio_handler_serve (GaioHandler *self)
-{
-  guint revents;
-  gboolean keep = G_SOURCE_CONTINUE;
-
-  gaio_entry_begin (&self->entry);
-  revents = self->revents & atomic_load_explicit (&self->mask, memory_order_acquire);
-  if (revents != 0)
-    keep = self->func (self->fd, revents, self->entry.user_data);
-  if (G_UNLIKELY (gaio_entry_end (&self->entry)))
-    after_callback (self);
-  if (G_UNLIKELY (keep == G_SOURCE_REMOVE))
-    gaio_handler_remove (self);
-  return revents != 0;
 }

@@ -73,11 +73,10 @@ gaio_list_first (const GaioList *list)
   return gaio_list_is_empty (list) ? NULL : list->head.next;
 }
 
-static inline GaioLink *
-gaio_list_next (const GaioList *list, const GaioLink *link)
-{
-  return link->next == &list->head ? NULL : link->next;
-}
+/* In the body @link, and no other, may be unlinked. */
+#define gaio_list_foreach(list, link)                                                              \
+  for (GaioLink *link = (list)->head.next, *link##_next = link->next; link != &(list)->head;       \
+       link = link##_next, link##_next = link->next)
 
 static inline GaioLink *
 gaio_list_pop (GaioList *list)
@@ -87,17 +86,4 @@ gaio_list_pop (GaioList *list)
   if (link != NULL)
     gaio_link_unlink (link);
   return link;
-}
-
-/* Moves all of @from to the end of @to. */
-static inline void
-gaio_list_splice (GaioList *to, GaioList *from)
-{
-  if (gaio_list_is_empty (from))
-    return;
-  from->head.next->prev = to->head.prev;
-  from->head.prev->next = &to->head;
-  to->head.prev->next = from->head.next;
-  to->head.prev = from->head.prev;
-  gaio_list_init (from);
 }

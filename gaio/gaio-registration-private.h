@@ -24,11 +24,9 @@ struct _GaioHandler
 {
   GaioEntry entry;
 
-  gint fd;               /* (const) */
-  atomic_uint condition; /* what was asked for; set under the lock */
-  atomic_uint
-      mask;      /* what may be reported: 0 when silent, dormant or removed; set under the lock */
-  guint revents; /* (owner) what to report */
+  atomic_uint mask; /* what to ask epoll for, and report; set under the lock */
+  guint revents;    /* (owner) what to report */
+  gint fd;          /* (const) */
   atomic_bool can_recurse;
   bool masked;  /* (lock) ready while its callback runs: silent until that returns */
   bool dormant; /* (lock) its file has gone, and its slot with it */
@@ -39,14 +37,14 @@ struct _GaioHandler
   };
   GaioRecords *records;    /* (const) of the ready set it is a member of, or NULL */
   GaioRecordRef record;    /* (lock) */
+  atomic_uint condition;   /* what was asked for; set under the lock */
   GaioAlwaysReady *always; /* (lock) or NULL */
   char *name;              /* (lock) */
 };
 
-void gaio_registration_set_mask (GaioHandler *handler, guint mask);
 int gaio_registration_add (GaioHandler *handler);
 void gaio_registration_remove (GaioHandler *handler);
-int gaio_registration_update (GaioHandler *handler);
+int gaio_registration_set_condition (GaioHandler *handler, guint condition);
 void gaio_registration_set_masked (GaioHandler *handler, gboolean masked);
 gboolean gaio_registration_check_always (GaioHandler *handler);
 void gaio_registration_rebuild (GaioCore *core);

@@ -27,26 +27,43 @@ slot_key (const GaioSlot *slot, gint fd)
 static guint32
 wanted_of (GaioHandler *handler)
 {
-  return handler->masked ? 0 : atomic_load_explicit (&handler->mask, memory_order_relaxed);
+  return atomic_load_explicit (&handler->mask, memory_order_relaxed);
 }
 
 static guint32
-wanted_by_all (const GaioSlot *slot)
+wanted_by_all (GaioSlot *slot)
 {
   guint32 wanted = 0;
 
-  for (GaioLink *l = gaio_list_first (&slot->members); l; l = gaio_list_next (&slot->members, l))
-    wanted |= wanted_of (handler_from_siblings (l));
+  gaio_list_foreach (&slot->members, link) wanted |= wanted_of (handler_from_siblings (link));
   return wanted;
 }
 
-/* What may be reported from now on, also of what has been gathered. */
-void
-gaio_registration_set_mask (GaioHandler *handler, guint mask)
+/* What is to be reported, in time. */
+static guint
+reportable (GaioHandler *handler)
 {
-  atomic_store_explicit (&handler->mask, mask, memory_order_release);
+  guint condition = atomic_load_explicit (&handler->condition, memory_order_relaxed);
+
+  if (condition == 0 || handler->dormant || gaio_entry_is_removed (&handler->entry))
+    return 0;
+  return condition | G_IO_HUP | G_IO_ERR;
+}
+
+/* What is to be asked for, and reported, now. */
+static void
+refresh_mask (GaioHandler *handler)
+{
+  atomic_store_explicit (&handler->mask, handler->masked ? 0 : reportable (handler),
+                         memory_order_release);
+}
+
+static void
+refresh_mask_and_record (GaioHandler *handler)
+{
+  refresh_mask (handler);
   if (handler->records != NULL)
-    gaio_records_filter (handler->records, &handler->record, mask);
+    gaio_records_filter (handler->records, &handler->record, reportable (handler));
 }
 
 /* Puts @handler on the list of those that are always ready, or off it. */
@@ -58,7 +75,7 @@ update_always (GaioHandler *handler)
   if (always == NULL)
     return;
   gaio_link_unlink (&always->link);
-  if (!handler->dormant && wanted_of (handler) != 0)
+  if (wanted_of (handler) != 0)
     {
       gaio_list_push (&handler->entry.core->always, &always->link);
       gaio_core_kick (handler->entry.core);
@@ -86,7 +103,7 @@ make_dormant (GaioCore *core, GaioSlot *slot)
       GaioHandler *handler = handler_from_siblings (link);
 
       handler->dormant = true;
-      gaio_registration_set_mask (handler, 0);
+      refresh_mask_and_record (handler);
       update_always (handler);
       gaio_list_push (&core->dormant, link);
       core->counters.n_dormant++;
@@ -154,9 +171,10 @@ gaio_registration_add (GaioHandler *handler)
 {
   GaioCore *core = handler->entry.core;
   GaioSlot *slot = gaio_slots_get (&core->slots, handler->fd);
-  guint32 mask = wanted_of (handler);
-  int errsv = enter_set (core, slot, handler->fd, mask);
+  int errsv;
 
+  refresh_mask (handler);
+  errsv = enter_set (core, slot, handler->fd, wanted_of (handler));
   if (errsv == EPERM)
     errsv = enter_always (core, slot, handler);
   else if (errsv == 0)
@@ -195,13 +213,14 @@ update_slot (GaioCore *core, GaioSlot *slot, gint fd)
   return errsv;
 }
 
-/* After its mask has become 0. */
+/* After it has been marked removed. */
 void
 gaio_registration_remove (GaioHandler *handler)
 {
   GaioCore *core = handler->entry.core;
   GaioSlot *slot = gaio_slots_lookup (&core->slots, handler->fd);
 
+  refresh_mask_and_record (handler);
   update_always (handler);
   gaio_link_unlink (&handler->entry.siblings);
   if (handler->dormant)
@@ -212,23 +231,41 @@ gaio_registration_remove (GaioHandler *handler)
     update_slot (core, slot, handler->fd);
 }
 
-/* After its mask has changed. Returns 0 or an errno. */
-int
-gaio_registration_update (GaioHandler *handler)
+/* Tells epoll what @handler wants now. Returns 0 or an errno. */
+static int
+update (GaioHandler *handler)
 {
   GaioCore *core = handler->entry.core;
 
-  if (handler->dormant)
+  if (handler->dormant || gaio_entry_is_removed (&handler->entry))
     return ENOENT;
   update_always (handler);
   return update_slot (core, gaio_slots_lookup (&core->slots, handler->fd), handler->fd);
 }
 
+/* Returns 0 or an errno, after which nothing has changed, except that the handler may have been
+ * found dormant. */
+int
+gaio_registration_set_condition (GaioHandler *handler, guint condition)
+{
+  guint before = atomic_exchange_explicit (&handler->condition, condition, memory_order_relaxed);
+  int errsv;
+
+  refresh_mask (handler);
+  errsv = update (handler);
+  if (errsv != 0)
+    atomic_store_explicit (&handler->condition, before, memory_order_relaxed);
+  refresh_mask_and_record (handler);
+  return errsv;
+}
+
+/* What a ready set has recorded of it stays. */
 void
 gaio_registration_set_masked (GaioHandler *handler, gboolean masked)
 {
   handler->masked = masked;
-  gaio_registration_update (handler);
+  refresh_mask (handler);
+  update (handler);
 }
 
 /* Whether the fd still is the file it was. An always-ready fd is not in the set, where the kernel

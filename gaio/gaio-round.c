@@ -30,16 +30,37 @@ typedef struct
   gint64 stop_at; /* or 0 */
 } GaioRound;
 
+/* With the lock held: whether there is something to do already. */
+static gboolean
+is_pending (GaioCore *core)
+{
+  return core->n_urgent > 0 || !gaio_list_is_empty (&core->due) ||
+         !gaio_list_is_empty (&core->always) || gaio_entry_have_dead (core) ||
+         atomic_load_explicit (&core->wake_requested, memory_order_relaxed) ||
+         gaio_core_is_closed (core);
+}
+
+/* With the lock held: when something will be to do at the latest, or -1. */
+static gint64
+next_deadline (GaioCore *core)
+{
+  gint64 deadline = core->idle_deadline;
+
+  if (gaio_heap_first (&core->timers) != NULL &&
+      (deadline == -1 || gaio_heap_first_key (&core->timers) < deadline))
+    deadline = gaio_heap_first_key (&core->timers);
+  return deadline;
+}
+
 /* With the lock held. FALSE if another thread is inside a round. */
 static gboolean
 claim (GaioCore *core)
 {
-  pthread_t self = pthread_self ();
-  pthread_t owner = atomic_load_explicit (&core->round_thread, memory_order_acquire);
+  const void *owner = atomic_load_explicit (&core->round_thread, memory_order_acquire);
 
-  if (owner != 0 && owner != self)
+  if (owner != NULL && owner != gaio_lock_this_thread ())
     return FALSE;
-  atomic_store_explicit (&core->round_thread, self, memory_order_relaxed);
+  atomic_store_explicit (&core->round_thread, gaio_lock_this_thread (), memory_order_relaxed);
   core->depth++;
   return TRUE;
 }
@@ -53,15 +74,16 @@ enter (GaioRound *round, GaioCore *core)
   if (!claim (core))
     {
       gaio_core_unlock (core);
-      g_critical ("A GaioContext runs in two threads at the same time");
+      if (!gaio_core_is_closed (core))
+        g_critical ("A GaioContext runs in two threads at the same time");
       return FALSE;
     }
   *round = (GaioRound){ .core = core, .outer = gaio_core_current };
+  round->left = atomic_load_explicit (&core->max_callbacks, memory_order_relaxed);
+  if (round->left == 0)
+    round->left = G_MAXUINT;
   gaio_core_current = core;
   atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
-  round->left = core->max_callbacks > 0 ? core->max_callbacks : G_MAXUINT;
-  if (G_UNLIKELY (core->max_time_us > 0))
-    round->stop_at = g_get_monotonic_time () + core->max_time_us;
   return TRUE;
 }
 
@@ -70,13 +92,17 @@ static void
 commit (GaioRound *round)
 {
   GaioCore *core = round->core;
+  gint64 max_time_us = atomic_load_explicit (&core->max_time_us, memory_order_relaxed);
 
   atomic_store_explicit (&core->wake_requested, false, memory_order_relaxed);
-  gaio_timer_collect_due (core);
+  if (gaio_heap_first (&core->timers) != NULL)
+    gaio_timer_collect_due (core);
   round->seq = core->gather_seq;
   round->last_bottom_half = core->bottom_half_seq;
   round->have_bottom_halves = !gaio_list_is_empty (&core->bottom_halves);
   round->have_due = !gaio_list_is_empty (&core->due);
+  if (G_UNLIKELY (max_time_us > 0))
+    round->stop_at = g_get_monotonic_time () + max_time_us;
   core->counters.rounds++;
   gaio_core_unlock (core);
 }
@@ -156,26 +182,36 @@ serve_timers (GaioRound *round)
   return TRUE;
 }
 
+static gboolean
+serve_kind (GaioRound *round, guint kind)
+{
+  switch (kind)
+    {
+    case BOTTOM_HALVES:
+      return serve_bottom_halves (round);
+    case READY:
+      return serve_ready (round);
+    default:
+      return serve_timers (round);
+    }
+}
+
 /* In the order of a round; after one that was cut off, beginning with the kind whose turn it would
  * have been, so that none starves the others. */
 static void
 serve (GaioRound *round)
 {
-  static gboolean (*const serve_kind[N_KINDS]) (GaioRound *) = { serve_bottom_halves, serve_ready,
-                                                                 serve_timers };
-  guint first = round->core->first_kind;
+  guint kind = round->core->first_kind;
 
-  round->core->first_kind = 0;
   for (guint i = 0; i < N_KINDS; i++)
     {
-      guint kind = (first + i) % N_KINDS;
+      gboolean complete = serve_kind (round, kind);
 
-      if (!serve_kind[kind](round))
-        {
-          round->core->first_kind = (kind + 1) % N_KINDS;
-          return;
-        }
+      kind = (kind + 1) % N_KINDS;
+      if (!complete)
+        break;
     }
+  round->core->first_kind = kind;
 }
 
 static void
@@ -194,12 +230,12 @@ leave (GaioRound *round)
   GaioCore *core = round->core;
 
   add_callbacks (core, round->n_callbacks);
-  if (core->depth == 1 || !gaio_core_is_closed (core))
+  if (gaio_entry_have_dead (core) && (core->depth == 1 || !gaio_core_is_closed (core)))
     gaio_entry_run_notifies (core);
   gaio_core_current = round->outer;
   if (--core->depth > 0)
     return;
-  atomic_store_explicit (&core->round_thread, 0, memory_order_release);
+  atomic_store_explicit (&core->round_thread, NULL, memory_order_release);
   /* Pairs with the heavy one in gaio_close(). */
   gaio_fence_light ();
   if (G_UNLIKELY (gaio_core_is_closed (core)))
@@ -226,29 +262,6 @@ room_for_ready (const GaioRound *round)
   guint n_urgent = round->core->n_urgent;
 
   return round->left > n_urgent ? round->left - n_urgent : 1;
-}
-
-/* With the lock held: whether there is something to do already. */
-static gboolean
-is_pending (GaioCore *core)
-{
-  return core->n_urgent > 0 || !gaio_list_is_empty (&core->due) ||
-         !gaio_list_is_empty (&core->always) ||
-         atomic_load_explicit (&core->have_dead, memory_order_relaxed) ||
-         atomic_load_explicit (&core->wake_requested, memory_order_relaxed) ||
-         gaio_core_is_closed (core);
-}
-
-/* With the lock held: when something will be to do at the latest, or -1. */
-static gint64
-next_deadline (GaioCore *core)
-{
-  gint64 deadline = core->idle_deadline;
-
-  if (gaio_heap_first (&core->timers) != NULL &&
-      (deadline == -1 || gaio_heap_first_key (&core->timers) < deadline))
-    deadline = gaio_heap_first_key (&core->timers);
-  return deadline;
 }
 
 /* With the lock held: makes GLib sleep no longer than until @deadline. By its own timeout, which is
@@ -316,7 +329,7 @@ time_to_wait (GaioCore *core, gint64 end)
 }
 
 /* Gathers until there is something to do, or the time is over: a signal, a timer that has been
- * disarmed since, or an event that nobody wants are no reason to return. */
+ * disarmed since, or an event that nobody wants are no reason to return. With the lock held. */
 static void
 wait_for_news (GaioRound *round, gint64 timeout_us)
 {

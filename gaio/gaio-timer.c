@@ -350,11 +350,8 @@ gaio_clear_timer (GaioTimer **timer_ptr)
 void
 gaio_timer_collect_due (GaioCore *core)
 {
-  gint64 now;
+  gint64 now = g_get_monotonic_time ();
 
-  if (gaio_heap_first (&core->timers) == NULL)
-    return;
-  now = g_get_monotonic_time ();
   while (gaio_heap_first (&core->timers) != NULL && gaio_heap_first_key (&core->timers) <= now)
     {
       GaioTimer *self = timer_from_node (gaio_heap_first (&core->timers));
