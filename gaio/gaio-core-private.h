@@ -12,6 +12,7 @@
 #include "gaio-heap-private.h"
 #include "gaio-lock-private.h"
 #include "gaio-ready-list-private.h"
+#include "gaio-ref-count-private.h"
 #include "gaio-slots-private.h"
 
 /* The state of a context. It is ref-counted apart from the GObject, which is only a shell: handles,
@@ -42,7 +43,7 @@ typedef struct
 
 typedef struct
 {
-  gatomicrefcount ref_count;
+  GaioRefCount ref_count;
   guint fork_generation; /* (const) */
   GaioLock lock;
 

@@ -10,7 +10,7 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
 {
   GaioCore *core = g_new0 (GaioCore, 1);
 
-  g_atomic_ref_count_init (&core->ref_count);
+  gaio_ref_count_init (&core->ref_count, 1);
   core->fork_generation = gaio_fork_generation;
   gaio_lock_init (&core->lock);
   pthread_cond_init (&core->callback_ended, NULL);
@@ -35,14 +35,14 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
 GaioCore *
 gaio_core_ref (GaioCore *core)
 {
-  g_atomic_ref_count_inc (&core->ref_count);
+  gaio_ref_count_inc (&core->ref_count);
   return core;
 }
 
 void
 gaio_core_unref (GaioCore *core)
 {
-  if (!g_atomic_ref_count_dec (&core->ref_count))
+  if (!gaio_ref_count_dec (&core->ref_count))
     return;
   g_weak_ref_clear (&core->context);
   gaio_slots_clear (&core->slots);

@@ -17,7 +17,7 @@ typedef struct
 /* What each event touches comes last, next to what a handler adds. */
 struct _GaioEntry
 {
-  gatomicrefcount ref_count; /* of the handles; the core has one until the notify has run */
+  GaioRefCount ref_count; /* of the handles; the core has one until the notify has run */
   atomic_bool removed;
   bool attention; /* (owner) gaio_entry_end() has something to tell */
   GDestroyNotify notify;

@@ -9,8 +9,7 @@ gaio_entry_init (GaioEntry *entry,
                  GDestroyNotify notify)
 {
   entry->type = type;
-  g_atomic_ref_count_init (&entry->ref_count);
-  g_atomic_ref_count_inc (&entry->ref_count);
+  gaio_ref_count_init (&entry->ref_count, 2);
   entry->core = gaio_core_ref (core);
   entry->user_data = user_data;
   entry->notify = notify;
@@ -19,7 +18,7 @@ gaio_entry_init (GaioEntry *entry,
 gpointer
 gaio_entry_ref (GaioEntry *entry)
 {
-  g_atomic_ref_count_inc (&entry->ref_count);
+  gaio_ref_count_inc (&entry->ref_count);
   return entry;
 }
 
@@ -28,7 +27,7 @@ gaio_entry_unref (GaioEntry *entry)
 {
   GaioCore *core = entry->core;
 
-  if (!g_atomic_ref_count_dec (&entry->ref_count))
+  if (!gaio_ref_count_dec (&entry->ref_count))
     return;
   if (entry->type->finalize != NULL)
     entry->type->finalize (entry);

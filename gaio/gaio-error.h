@@ -32,7 +32,8 @@ G_BEGIN_DECLS
  * @GAIO_ERROR_FORKED: the context belongs to the process that this one was forked from.
  * @GAIO_ERROR_REMOVED: the handler has been removed.
  * @GAIO_ERROR_WRONG_THREAD: another thread owns the context.
- * @GAIO_ERROR_NOT_SUPPORTED: the kernel cannot watch this fd: an epoll fd that is nested too deep.
+ * @GAIO_ERROR_NOT_SUPPORTED: the kernel cannot watch this fd: an epoll fd that is nested too deep,
+ *   or one of the context's own.
  *
  * Why a call has failed. After an error nothing has changed.
  *

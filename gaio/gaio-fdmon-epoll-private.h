@@ -30,6 +30,12 @@ void gaio_fdmon_epoll_init (GaioFdmonEpoll *mon);
 gboolean gaio_fdmon_epoll_open (GaioFdmonEpoll *mon, GError **error);
 void gaio_fdmon_epoll_close (GaioFdmonEpoll *mon);
 
+static inline gboolean
+gaio_fdmon_epoll_owns (const GaioFdmonEpoll *mon, int fd)
+{
+  return fd == mon->epoll_fd || fd == mon->wake_fd || fd == mon->timer_fd;
+}
+
 /* Each returns 0 or an errno. A mask of 0 keeps the fd in the set, silent. */
 int gaio_fdmon_epoll_add (GaioFdmonEpoll *mon, int fd, guint32 mask, guint64 key);
 int gaio_fdmon_epoll_modify (GaioFdmonEpoll *mon, int fd, guint32 mask, guint64 key);

@@ -173,6 +173,9 @@ gaio_registration_add (GaioHandler *handler)
   GaioSlot *slot = gaio_slots_get (&core->slots, handler->fd);
   int errsv;
 
+  /* They are in the set already, for something else. */
+  if (gaio_fdmon_epoll_owns (&core->monitor, handler->fd))
+    return EINVAL;
   refresh_mask (handler);
   errsv = enter_set (core, slot, handler->fd, wanted_of (handler));
   if (errsv == EPERM)
