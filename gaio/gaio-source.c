@@ -51,9 +51,13 @@ settle (GaioSource *self)
 {
   if (!gaio_core_lock (self->core))
     return FALSE;
-  self->core->main_context = g_source_get_context (&self->parent);
-  gaio_fdmon_epoll_open (&self->core->monitor, NULL);
-  add_pollfd (self);
+  /* Unless another thread is destroying it just now. */
+  if (self->core->source == &self->parent)
+    {
+      self->core->main_context = g_source_get_context (&self->parent);
+      gaio_fdmon_epoll_open (&self->core->monitor, NULL);
+      add_pollfd (self);
+    }
   self->settled = self->has_pollfd;
   gaio_core_unlock (self->core);
   return self->settled;
