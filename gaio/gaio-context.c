@@ -230,7 +230,9 @@ gaio_context_close (GaioContext *self)
  * gaio_context_is_closed:
  * @self: a context
  *
- * Returns: whether @self has been closed. Any thread.
+ * Tells whether gaio_context_close() has been called. Any thread.
+ *
+ * Returns: %TRUE if @self has been closed
  *
  * Since: 1.0
  */

@@ -268,7 +268,9 @@ gaio_handler_set_condition (GaioHandler *self, GIOCondition condition, GError **
  * gaio_handler_get_condition:
  * @self: a handler
  *
- * Returns: what @self waits for. Any thread.
+ * Tells what @self waits for. Any thread.
+ *
+ * Returns: the condition that was set last
  *
  * Since: 1.0
  */
@@ -283,7 +285,9 @@ gaio_handler_get_condition (GaioHandler *self)
  * gaio_handler_get_fd:
  * @self: a handler
  *
- * Returns: the number it was added for. Any thread.
+ * Tells which fd @self was added for. Any thread.
+ *
+ * Returns: the number, which may mean another file by now
  *
  * Since: 1.0
  */
@@ -298,8 +302,9 @@ gaio_handler_get_fd (GaioHandler *self)
  * gaio_handler_dup_context:
  * @self: a handler
  *
- * Returns: (transfer full) (nullable): the context it was added to, %NULL if that has gone. Any
- * thread.
+ * Gives the context that @self was added to. Any thread.
+ *
+ * Returns: (transfer full) (nullable): the context, or %NULL if it has gone
  *
  * Since: 1.0
  */
@@ -400,7 +405,9 @@ gaio_handler_remove_sync (GaioHandler *self)
  * gaio_handler_is_removed:
  * @self: a handler
  *
- * Returns: whether @self has been removed. Any thread.
+ * Tells whether @self has been removed, by whatever means. Any thread.
+ *
+ * Returns: %TRUE if it will not be called again
  *
  * Since: 1.0
  */

@@ -31,12 +31,14 @@ typedef void (*GaioReadySetFunc) (GaioReadySet *set, guint n_ready, gpointer use
  *
  * Since: 1.0
  */
-typedef struct
+typedef struct _GaioReadyRecord GaioReadyRecord;
+
+struct _GaioReadyRecord
 {
   guint64 token;
   gint32 fd;
   guint32 condition;
-} GaioReadyRecord;
+};
 
 GAIO_AVAILABLE_IN_1_0
 GaioReadySet *gaio_ready_set_new (GaioContext *context);

@@ -201,17 +201,18 @@ serve_kind (GaioRound *round, guint kind)
 static void
 serve (GaioRound *round)
 {
-  guint kind = round->core->first_kind;
+  guint first = round->core->first_kind;
 
+  round->core->first_kind = 0;
   for (guint i = 0; i < N_KINDS; i++)
     {
-      gboolean complete = serve_kind (round, kind);
+      guint kind = (first + i) % N_KINDS;
 
-      kind = (kind + 1) % N_KINDS;
-      if (!complete)
-        break;
+      if (serve_kind (round, kind))
+        continue;
+      round->core->first_kind = (kind + 1) % N_KINDS;
+      break;
     }
-  round->core->first_kind = kind;
 }
 
 static void

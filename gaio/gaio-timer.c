@@ -277,8 +277,9 @@ gaio_timer_disarm (GaioTimer *self)
  * gaio_timer_get_deadline:
  * @self: a timer
  *
- * Returns: when @self will be called, in the time of g_get_monotonic_time(); -1 if it is not armed.
- * Any thread.
+ * Tells when @self will be called. Any thread.
+ *
+ * Returns: the deadline in the time of g_get_monotonic_time(), or -1 if @self is not armed
  *
  * Since: 1.0
  */
