@@ -413,7 +413,7 @@ gaio_bottom_half_serve_next (GaioCore *core, guint64 last_seq)
     return FALSE;
   gaio_entry_begin (&self->entry);
   self->func (self->entry.user_data);
-  if (gaio_entry_end (&self->entry))
+  if (gaio_entry_end (core, &self->entry))
     after_callback (self);
   if (self->once)
     gaio_bottom_half_remove (self);

@@ -55,6 +55,7 @@ typedef struct
   _Atomic (const void *) round_thread; /* or NULL */
   guint depth;                         /* (owner) of nested rounds */
   atomic_int sleep;                    /* a GaioSleep; set by the owner */
+  gboolean restless; /* (lock) else nothing is pending beside ready fds, and there is no deadline */
   atomic_bool wake_requested;
   atomic_bool closed;
   gboolean torn_down; /* (lock) */

@@ -27,6 +27,7 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   gaio_list_init (&core->all_bottom_halves);
   gaio_list_init (&core->set_funcs);
   gaio_list_init (&core->dead);
+  core->restless = TRUE;
   core->idle_deadline = -1;
   atomic_init (&core->max_callbacks, GAIO_FDMON_EPOLL_MAX_EVENTS);
   return core;
@@ -80,11 +81,12 @@ gaio_core_check (GaioCore *core, GError **error)
   return TRUE;
 }
 
-/* Ends the sleep, if there is one. With the lock held: the sleeper has looked at everything under
- * the lock before it said that it sleeps. */
+/* There is something to look at: ends the sleep, if there is one. With the lock held: the sleeper
+ * has looked at everything under the lock before it said that it sleeps. */
 void
 gaio_core_kick (GaioCore *core)
 {
+  core->restless = TRUE;
   if (atomic_load_explicit (&core->sleep, memory_order_relaxed) == GAIO_AWAKE)
     return;
   atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
@@ -99,6 +101,7 @@ gaio_core_deadline_moved (GaioCore *core, gint64 deadline)
 {
   int sleep = atomic_load_explicit (&core->sleep, memory_order_relaxed);
 
+  core->restless = TRUE;
   if (sleep == GAIO_ASLEEP_IN_GLIB && gaio_fdmon_epoll_arm (&core->monitor, deadline))
     return;
   gaio_core_kick (core);

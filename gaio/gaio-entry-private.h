@@ -78,14 +78,13 @@ gaio_entry_begin (GaioEntry *entry)
 /* After the callback. TRUE: call gaio_entry_attend(), with the lock held. Pairs with the heavy
  * fence in gaio_handler_remove_sync(). */
 static inline gboolean
-gaio_entry_end (GaioEntry *entry)
+gaio_entry_end (GaioCore *core, GaioEntry *entry)
 {
   guint running = atomic_load_explicit (&entry->running, memory_order_relaxed);
 
   atomic_store_explicit (&entry->running, running - 1, memory_order_release);
   gaio_fence_light ();
-  return entry->attention ||
-         atomic_load_explicit (&entry->core->n_sync_waiters, memory_order_relaxed) > 0;
+  return entry->attention || atomic_load_explicit (&core->n_sync_waiters, memory_order_relaxed) > 0;
 }
 
 /* As g_return_val_if_fail(), where the caller has handed over a notify that must not be lost. @val

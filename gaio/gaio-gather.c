@@ -6,14 +6,9 @@
 
 #include "gaio-ready-set-private.h"
 
-/* How soon to try again what the kernel has refused. */
-#define RETRY_US 10000
-
 static void
-enqueue (GaioHandler *handler, guint ready)
+enqueue (GaioCore *core, GaioHandler *handler, guint ready)
 {
-  GaioCore *core = handler->entry.core;
-
   handler->revents = ready;
   handler->entry.stamp = core->gather_seq;
   if (!gaio_link_is_linked (&handler->entry.link))
@@ -22,7 +17,7 @@ enqueue (GaioHandler *handler, guint ready)
 
 /* TRUE if @events are something to report for @handler. */
 static gboolean
-offer (GaioHandler *handler, guint events)
+offer (GaioCore *core, GaioHandler *handler, guint events)
 {
   guint ready = events & atomic_load_explicit (&handler->mask, memory_order_relaxed);
 
@@ -38,58 +33,52 @@ offer (GaioHandler *handler, guint events)
     }
   if (handler->records != NULL)
     return gaio_ready_set_gather (handler, ready);
-  enqueue (handler, ready);
+  enqueue (core, handler, ready);
   return TRUE;
 }
 
-typedef struct
-{
-  gboolean news;  /* something to report */
-  gboolean again; /* an fd that has been seen before: the kernel has come round */
-  gboolean stale; /* an fd that nobody knows */
-} Seen;
-
 static void
-see_slot (GaioCore *core, GaioSlot *slot, guint events, Seen *seen)
+see_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
 {
   if (slot->stamp == core->gather_seq)
     {
-      seen->again = TRUE;
+      self->again = TRUE;
       return;
     }
   slot->stamp = core->gather_seq;
-  gaio_list_foreach (&slot->members, link) seen->news |=
-      offer (gaio_link_entry (link, GaioHandler, entry.siblings), events);
+  gaio_list_foreach (&slot->members, link)
+    self->news |= offer (core, gaio_link_entry (link, GaioHandler, entry.siblings), events);
 }
 
 static void
-see_event (GaioCore *core, const struct epoll_event *event, Seen *seen)
+see_event (GaioCore *core, const struct epoll_event *event, GaioGathering *self)
 {
   guint64 key = event->data.u64;
   GaioSlot *slot = gaio_slots_lookup (&core->slots, (guint32) key);
 
   if (G_LIKELY (slot != NULL && slot->generation == key >> 32))
-    see_slot (core, slot, event->events, seen);
+    see_slot (core, slot, event->events, self);
   else if (key == GAIO_FDMON_KEY_TIMER)
     core->monitor.armed = -1;
   else if (key != GAIO_FDMON_KEY_WAKE)
-    seen->stale = TRUE;
+    self->stale = TRUE;
 }
 
 static void
-see_events (GaioCore *core, int n_events, Seen *seen)
+see_events (GaioCore *core, int n_events, GaioGathering *self)
 {
   for (int i = 0; i < n_events; i++)
-    see_event (core, &core->monitor.events[i], seen);
-  if (G_UNLIKELY (seen->stale) && core->suspect)
+    see_event (core, &core->monitor.events[i], self);
+  if (G_UNLIKELY (self->stale) && core->suspect)
     gaio_registration_rebuild (core);
 }
 
-/* What is always ready joins the queue as the others do; not more than @most of them, in turn.
- * Returns how many did. */
+/* What is always ready joins the queue as the others do, in turn, and takes not more than half of
+ * the room. Returns what is left of it. */
 static guint
-gather_always (GaioCore *core, guint most, Seen *seen)
+gather_always (GaioCore *core, guint room, GaioGathering *self)
 {
+  guint most = MAX (room / 2, 1);
   guint n = 0;
   GaioLink *link;
 
@@ -103,9 +92,9 @@ gather_always (GaioCore *core, guint most, Seen *seen)
       gaio_list_push (&core->always, link);
       handler->entry.stamp = core->gather_seq;
       if (gaio_registration_check_always (handler))
-        seen->news |= offer (handler, POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM);
+        self->news |= offer (core, handler, POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM);
     }
-  return n;
+  return MAX (room - n, 1);
 }
 
 /* Whether what was left over is ready still. Those always ready had not all their turn just now. */
@@ -122,9 +111,18 @@ is_ready_still (GaioEntry *entry)
 static void
 drop_unseen (GaioCore *core)
 {
-  gaio_list_foreach (&core->ready,
-                     link) if (!is_ready_still (gaio_link_entry (link, GaioEntry, link)))
+  gaio_list_foreach (&core->ready, link)
+    if (!is_ready_still (gaio_link_entry (link, GaioEntry, link)))
       gaio_link_unlink (link);
+}
+
+/* Whether to ask for all that is ready. Two things need the whole picture: a ready set, and a queue
+ * in which an earlier round has left something, which keeps its place if it is ready still and is
+ * dropped if not. */
+static gboolean
+wants_all (GaioCore *core)
+{
+  return core->n_members > 0 || !gaio_list_is_empty (&core->ready);
 }
 
 /* After a wait that gave @n. Some programs close all fds that they do not know. */
@@ -139,84 +137,42 @@ check_set (GaioCore *core, int n)
   atomic_store_explicit (&core->closed, true, memory_order_release);
 }
 
-/* Waits without the lock. Nothing to wait with, for want of fds, is tried again soon. */
-static int
-wait_asleep (GaioCore *core, int max, gint64 timeout_us)
+/* What else is ready after a first load, if that was full; and what is left over from an earlier
+ * round and is not. */
+static void
+gather_all (GaioCore *core, gboolean full, GaioGathering *self)
 {
-  gboolean open = core->monitor.epoll_fd >= 0 || gaio_fdmon_epoll_open (&core->monitor, NULL);
-  int n = 0;
-
-  atomic_store_explicit (&core->sleep, GAIO_ASLEEP_IN_ITERATE, memory_order_relaxed);
-  gaio_core_unlock (core);
-  if (open)
-    n = gaio_fdmon_epoll_wait (&core->monitor, max, timeout_us);
-  else
-    g_usleep (MIN ((guint64) timeout_us, RETRY_US));
-  gaio_lock_take (&core->lock);
-  atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
-  return n;
-}
-
-static int
-wait_for_events (GaioCore *core, int max, gint64 timeout_us)
-{
-  int n = 0;
-
-  if (timeout_us != 0)
-    n = wait_asleep (core, max, timeout_us);
-  else if (core->monitor.epoll_fd >= 0)
-    n = gaio_fdmon_epoll_wait (&core->monitor, max, 0);
-  check_set (core, n);
-  return n;
-}
-
-/* Whether to ask for all that is ready. Two things need the whole picture: a ready set, and a queue
- * in which an earlier round has left something, which keeps its place if it is ready still and is
- * dropped if not. */
-static gboolean
-wants_all (GaioCore *core)
-{
-  return core->n_members > 0 || !gaio_list_is_empty (&core->ready);
-}
-
-/* Queues the @n events that have been asked for, of at most @max, and if need be all others. TRUE
- * if there is anything to report. */
-static gboolean
-take_events (GaioCore *core, int n, int max, Seen *seen)
-{
-  gboolean left_over = !gaio_list_is_empty (&core->ready);
-  gboolean all = wants_all (core);
-
-  see_events (core, n, seen);
-  while (G_UNLIKELY (all && n == max && !seen->again))
+  while (full && !self->again)
     {
-      n = wait_for_events (core, max, 0);
-      see_events (core, n, seen);
+      int n = gaio_fdmon_epoll_wait (&core->monitor, GAIO_FDMON_EPOLL_MAX_EVENTS, 0);
+
+      see_events (core, n, self);
+      full = n == GAIO_FDMON_EPOLL_MAX_EVENTS;
     }
-  if (G_UNLIKELY (left_over))
-    drop_unseen (core);
-  return seen->news;
+  drop_unseen (core);
 }
 
-/* Asks the kernel what is ready, waiting at most @timeout_us for it, and queues it. There is room
- * for
- * @room callbacks: no more are asked for, so that the kernel rotates what it has and everybody has
- * a turn. TRUE if there is anything to report. */
-gboolean
-gaio_gather (GaioCore *core, guint room, gint64 timeout_us)
+/* Before the kernel is asked. There is room for @room callbacks: no more are to be asked for, so
+ * that the kernel rotates what it has and everybody has a turn. */
+void
+gaio_gather_begin (GaioCore *core, guint room, GaioGathering *self)
 {
-  Seen seen = { FALSE };
-  int n, max = GAIO_FDMON_EPOLL_MAX_EVENTS;
-
+  *self = (GaioGathering){ .all = wants_all (core), .max = GAIO_FDMON_EPOLL_MAX_EVENTS };
   core->gather_seq++;
   if (G_UNLIKELY (!gaio_list_is_empty (&core->always)))
-    {
-      guint n_always = gather_always (core, MAX (room / 2, 1), &seen);
+    room = gather_always (core, room, self);
+  if (!self->all && room < GAIO_FDMON_EPOLL_MAX_EVENTS)
+    self->max = room;
+}
 
-      room = room > n_always ? room - n_always : 1;
-    }
-  if (!wants_all (core))
-    max = MIN (room, GAIO_FDMON_EPOLL_MAX_EVENTS);
-  n = wait_for_events (core, max, timeout_us);
-  return take_events (core, n, max, &seen);
+/* After the kernel has told of @n events, of at most self->max. TRUE if there is anything to
+ * report. */
+gboolean
+gaio_gather_end (GaioCore *core, int n, GaioGathering *self)
+{
+  check_set (core, n);
+  see_events (core, n, self);
+  if (G_UNLIKELY (self->all))
+    gather_all (core, n == self->max, self);
+  return self->news;
 }

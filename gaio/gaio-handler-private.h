@@ -25,16 +25,16 @@ void gaio_handler_after_callback (GaioHandler *self);
 /* Calls @self with what was gathered and is still asked for. By the owner, without the lock. TRUE
  * if there was something. */
 static inline gboolean
-gaio_handler_serve (GaioHandler *self)
+gaio_handler_serve (GaioCore *core, GaioHandler *self)
 {
-  guint revents;
   gboolean keep = G_SOURCE_CONTINUE;
+  guint revents;
 
   gaio_entry_begin (&self->entry);
   revents = self->revents & atomic_load_explicit (&self->mask, memory_order_acquire);
-  if (revents != 0)
+  if (G_LIKELY (revents != 0))
     keep = self->func (self->fd, revents, self->entry.user_data);
-  if (G_UNLIKELY (gaio_entry_end (&self->entry)))
+  if (G_UNLIKELY (gaio_entry_end (core, &self->entry)))
     gaio_handler_after_callback (self);
   if (G_UNLIKELY (keep == G_SOURCE_REMOVE))
     gaio_handler_remove (self);

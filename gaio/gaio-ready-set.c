@@ -322,7 +322,7 @@ gaio_ready_set_serve (GaioReadySetWatch *watch)
     return FALSE;
   gaio_entry_begin (&watch->entry);
   watch->func (set, n_ready, watch->entry.user_data);
-  if (gaio_entry_end (&watch->entry))
+  if (gaio_entry_end (watch->entry.core, &watch->entry))
     after_callback (watch, set);
   g_object_unref (set);
   return TRUE;

@@ -35,7 +35,8 @@ wanted_by_all (GaioSlot *slot)
 {
   guint32 wanted = 0;
 
-  gaio_list_foreach (&slot->members, link) wanted |= wanted_of (handler_from_siblings (link));
+  gaio_list_foreach (&slot->members, link)
+    wanted |= wanted_of (handler_from_siblings (link));
   return wanted;
 }
 

@@ -8,6 +8,9 @@
 #include "gaio-ready-set-private.h"
 #include "gaio-timer-private.h"
 
+/* How soon to try again what the kernel has refused. */
+#define RETRY_US 10000
+
 /* The order of a round. */
 enum
 {
@@ -87,6 +90,21 @@ enter (GaioRound *round, GaioCore *core)
   return TRUE;
 }
 
+/* What there is beside ready fds. With the lock held. */
+static void
+collect (GaioRound *round)
+{
+  GaioCore *core = round->core;
+
+  atomic_store_explicit (&core->wake_requested, false, memory_order_relaxed);
+  if (gaio_heap_first (&core->timers) != NULL)
+    gaio_timer_collect_due (core);
+  round->last_bottom_half = core->bottom_half_seq;
+  round->have_bottom_halves = !gaio_list_is_empty (&core->bottom_halves);
+  round->have_due = !gaio_list_is_empty (&core->due);
+  core->restless = is_pending (core) || next_deadline (core) != -1;
+}
+
 /* What this round will serve: nothing that comes later. Gives up the lock. */
 static void
 commit (GaioRound *round)
@@ -94,15 +112,11 @@ commit (GaioRound *round)
   GaioCore *core = round->core;
   gint64 max_time_us = atomic_load_explicit (&core->max_time_us, memory_order_relaxed);
 
-  atomic_store_explicit (&core->wake_requested, false, memory_order_relaxed);
-  if (gaio_heap_first (&core->timers) != NULL)
-    gaio_timer_collect_due (core);
-  round->seq = core->gather_seq;
-  round->last_bottom_half = core->bottom_half_seq;
-  round->have_bottom_halves = !gaio_list_is_empty (&core->bottom_halves);
-  round->have_due = !gaio_list_is_empty (&core->due);
+  if (core->restless)
+    collect (round);
   if (G_UNLIKELY (max_time_us > 0))
     round->stop_at = g_get_monotonic_time () + max_time_us;
+  round->seq = core->gather_seq;
   core->counters.rounds++;
   gaio_core_unlock (core);
 }
@@ -118,7 +132,8 @@ may_go_on (const GaioRound *round)
 {
   if (round->left == 0)
     return FALSE;
-  return round->stop_at == 0 || round->n_callbacks == 0 || g_get_monotonic_time () < round->stop_at;
+  return G_LIKELY (round->stop_at == 0) || round->n_callbacks == 0 ||
+         g_get_monotonic_time () < round->stop_at;
 }
 
 static void
@@ -161,7 +176,7 @@ serve_ready (GaioRound *round)
         return FALSE;
       gaio_link_unlink (link);
       if (entry->type == &gaio_handler_entry_type
-              ? gaio_handler_serve ((GaioHandler *) entry)
+              ? gaio_handler_serve (core, (GaioHandler *) entry)
               : gaio_ready_set_serve ((GaioReadySetWatch *) entry))
         count (round);
     }
@@ -185,15 +200,17 @@ serve_timers (GaioRound *round)
 static gboolean
 serve_kind (GaioRound *round, guint kind)
 {
-  switch (kind)
-    {
-    case BOTTOM_HALVES:
-      return serve_bottom_halves (round);
-    case READY:
-      return serve_ready (round);
-    default:
-      return serve_timers (round);
-    }
+  if (kind == BOTTOM_HALVES)
+    return serve_bottom_halves (round);
+  if (kind == READY)
+    return serve_ready (round);
+  return serve_timers (round);
+}
+
+static guint
+kind_after (guint kind)
+{
+  return kind == TIMERS ? BOTTOM_HALVES : kind + 1;
 }
 
 /* In the order of a round; after one that was cut off, beginning with the kind whose turn it would
@@ -201,18 +218,15 @@ serve_kind (GaioRound *round, guint kind)
 static void
 serve (GaioRound *round)
 {
-  guint first = round->core->first_kind;
+  guint kind = round->core->first_kind;
 
-  round->core->first_kind = 0;
-  for (guint i = 0; i < N_KINDS; i++)
-    {
-      guint kind = (first + i) % N_KINDS;
-
-      if (serve_kind (round, kind))
-        continue;
-      round->core->first_kind = (kind + 1) % N_KINDS;
-      break;
-    }
+  round->core->first_kind = BOTTOM_HALVES;
+  for (guint i = 0; i < N_KINDS; i++, kind = kind_after (kind))
+    if (!serve_kind (round, kind))
+      {
+        round->core->first_kind = kind_after (kind);
+        return;
+      }
 }
 
 static void
@@ -265,6 +279,42 @@ room_for_ready (const GaioRound *round)
   return round->left > n_urgent ? round->left - n_urgent : 1;
 }
 
+/* Waits without the lock. Nothing to wait with, for want of fds, is tried again soon. */
+static inline int
+wait_asleep (GaioCore *core, int max, gint64 timeout_us)
+{
+  gboolean open = core->monitor.epoll_fd >= 0 || gaio_fdmon_epoll_open (&core->monitor, NULL);
+  int n = 0;
+
+  atomic_store_explicit (&core->sleep, GAIO_ASLEEP_IN_ITERATE, memory_order_relaxed);
+  gaio_core_unlock (core);
+  if (G_LIKELY (open))
+    n = gaio_fdmon_epoll_wait (&core->monitor, max, timeout_us);
+  else
+    g_usleep (MIN ((guint64) timeout_us, RETRY_US));
+  gaio_lock_take (&core->lock);
+  atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
+  return n;
+}
+
+/* Asks the kernel what is ready, waiting at most @timeout_us for it. TRUE if there is anything to
+ * report. With the lock held, which is released while it waits. Inline, see
+ * gaio_fdmon_epoll_wait(). */
+static inline gboolean
+gather (GaioRound *round, gint64 timeout_us)
+{
+  GaioCore *core = round->core;
+  GaioGathering gathering;
+  int n = 0;
+
+  gaio_gather_begin (core, room_for_ready (round), &gathering);
+  if (timeout_us != 0)
+    n = wait_asleep (core, gathering.max, timeout_us);
+  else if (core->monitor.epoll_fd >= 0)
+    n = gaio_fdmon_epoll_wait (&core->monitor, gathering.max, 0);
+  return gaio_gather_end (core, n, &gathering);
+}
+
 /* With the lock held: makes GLib sleep no longer than until @deadline. By its own timeout, which is
  * coarse, where the kernel refuses us a timerfd. FALSE if that is now. */
 static gboolean
@@ -289,7 +339,8 @@ gaio_round_prepare (GaioCore *core, gint *timeout_ms)
   if (!gaio_core_lock (core))
     return TRUE;
   core->gather_seq++;
-  sleep = !is_pending (core) && limit_sleep (core, next_deadline (core), timeout_ms);
+  sleep = !core->restless ||
+          (!is_pending (core) && limit_sleep (core, next_deadline (core), timeout_ms));
   if (sleep)
     atomic_store_explicit (&core->sleep, GAIO_ASLEEP_IN_GLIB, memory_order_relaxed);
   gaio_core_unlock (core);
@@ -311,7 +362,7 @@ gaio_round_dispatch (GaioCore *core)
 
   if (!enter (&round, core))
     return;
-  gaio_gather (core, room_for_ready (&round), 0);
+  gather (&round, 0);
   finish (&round);
 }
 
@@ -320,10 +371,13 @@ gaio_round_dispatch (GaioCore *core)
 static gint64
 time_to_wait (GaioCore *core, gint64 end)
 {
-  gint64 deadline = next_deadline (core);
+  gint64 deadline;
 
+  if (!core->restless && end == -1)
+    return -1;
   if (is_pending (core))
     return 0;
+  deadline = next_deadline (core);
   if (deadline == -1 || (end != -1 && end < deadline))
     deadline = end;
   return deadline == -1 ? -1 : MAX (deadline - g_get_monotonic_time (), 0);
@@ -340,7 +394,7 @@ wait_for_news (GaioRound *round, gint64 timeout_us)
   if (timeout_us > 0)
     end = g_get_monotonic_time () + MIN (timeout_us, G_MAXINT64 / 2);
   wait = timeout_us != 0 ? time_to_wait (core, end) : 0;
-  while (!gaio_gather (core, room_for_ready (round), wait) && wait != 0)
+  while (!gather (round, wait) && wait != 0)
     {
       wait = time_to_wait (core, end);
       if (wait == 0)

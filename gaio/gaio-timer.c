@@ -407,7 +407,7 @@ serve (GaioTimer *self)
 
   gaio_entry_begin (&self->entry);
   keep = call (self);
-  gaio_entry_end (&self->entry);
+  gaio_entry_end (self->entry.core, &self->entry);
   if (!gaio_core_lock (self->entry.core))
     return;
   after_callback (self, keep);
