@@ -45,6 +45,12 @@ add_own (int set, int wake_fd, int timer_fd)
   return errsv;
 }
 
+static int
+open_timer (void)
+{
+  return timerfd_create (CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+}
+
 /* Returns 0 or an errno. All at once: an fd of ours that is opened later could get the number of an
  * fd that was closed without removing its handler, and be taken for it. */
 static int
@@ -56,7 +62,7 @@ open_all (GaioFdmonEpoll *mon)
   mon->wake_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (mon->wake_fd < 0)
     return errno;
-  mon->timer_fd = timerfd_create (CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+  mon->timer_fd = open_timer ();
   /* Where it is forbidden, one can live without. */
   if (mon->timer_fd < 0 && errno != ENOSYS && errno != EPERM && errno != EACCES)
     return errno;
@@ -169,6 +175,13 @@ gaio_fdmon_epoll_rebuild_begin (GaioFdmonEpoll *mon, GaioFdmonRebuild *rebuild)
 {
   rebuild->old_set = mon->epoll_fd;
   rebuild->new_set = epoll_create1 (EPOLL_CLOEXEC);
+  /* At the limit of fds the timerfd makes room for the time being. */
+  if (rebuild->new_set < 0 && errno == EMFILE && mon->timer_fd >= 0)
+    {
+      close_fd (&mon->timer_fd);
+      mon->armed = -1;
+      rebuild->new_set = epoll_create1 (EPOLL_CLOEXEC);
+    }
   return rebuild->new_set >= 0;
 }
 
@@ -187,4 +200,10 @@ gaio_fdmon_epoll_rebuild_end (GaioFdmonEpoll *mon, GaioFdmonRebuild *rebuild)
   if (add_own (rebuild->new_set, mon->wake_fd, mon->timer_fd) == 0)
     dup3 (rebuild->new_set, mon->epoll_fd, O_CLOEXEC);
   close (rebuild->new_set);
+  if (mon->timer_fd < 0)
+    {
+      mon->timer_fd = open_timer ();
+      control (mon->epoll_fd, EPOLL_CTL_ADD, mon->timer_fd, EPOLLIN | EPOLLET,
+               GAIO_FDMON_KEY_TIMER);
+    }
 }

@@ -70,7 +70,7 @@ see_events (GaioCore *core, int n_events, GaioGathering *self)
   for (int i = 0; i < n_events; i++)
     see_event (core, &core->monitor.events[i], self);
   if (G_UNLIKELY (self->stale) && core->suspect)
-    gaio_registration_rebuild (core);
+    self->stale = !gaio_registration_rebuild (core);
 }
 
 /* What is always ready joins the queue as the others do, in turn, and takes not more than half of
@@ -142,7 +142,8 @@ check_set (GaioCore *core, int n)
 static void
 gather_all (GaioCore *core, gboolean full, GaioGathering *self)
 {
-  while (full && !self->again)
+  /* A stale one that is still there could not be got rid of, and would come again for ever. */
+  while (full && !self->again && !self->stale)
     {
       int n = gaio_fdmon_epoll_wait (&core->monitor, GAIO_FDMON_EPOLL_MAX_EVENTS, 0);
 

@@ -8,7 +8,7 @@
 
 typedef struct
 {
-  guint32 batch; /* 0: has never had a record */
+  guint64 batch; /* 0: has never had a record */
   guint32 index;
 } GaioRecordRef;
 
@@ -18,7 +18,7 @@ typedef struct
   guint length;
   guint capacity;
   guint n_live; /* without those whose condition has been filtered away */
-  guint32 batch;
+  guint64 batch;
 } GaioRecords;
 
 void gaio_records_init (GaioRecords *records);

@@ -68,8 +68,7 @@ gaio_records_take (GaioRecords *records, guint *length)
       items[n++] = items[i];
   *length = n;
   records->length = records->n_live = 0;
-  /* 0 is for those that have never had a record. */
-  records->batch = MAX (records->batch + 1, 1);
+  records->batch++;
   if (n == 0)
     return NULL;
   records->items = NULL;

@@ -47,4 +47,4 @@ void gaio_registration_remove (GaioHandler *handler);
 int gaio_registration_set_condition (GaioHandler *handler, guint condition);
 void gaio_registration_set_masked (GaioHandler *handler, gboolean masked);
 gboolean gaio_registration_check_always (GaioHandler *handler);
-void gaio_registration_rebuild (GaioCore *core);
+gboolean gaio_registration_rebuild (GaioCore *core);

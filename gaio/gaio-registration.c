@@ -290,13 +290,13 @@ gaio_registration_check_always (GaioHandler *handler)
 }
 
 /* Gets rid of what the set still knows and nobody can delete by its number. */
-void
+gboolean
 gaio_registration_rebuild (GaioCore *core)
 {
   GaioFdmonRebuild rebuild;
 
   if (!gaio_fdmon_epoll_rebuild_begin (&core->monitor, &rebuild))
-    return;
+    return FALSE;
   for (guint fd = 0; fd < gaio_slots_size (&core->slots); fd++)
     {
       GaioSlot *slot = gaio_slots_lookup (&core->slots, fd);
@@ -308,4 +308,5 @@ gaio_registration_rebuild (GaioCore *core)
   gaio_fdmon_epoll_rebuild_end (&core->monitor, &rebuild);
   core->suspect = FALSE;
   core->counters.rebuilds++;
+  return TRUE;
 }

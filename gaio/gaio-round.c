@@ -222,11 +222,14 @@ serve (GaioRound *round)
 
   round->core->first_kind = BOTTOM_HALVES;
   for (guint i = 0; i < N_KINDS; i++, kind = kind_after (kind))
-    if (!serve_kind (round, kind))
-      {
-        round->core->first_kind = kind_after (kind);
-        return;
-      }
+    {
+      guint before = round->n_callbacks;
+
+      if (serve_kind (round, kind))
+        continue;
+      round->core->first_kind = round->n_callbacks > before ? kind_after (kind) : kind;
+      return;
+    }
 }
 
 static void
