@@ -1,0 +1,218 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The bounds of Gaio that can be counted, not timed: system calls with strace, instructions with
+callgrind, bytes, pollfds. The only argument is the path of bounds-driver."""
+
+import collections
+import concurrent.futures
+import math
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+
+DRIVER = sys.argv[1]
+FEW = 10
+SOME = 100
+MANY = 10000
+# For Python, strace, valgrind, and what a context needs itself.
+SPARE_FDS = 100
+# % time, seconds, usecs/call, calls, errors if any, name
+STRACE_ROW = r"^ *[\d.]+ +\S+ +\d+ +(\d+) +(?:\d+ +)?(\w+)$"
+
+
+class Skip(Exception):
+    pass
+
+
+def raise_fd_limit():
+    """Gives all the programs run from here the hard limit; MANY shrinks to what fits."""
+    global MANY
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY:
+        MANY = min(MANY, hard - SPARE_FDS)
+
+
+def run(*command):
+    done = subprocess.run(
+        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{command}: {done.returncode}\n{done.stderr}".rstrip())
+    return done.stdout
+
+
+def drive(mode, n, k, rounds):
+    return int(run(DRIVER, mode, n, k, rounds))
+
+
+def need(*command):
+    """Skips where the tool is missing, may not trace, or cannot read what the compiler wrote:
+    valgrind 3.19 gives up on clang's debug information. That the driver works, others test."""
+    if shutil.which(command[0]) is None:
+        raise Skip(f"{command[0]} is not installed")
+    try:
+        run(*command, DRIVER, "add", 0, 0, 0)
+    except RuntimeError:
+        raise Skip(f"{command[0]} cannot run the driver here") from None
+
+
+def traced(mode, n, k, rounds):
+    """The number that the driver prints, and its calls by the name of the system call."""
+    with tempfile.TemporaryDirectory() as directory:
+        table = os.path.join(directory, "table")
+        printed = run("strace", "-f", "-c", "-o", table, DRIVER, mode, n, k, rounds)
+        calls = collections.Counter()
+        with open(table) as file:
+            for row in re.finditer(STRACE_ROW, file.read(), re.M):
+                calls[row[2]] += int(row[1])
+    total = calls.pop("total")
+    assert total == calls.total(), "the table of strace is not understood"
+    return int(printed), calls
+
+
+def instructions(mode, n, k, rounds):
+    with tempfile.TemporaryDirectory() as directory:
+        profile = os.path.join(directory, "profile")
+        run("valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={profile}", DRIVER,
+            mode, n, k, rounds)
+        with open(profile) as file:
+            return int(re.search(r"^totals: (\d+)", file.read(), re.M)[1])
+
+
+def calls_per_round(mode, n):
+    few, many = 100, 600
+    served_few, calls_few = traced(mode, n, 1, few)
+    served_many, calls_many = traced(mode, n, 1, many)
+    assert (served_few, served_many) == (few, many), "not every event was served"
+    return (calls_many.total() - calls_few.total()) / (many - few)
+
+
+def instructions_per_round(mode, n):
+    few, many = 200, 1200
+    return (instructions(mode, n, 1, many) - instructions(mode, n, 1, few)) / (many - few)
+
+
+def polls(calls):
+    return calls["poll"] + calls["ppoll"]
+
+
+def test_one_pollfd():
+    more = drive("pollfds", MANY // 2, 0, 0)
+    yield more == 1, f"{MANY // 2} handlers are {more} pollfd for GLib"
+
+
+def test_memory():
+    size = drive("memory", MANY, 0, 0)
+    yield 0 < size <= 200, f"{size} bytes for each of {MANY} handlers"
+
+
+def test_sporadic_events_poll_once_each():
+    need("strace", "-c", "-o", os.devnull)
+    served, calls = traced("sporadic", SOME, 1, 100)
+    yield served == 100 and polls(calls) <= 110, f"{polls(calls)} polls for {served} events"
+
+
+def test_idle_is_silent():
+    need("strace", "-c", "-o", os.devnull)
+    _, short = traced("idle", SOME, 0, 20)
+    _, long = traced("idle", SOME, 0, 520)
+    yield polls(long) <= 2, f"{polls(long)} polls while nothing happens"
+    more = long.total() - short.total()
+    # How two threads meet at the end costs some calls more or less.
+    yield more <= 10, f"{more} more calls in half a second of silence"
+
+
+def test_calls_per_event():
+    need("strace", "-c", "-o", os.devnull)
+    few, many = (calls_per_round("nested", n) for n in (FEW, MANY))
+    yield many <= 4.1, f"{many:.2f} system calls for an event, nested"
+    yield abs(few - many) <= 0.02, f"as many with {FEW} as with {MANY} handlers: {few:.2f}"
+
+
+def test_calls_per_event_alone():
+    need("strace", "-c", "-o", os.devnull)
+    few, many = (calls_per_round("standalone", n) for n in (FEW, MANY))
+    yield many <= 3.1, f"{many:.2f} system calls for an event, stand-alone"
+    yield abs(few - many) <= 0.02, f"as many with {FEW} as with {MANY} handlers: {few:.2f}"
+
+
+def test_calls_to_add():
+    need("strace", "-c", "-o", os.devnull)
+    _, calls = traced("add", MANY, 0, 0)
+    ctl = calls["epoll_ctl"]
+    yield MANY <= ctl <= MANY + 10, f"{ctl} epoll_ctl calls to add {MANY} fds"
+
+
+def compare(what, small, at_small, large, at_large, limit):
+    ratio = at_large / at_small
+    return ratio <= limit, (
+        f"{what}: {at_small:.0f} instructions at {small}, {at_large:.0f} at {large}, "
+        f"ratio {ratio:.3f} of at most {limit:.2f}"
+    )
+
+
+def test_instructions_to_add():
+    need("valgrind", "--tool=none")
+    nothing = instructions("add", 0, 0, 0)
+    small, large = ((instructions("add", n, 0, 0) - nothing) / n for n in (MANY // 10, MANY))
+    yield compare("add", MANY // 10, small, MANY, large, 1.1)
+
+
+def instructions_test(what, mode, small, limit):
+    def test():
+        need("valgrind", "--tool=none")
+        per_round = [instructions_per_round(mode, n) for n in (small, MANY)]
+        yield compare(what, small, per_round[0], MANY, per_round[1], limit())
+
+    return test
+
+
+TESTS = [
+    test_one_pollfd,
+    test_memory,
+    test_sporadic_events_poll_once_each,
+    test_idle_is_silent,
+    test_calls_per_event,
+    test_calls_per_event_alone,
+    test_calls_to_add,
+    test_instructions_to_add,
+    instructions_test("an event, nested", "nested", FEW, lambda: 1.02),
+    instructions_test("an event, stand-alone", "standalone", FEW, lambda: 1.02),
+    instructions_test("remove and add", "churn", SOME, lambda: 1.1),
+    instructions_test("set_condition", "modify", SOME, lambda: 1.1),
+    # A heap may grow as the logarithm.
+    instructions_test("arm a timer", "timers", SOME, lambda: 1.1 * math.log(MANY, SOME)),
+]
+
+
+def outcome(test):
+    """The lines of one test, without their numbers."""
+    try:
+        return [("ok" if good else "not ok", text) for good, text in test()]
+    except Skip as reason:
+        return [("ok", f"# SKIP {reason}")]
+    except Exception as error:
+        return [("not ok", str(error).replace("\n", "\n# "))]
+
+
+def main():
+    raise_fd_limit()
+    number = 0
+    failed = False
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for lines in pool.map(outcome, TESTS):
+            for status, text in lines:
+                number += 1
+                failed |= status != "ok"
+                print(f"{status} {number} {text}", flush=True)
+    print(f"1..{number}")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

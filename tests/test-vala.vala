@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The library as Vala sees it: that it compiles is half of the test.
+
+void test_callbacks () {
+	var context = new Gaio.Context ();
+	string[] calls = {};
+	var timer = context.add_timer (() => { calls += "timer"; });
+	timer.arm (0);
+	context.defer (() => { calls += "deferred"; });
+	while (calls.length < 2)
+		context.iterate (-1);
+	assert_cmpstr (string.joinv (" ", calls), EQ, "deferred timer");
+}
+
+void test_fd () {
+	Gaio.Handler? handler = null;
+	int[] ends = new int[2];
+	try {
+		Unix.open_pipe (ends, 0);
+		handler = Gaio.Context.get_default ().add_fd (ends[0], IN, (fd, condition) => {
+			return Source.REMOVE;
+		});
+	} catch (Error error) {
+		Test.message ("%s", error.message);
+		Test.fail ();
+		return;
+	}
+	FileUtils.close (ends[1]);
+	while (!handler.is_removed ())
+		MainContext.default ().iteration (true);
+	FileUtils.close (ends[0]);
+}
+
+void test_error () {
+	try {
+		new Gaio.Context ().add_fd (-1, IN, (fd, condition) => Source.CONTINUE);
+		Test.fail ();
+	} catch (Gaio.Error.BAD_FD error) {
+		Test.message ("%s", error.message);
+	} catch (Error error) {
+		Test.fail ();
+	}
+}
+
+int main (string[] args) {
+	Test.init (ref args);
+	Test.add_func ("/vala/callbacks", test_callbacks);
+	Test.add_func ("/vala/fd", test_fd);
+	Test.add_func ("/vala/error", test_error);
+	return Test.run ();
+}
