@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""run-tests.py BUILD... [-- ARGUMENT...]: `meson test` in each build directory, then one count.
+
+The count is of test cases, not of programs. A program that crashes, hangs or leaks without naming
+a case, and a build that fails, counts as one failed.
+"""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+CASE = re.compile(r'(not )?ok\b[^#]*(?:#\s*(skip|todo))?', re.IGNORECASE)
+COUNTED = ('passed', 'failed', 'skipped')
+
+
+def count_cases(text):
+    """Count the cases in the TAP output of one test program."""
+    count = dict.fromkeys(COUNTED, 0)
+    for line in text.splitlines():
+        case = CASE.match(line)
+        if not case:
+            continue
+        if case[2]:
+            count['skipped'] += 1
+        else:
+            count['failed' if case[1] else 'passed'] += 1
+    return count
+
+
+def count_program(run):
+    """Count one line of meson's testlog.json."""
+    count = count_cases(run['stdout'])
+    if run['result'] == 'SKIP':
+        count['skipped'] = max(count['skipped'], 1)
+    elif run['result'] != 'OK':
+        count['failed'] = max(count['failed'], 1)
+    return count
+
+
+def run_build(build, arguments):
+    """Build and test one directory, and count what its log says."""
+    logs = pathlib.Path(build, 'meson-logs')
+    for old in logs.glob('testlog*.json'):
+        old.unlink()
+    meson = subprocess.run(['meson', 'test', '-C', build, '--print-errorlogs', *arguments],
+                           check=False)
+    count = dict.fromkeys(COUNTED, 0)
+    for log in logs.glob('testlog*.json'):
+        for line in log.read_text(encoding='utf-8').splitlines():
+            for key, number in count_program(json.loads(line)).items():
+                count[key] += number
+    if (meson.returncode != 0 and count['failed'] == 0) or not any(count.values()):
+        count['failed'] = 1
+        print(f'{build}: did not build, or ran no test')
+    return count
+
+
+def show(count):
+    """Write a count the way the last line has it."""
+    return f"{count['passed']} passed, {count['failed']} failed"
+
+
+def main():
+    """Test every build, and end with the line that a machine reads."""
+    builds, arguments = sys.argv[1:], []
+    if '--' in builds:
+        cut = builds.index('--')
+        builds, arguments = builds[:cut], builds[cut + 1:]
+    counts = {build: run_build(build, arguments) for build in builds}
+    for build, count in counts.items():
+        print(f"{build}: {show(count)}, {count['skipped']} skipped")
+    total = {key: sum(count[key] for count in counts.values()) for key in COUNTED}
+    print(show(total))
+    return 1 if total['failed'] else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
