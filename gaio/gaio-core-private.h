@@ -51,10 +51,10 @@ typedef struct
   GaioContext *shell;                /* (lock) NULL once it is being finalized */
   GaioMonitorType requested_monitor; /* (const) */
 
-  /* Who runs. Claimed under the lock; given up without it, see gaio_round_leave(). */
+  /* Who runs. Claimed under the lock; given up without it, at the end of a round. */
   _Atomic (const void *) round_thread; /* or NULL */
   guint depth;                         /* (owner) of nested rounds */
-  atomic_int sleep;                    /* a GaioSleep; set by the owner */
+  atomic_int sleep;                    /* a GaioSleep; set under the lock, cleared without too */
   gboolean restless; /* (lock) else nothing is pending beside ready fds, and there is no deadline */
   atomic_bool wake_requested;
   atomic_bool closed;
