@@ -23,6 +23,7 @@ enum
 {
   IDLE = 1 << 0,
   URGENT = 1 << 1,
+  QUEUED = 1 << 2, /* set under the lock: it has its place among the others */
 };
 
 /**
@@ -176,6 +177,7 @@ enqueue (GaioBottomHalf *self)
 
   if (self->set_aside || gaio_link_is_linked (&self->entry.link))
     return;
+  atomic_fetch_or_explicit (&self->asked, QUEUED, memory_order_relaxed);
   self->seq = ++core->bottom_half_seq;
   gaio_list_push (&core->bottom_halves, &self->entry.link);
 }
@@ -210,7 +212,9 @@ schedule (GaioBottomHalf *self, guint how)
   /* A read-modify-write also where it changes nothing: what the caller has written before is then
    * seen by the callback that takes the bits. */
   asked = atomic_fetch_or_explicit (&self->asked, how, memory_order_acq_rel);
-  if ((asked & how) != 0 || !gaio_core_lock (core))
+  if ((asked & how) != 0 && (asked & QUEUED) != 0)
+    return;
+  if (!gaio_core_lock (core))
     return;
   asked = atomic_load_explicit (&self->asked, memory_order_relaxed);
   if (asked != 0 && !gaio_entry_is_removed (&self->entry))

@@ -7,7 +7,7 @@
 #include "gaio-timer-private.h"
 
 static void
-bury_handlers (GaioCore *core, GaioList *list)
+bury_handlers (GaioList *list)
 {
   GaioLink *link;
 
@@ -26,9 +26,9 @@ bury_everything (GaioCore *core)
       GaioSlot *slot = gaio_slots_lookup (&core->slots, fd);
 
       if (slot != NULL)
-        bury_handlers (core, &slot->members);
+        bury_handlers (&slot->members);
     }
-  bury_handlers (core, &core->dormant);
+  bury_handlers (&core->dormant);
   while ((link = gaio_list_first (&core->set_funcs)) != NULL)
     gaio_ready_set_watch_bury (gaio_link_entry (link, GaioReadySetWatch, entry.siblings));
   while ((link = gaio_list_first (&core->all_timers)) != NULL)
@@ -41,9 +41,16 @@ bury_everything (GaioCore *core)
 static void
 tear_down (GaioCore *core, GSource *source)
 {
+  int lost_fd;
+
   gaio_core_lock (core);
+  lost_fd = core->lost_fd;
   bury_everything (core);
   gaio_core_unlock (core);
+  if (lost_fd != -1)
+    g_critical (
+        "Somebody has closed fd %d, the epoll set of a GaioContext, which is closed with it",
+        lost_fd);
 
   /* The pollfd leaves GLib before the epoll fd is closed. */
   if (source != NULL)
@@ -83,35 +90,63 @@ claim (GaioCore *core, GMainContext **main_context)
   return TRUE;
 }
 
-/* Tears down a context that has been marked closed, if this is the thread to do it. */
-void
-gaio_close_finish (GaioCore *core)
+/* Whether the reference of the shell is to be dropped now: when the GObject has gone, everything
+ * has been torn down, and nobody is inside a round. With the lock held. */
+static gboolean
+take_reference (GaioCore *core)
 {
-  GMainContext *main_context = NULL;
-  GSource *source = NULL;
-  gboolean claimed, orphan;
+  if (core->shell != NULL || !core->torn_down || core->released ||
+      atomic_load_explicit (&core->round_thread, memory_order_relaxed) != NULL)
+    return FALSE;
+  core->released = TRUE;
+  return TRUE;
+}
 
-  if (!gaio_core_lock (core))
-    return;
-  claimed = claim (core, &main_context);
-  if (claimed && core->source != NULL)
-    source = g_source_ref (core->source);
-  gaio_core_unlock (core);
-  if (!claimed)
-    return;
-
-  tear_down (core, source);
-  g_clear_pointer (&source, g_source_unref);
-  if (main_context != NULL)
-    g_main_context_release (main_context);
+/* Takes and gives up the lock. */
+static gboolean
+leave (GaioCore *core)
+{
+  gboolean last;
 
   gaio_core_lock (core);
   core->depth = 0;
   atomic_store_explicit (&core->round_thread, NULL, memory_order_release);
-  orphan = core->shell == NULL;
+  last = take_reference (core);
   gaio_core_unlock (core);
-  if (orphan)
+  return last;
+}
+
+/* Tears down a context that has been marked closed, if this is the thread to do it. Comes with the
+ * lock, and leaves without. */
+void
+gaio_close_finish (GaioCore *core)
+{
+  GMainContext *main_context = NULL;
+  g_autoptr (GSource) source = NULL;
+  gboolean claimed = claim (core, &main_context);
+  gboolean last = !claimed && take_reference (core);
+
+  if (claimed && core->source != NULL)
+    source = g_source_ref (core->source);
+  gaio_core_unlock (core);
+  if (claimed)
+    {
+      tear_down (core, source);
+      if (main_context != NULL)
+        g_main_context_release (main_context);
+      last = leave (core);
+    }
+  if (last)
     gaio_core_unref (core);
+}
+
+/* With the lock, which it gives up. */
+static void
+mark_closed (GaioCore *core)
+{
+  atomic_store_explicit (&core->closed, true, memory_order_release);
+  gaio_core_kick (core);
+  gaio_close_finish (core);
 }
 
 /* Marks @core closed. Where a thread owns it, that thread tears it down when its callbacks have
@@ -119,34 +154,19 @@ gaio_close_finish (GaioCore *core)
 void
 gaio_close (GaioCore *core)
 {
-  if (!gaio_core_lock (core))
-    return;
-  atomic_store_explicit (&core->closed, true, memory_order_release);
-  gaio_core_kick (core);
-  gaio_core_unlock (core);
-  /* Pairs with the light one at the end of a round: the owner sees that the context is closed, or
-   * we see that there is no owner. */
-  gaio_fence_heavy ();
-  gaio_close_finish (core);
+  if (gaio_core_lock (core))
+    mark_closed (core);
 }
 
 /* The GObject goes. The core goes with it, or once it has been torn down. */
 void
 gaio_close_drop_shell (GaioCore *core)
 {
-  gboolean torn_down;
-
   if (!gaio_core_lock (core))
     {
       gaio_core_unref (core);
       return;
     }
   core->shell = NULL;
-  torn_down =
-      core->torn_down && atomic_load_explicit (&core->round_thread, memory_order_relaxed) == NULL;
-  gaio_core_unlock (core);
-  if (torn_down)
-    gaio_core_unref (core);
-  else
-    gaio_close (core);
+  mark_closed (core);
 }

@@ -51,14 +51,16 @@ typedef struct
   GaioContext *shell;                /* (lock) NULL once it is being finalized */
   GaioMonitorType requested_monitor; /* (const) */
 
-  /* Who runs. Claimed under the lock; given up without it, at the end of a round. */
+  /* Who runs. Claimed under the lock; */
   _Atomic (const void *) round_thread; /* or NULL */
   guint depth;                         /* (owner) of nested rounds */
   atomic_int sleep;                    /* a GaioSleep; set under the lock, cleared without too */
-  gboolean restless; /* (lock) else nothing is pending beside ready fds, and there is no deadline */
+  gboolean restless; /* (lock) if not, nothing is pending beside ready fds, nor is a deadline */
   atomic_bool wake_requested;
   atomic_bool closed;
-  gboolean torn_down; /* (lock) */
+  gboolean torn_down; /* (lock) or about to be */
+  gboolean released;  /* (lock) the reference of the shell has been dropped */
+  int lost_fd;        /* (lock) the epoll fd that somebody has closed, or -1 */
 
   /* Where it is nested. */
   GSource *source;            /* (lock) the live one; it unsets itself */

@@ -59,15 +59,16 @@ void gaio_fdmon_epoll_wake (GaioFdmonEpoll *mon);
 /* Makes the wait of GLib end at @deadline, if it would not end earlier anyhow. */
 gboolean gaio_fdmon_epoll_arm (GaioFdmonEpoll *mon, gint64 deadline);
 
-/* Between begin and end the caller carries each of its fds over into a new set, which then takes
- * the place and the number of the old one. */
+/* Between begin and end the caller carries each of its fds over into a new set, which then, if that
+ * is complete, takes the place and the number of the old one. Each FALSE leaves the old one in
+ * place. */
 typedef struct
 {
-  int old_set;
   int new_set;
 } GaioFdmonRebuild;
 
 gboolean gaio_fdmon_epoll_rebuild_begin (GaioFdmonEpoll *mon, GaioFdmonRebuild *rebuild);
 gboolean
 gaio_fdmon_epoll_rebuild_carry (GaioFdmonRebuild *rebuild, int fd, guint32 mask, guint64 key);
-void gaio_fdmon_epoll_rebuild_end (GaioFdmonEpoll *mon, GaioFdmonRebuild *rebuild);
+gboolean
+gaio_fdmon_epoll_rebuild_end (GaioFdmonEpoll *mon, GaioFdmonRebuild *rebuild, gboolean complete);

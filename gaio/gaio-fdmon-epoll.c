@@ -170,10 +170,18 @@ gaio_fdmon_epoll_arm (GaioFdmonEpoll *mon, gint64 deadline)
   return TRUE;
 }
 
+static void
+reopen_timer (GaioFdmonEpoll *mon)
+{
+  if (mon->timer_fd >= 0)
+    return;
+  mon->timer_fd = open_timer ();
+  control (mon->epoll_fd, EPOLL_CTL_ADD, mon->timer_fd, EPOLLIN | EPOLLET, GAIO_FDMON_KEY_TIMER);
+}
+
 gboolean
 gaio_fdmon_epoll_rebuild_begin (GaioFdmonEpoll *mon, GaioFdmonRebuild *rebuild)
 {
-  rebuild->old_set = mon->epoll_fd;
   rebuild->new_set = epoll_create1 (EPOLL_CLOEXEC);
   /* At the limit of fds the timerfd makes room for the time being. */
   if (rebuild->new_set < 0 && errno == EMFILE && mon->timer_fd >= 0)
@@ -182,28 +190,24 @@ gaio_fdmon_epoll_rebuild_begin (GaioFdmonEpoll *mon, GaioFdmonRebuild *rebuild)
       mon->armed = -1;
       rebuild->new_set = epoll_create1 (EPOLL_CLOEXEC);
     }
+  if (rebuild->new_set < 0)
+    reopen_timer (mon);
   return rebuild->new_set >= 0;
 }
 
-/* FALSE when the old set does not know the file that @fd is now. */
 gboolean
 gaio_fdmon_epoll_rebuild_carry (GaioFdmonRebuild *rebuild, int fd, guint32 mask, guint64 key)
 {
-  return control (rebuild->old_set, EPOLL_CTL_MOD, fd, mask, key) == 0 &&
-         control (rebuild->new_set, EPOLL_CTL_ADD, fd, mask, key) == 0;
+  return control (rebuild->new_set, EPOLL_CTL_ADD, fd, mask, key) == 0;
 }
 
-void
-gaio_fdmon_epoll_rebuild_end (GaioFdmonEpoll *mon, GaioFdmonRebuild *rebuild)
+gboolean
+gaio_fdmon_epoll_rebuild_end (GaioFdmonEpoll *mon, GaioFdmonRebuild *rebuild, gboolean complete)
 {
   /* Under the old number, so that GLib's pollfd stays valid. */
-  if (add_own (rebuild->new_set, mon->wake_fd, mon->timer_fd) == 0)
-    dup3 (rebuild->new_set, mon->epoll_fd, O_CLOEXEC);
+  complete = complete && add_own (rebuild->new_set, mon->wake_fd, mon->timer_fd) == 0 &&
+             dup3 (rebuild->new_set, mon->epoll_fd, O_CLOEXEC) >= 0;
   close (rebuild->new_set);
-  if (mon->timer_fd < 0)
-    {
-      mon->timer_fd = open_timer ();
-      control (mon->epoll_fd, EPOLL_CTL_ADD, mon->timer_fd, EPOLLIN | EPOLLET,
-               GAIO_FDMON_KEY_TIMER);
-    }
+  reopen_timer (mon);
+  return complete;
 }

@@ -2,7 +2,6 @@
 #include "gaio-gather-private.h"
 
 #include <errno.h>
-#include <poll.h>
 
 #include "gaio-ready-set-private.h"
 
@@ -40,6 +39,8 @@ offer (GaioCore *core, GaioHandler *handler, guint events)
 static void
 see_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
 {
+  guint32 generation = slot->generation;
+
   if (slot->stamp == core->gather_seq)
     {
       self->again = TRUE;
@@ -47,7 +48,12 @@ see_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
     }
   slot->stamp = core->gather_seq;
   gaio_list_foreach (&slot->members, link)
-    self->news |= offer (core, gaio_link_entry (link, GaioHandler, entry.siblings), events);
+    {
+      self->news |= offer (core, gaio_link_entry (link, GaioHandler, entry.siblings), events);
+      /* To silence one may show that the file has gone, and take them all off the slot. */
+      if (G_UNLIKELY (slot->generation != generation))
+        break;
+    }
 }
 
 static void
@@ -92,7 +98,7 @@ gather_always (GaioCore *core, guint room, GaioGathering *self)
       gaio_list_push (&core->always, link);
       handler->entry.stamp = core->gather_seq;
       if (gaio_registration_check_always (handler))
-        self->news |= offer (core, handler, POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM);
+        self->news |= offer (core, handler, GAIO_ALWAYS_READY);
     }
   return MAX (room - n, 1);
 }
@@ -125,15 +131,17 @@ wants_all (GaioCore *core)
   return core->n_members > 0 || !gaio_list_is_empty (&core->ready);
 }
 
-/* After a wait that gave @n. Some programs close all fds that they do not know. */
+/* After a wait that gave @n. Some programs close all fds that they do not know; there is nothing
+ * left then but to close the context. */
 static void
 check_set (GaioCore *core, int n)
 {
   if (G_LIKELY (n >= 0 || errno == EINTR))
     return;
-  g_critical ("Somebody has closed fd %d, the epoll set of a GaioContext, which is closed with it",
-              core->monitor.epoll_fd);
-  core->monitor.epoll_fd = -1;
+  core->lost_fd = core->monitor.epoll_fd;
+  /* Whose they are now nobody knows: they are left alone. */
+  gaio_fdmon_epoll_init (&core->monitor);
+  core->restless = TRUE;
   atomic_store_explicit (&core->closed, true, memory_order_release);
 }
 

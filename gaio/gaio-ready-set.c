@@ -285,7 +285,8 @@ gaio_ready_set_gather (GaioHandler *member, guint ready)
   return TRUE;
 }
 
-/* With the lock held: what to call, with a reference, or NULL. */
+/* With the lock held: what to call, with a reference, or NULL. Whoever is ready holds a reference
+ * too, so that no toggle notify runs. */
 static GaioReadySet *
 ref_set_to_call (GaioReadySetWatch *watch, guint *n_ready)
 {

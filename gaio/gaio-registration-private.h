@@ -6,10 +6,14 @@
 #include "gaio-entry-private.h"
 #include "gaio-records-private.h"
 
+#include <poll.h>
 #include <sys/types.h>
 
 /* A handler's place in the epoll set. All handlers of one fd share a slot, which is registered once
  * with what they ask for together. Everything with the lock held. */
+
+/* What poll(2) says of a file that is always ready. */
+#define GAIO_ALWAYS_READY (POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM)
 
 /* What only a handler on an always-ready fd needs. */
 typedef struct

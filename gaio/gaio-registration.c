@@ -76,7 +76,7 @@ update_always (GaioHandler *handler)
   if (always == NULL)
     return;
   gaio_link_unlink (&always->link);
-  if (wanted_of (handler) != 0)
+  if ((wanted_of (handler) & GAIO_ALWAYS_READY) != 0)
     {
       gaio_list_push (&handler->entry.core->always, &always->link);
       gaio_core_kick (handler->entry.core);
@@ -108,8 +108,6 @@ make_dormant (GaioCore *core, GaioSlot *slot)
       update_always (handler);
       gaio_list_push (&core->dormant, link);
       core->counters.n_dormant++;
-      g_debug ("fd %d (%s) was closed without removing its handler", handler->fd,
-               handler->name != NULL ? handler->name : "no name");
     }
 }
 
@@ -156,8 +154,9 @@ enter_always (GaioCore *core, GaioSlot *slot, GaioHandler *handler)
 
   if (fstat (handler->fd, &st) != 0)
     return errno;
-  if (first != NULL && !gaio_registration_check_always (handler_from_siblings (first)))
-    g_assert (gaio_list_is_empty (&slot->members));
+  /* Those that were added for another file become dormant. */
+  if (first != NULL)
+    gaio_registration_check_always (handler_from_siblings (first));
   handler->always = g_new0 (GaioAlwaysReady, 1);
   handler->always->handler = handler;
   handler->always->dev = st.st_dev;
@@ -289,23 +288,30 @@ gaio_registration_check_always (GaioHandler *handler)
   return FALSE;
 }
 
-/* Gets rid of what the set still knows and nobody can delete by its number. */
+/* Gets rid of what the set still knows and nobody can delete by its number. FALSE if the kernel
+ * refuses what that takes: then the set is as it was. */
 gboolean
 gaio_registration_rebuild (GaioCore *core)
 {
   GaioFdmonRebuild rebuild;
+  gboolean complete;
 
   if (!gaio_fdmon_epoll_rebuild_begin (&core->monitor, &rebuild))
     return FALSE;
-  for (guint fd = 0; fd < gaio_slots_size (&core->slots); fd++)
+  complete = TRUE;
+  for (guint fd = 0; complete && fd < gaio_slots_size (&core->slots); fd++)
     {
       GaioSlot *slot = gaio_slots_lookup (&core->slots, fd);
 
-      if (slot != NULL && slot->state == IN_SET &&
-          !gaio_fdmon_epoll_rebuild_carry (&rebuild, fd, slot->mask, slot_key (slot, fd)))
+      if (slot == NULL || slot->state != IN_SET)
+        continue;
+      if (gaio_fdmon_epoll_modify (&core->monitor, fd, slot->mask, slot_key (slot, fd)) != 0)
         make_dormant (core, slot);
+      else
+        complete = gaio_fdmon_epoll_rebuild_carry (&rebuild, fd, slot->mask, slot_key (slot, fd));
     }
-  gaio_fdmon_epoll_rebuild_end (&core->monitor, &rebuild);
+  if (!gaio_fdmon_epoll_rebuild_end (&core->monitor, &rebuild, complete))
+    return FALSE;
   core->suspect = FALSE;
   core->counters.rebuilds++;
   return TRUE;

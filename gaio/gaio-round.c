@@ -68,19 +68,12 @@ claim (GaioCore *core)
   return TRUE;
 }
 
-/* Takes the lock and keeps it, if TRUE. */
+/* With the lock held. FALSE if this thread may not begin a round now. */
 static gboolean
 enter (GaioRound *round, GaioCore *core)
 {
-  if (!gaio_core_lock (core))
-    return FALSE;
   if (!claim (core))
-    {
-      gaio_core_unlock (core);
-      if (!gaio_core_is_closed (core))
-        g_critical ("A GaioContext runs in two threads at the same time");
-      return FALSE;
-    }
+    return FALSE;
   *round = (GaioRound){ .core = core, .outer = gaio_core_current };
   round->left = atomic_load_explicit (&core->max_callbacks, memory_order_relaxed);
   if (round->left == 0)
@@ -115,7 +108,7 @@ commit (GaioRound *round)
   if (core->restless)
     collect (round);
   if (G_UNLIKELY (max_time_us > 0))
-    round->stop_at = g_get_monotonic_time () + max_time_us;
+    round->stop_at = g_get_monotonic_time () + MIN (max_time_us, G_MAXINT64 / 2);
   round->seq = core->gather_seq;
   core->counters.rounds++;
   gaio_core_unlock (core);
@@ -251,13 +244,15 @@ leave (GaioRound *round)
   if (gaio_entry_have_dead (core) && (core->depth == 1 || !gaio_core_is_closed (core)))
     gaio_entry_run_notifies (core);
   gaio_core_current = round->outer;
-  if (--core->depth > 0)
+  if (!gaio_core_lock (core))
     return;
-  atomic_store_explicit (&core->round_thread, NULL, memory_order_release);
-  /* Pairs with the heavy one in gaio_close(). */
-  gaio_fence_light ();
+  if (--core->depth == 0)
+    atomic_store_explicit (&core->round_thread, NULL, memory_order_release);
+  /* Once nobody is inside a round and the lock is free, another thread may free the core. */
   if (G_UNLIKELY (gaio_core_is_closed (core)))
     gaio_close_finish (core);
+  else
+    gaio_core_unlock (core);
 }
 
 /* The rest of a round once it has entered and gathered. */
@@ -350,21 +345,31 @@ gaio_round_prepare (GaioCore *core, gint *timeout_ms)
   return !sleep;
 }
 
-/* GLib is awake. Without the lock: at worst somebody wakes it once more. */
+/* GLib is awake, unless @source is no longer the one that counts. */
 void
-gaio_round_check (GaioCore *core)
+gaio_round_check (GaioCore *core, GSource *source)
 {
-  atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
+  if (!gaio_core_lock (core))
+    return;
+  if (core->source == source)
+    atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
+  gaio_core_unlock (core);
 }
 
-/* A round under GLib. */
+/* A round under GLib. The context may have been taken away from @source just now, and be in a
+ * callback of a main loop that it was taken away from. */
 void
-gaio_round_dispatch (GaioCore *core)
+gaio_round_dispatch (GaioCore *core, GSource *source)
 {
   GaioRound round;
 
-  if (!enter (&round, core))
+  if (!gaio_core_lock (core))
     return;
+  if (core->source != source || !enter (&round, core))
+    {
+      gaio_core_unlock (core);
+      return;
+    }
   gather (&round, 0);
   finish (&round);
 }
@@ -405,14 +410,35 @@ wait_for_news (GaioRound *round, gint64 timeout_us)
     }
 }
 
+/* With the lock held: whether another thread owns the GMainContext that @core is nested in. */
+static gboolean
+is_owned_elsewhere (GaioCore *core)
+{
+  if (G_LIKELY (core->main_context == NULL))
+    return FALSE;
+  if (!g_main_context_acquire (core->main_context))
+    return TRUE;
+  g_main_context_release (core->main_context);
+  return FALSE;
+}
+
 /* A round without GLib. */
 gboolean
 gaio_round_iterate (GaioCore *core, gint64 timeout_us)
 {
   GaioRound round;
 
-  if (!enter (&round, core))
+  if (!gaio_core_lock (core))
     return FALSE;
+  if (is_owned_elsewhere (core) || !enter (&round, core))
+    {
+      gboolean closed = gaio_core_is_closed (core);
+
+      gaio_core_unlock (core);
+      if (!closed)
+        g_critical ("A GaioContext runs in two threads at the same time");
+      return FALSE;
+    }
   wait_for_news (&round, timeout_us);
   return finish (&round);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "gaio-slots-private.h"
 
+#include <string.h>
+
 static GaioSlot *
 new_page (void)
 {

@@ -91,7 +91,7 @@ gaio_source_check (GSource *source)
   GaioSource *self = (GaioSource *) source;
 
   if (!is_gone (self))
-    gaio_round_check (self->core);
+    gaio_round_check (self->core, source);
   return FALSE;
 }
 
@@ -101,7 +101,7 @@ gaio_source_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
   GaioSource *self = (GaioSource *) source;
 
   if (!is_gone (self))
-    gaio_round_dispatch (self->core);
+    gaio_round_dispatch (self->core, source);
   return !is_gone (self) && !gaio_core_is_closed (self->core);
 }
 
@@ -162,14 +162,15 @@ source_gone (gpointer user_data)
     {
       forget_source (core, self);
       stop_lingering (core, self);
-      gaio_core_unlock (core);
+      if (gaio_core_is_closed (core))
+        gaio_close_finish (core);
+      else
+        gaio_core_unlock (core);
     }
-  if (gaio_core_is_closed (core))
-    gaio_close_finish (core);
   g_object_unref (context);
 }
 
-/* With the lock held. */
+/* Takes over a reference on @context: to take one may run a toggle notify. With the lock held. */
 static GSource *
 source_new (GaioContext *context)
 {
@@ -177,7 +178,7 @@ source_new (GaioContext *context)
   GaioSource *self = (GaioSource *) source;
 
   self->core = gaio_core_ref (context->core);
-  self->context = g_object_ref (context);
+  self->context = context;
   g_source_set_static_name (source, "GaioContext");
   /* Else GLib takes the pollfd out of its list and puts it back around each dispatch. */
   g_source_set_can_recurse (source, TRUE);
@@ -230,18 +231,21 @@ try_source_new (GaioContext *context, GError **error)
 GSource *
 gaio_context_create_source (GaioContext *self, GError **error)
 {
-  GSource *source;
+  GSource *source = NULL;
 
   g_return_val_if_fail (GAIO_IS_CONTEXT (self), NULL);
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
 
-  if (!gaio_core_lock (self->core))
+  g_object_ref (self);
+  if (gaio_core_lock (self->core))
     {
-      gaio_core_check (self->core, error);
-      return NULL;
+      source = try_source_new (self, error);
+      gaio_core_unlock (self->core);
     }
-  source = try_source_new (self, error);
-  gaio_core_unlock (self->core);
+  else
+    gaio_core_check (self->core, error);
+  if (source == NULL)
+    g_object_unref (self);
   return source;
 }
 
@@ -285,6 +289,7 @@ gaio_source_attach_shared (GaioContext *context, GMainContext *main_context)
   GSource *source;
 
   context->core->shared_with = main_context;
+  g_object_ref (context);
   gaio_core_lock (context->core);
   gaio_fdmon_epoll_open (&context->core->monitor, NULL);
   source = source_new (context);

@@ -403,10 +403,11 @@ after_callback (GaioTimer *self, gboolean keep)
 static void
 serve (GaioTimer *self)
 {
-  gboolean keep = G_SOURCE_CONTINUE;
+  gboolean keep;
 
   gaio_entry_begin (&self->entry);
   keep = call (self);
+  /* Whatever it says: the lock is needed anyhow. */
   gaio_entry_end (self->entry.core, &self->entry);
   if (!gaio_core_lock (self->entry.core))
     return;

@@ -508,6 +508,75 @@ many_ghosts_at_the_fd_limit (TestLoop *loop, gconstpointer mode)
     close (ghosts[i]);
 }
 
+static void
+copy_and_close_own_fd_and_step (TestWatch *self)
+{
+  if (self->calls > 1)
+    return;
+  self->other->fd = dup (self->fd);
+  test_close (&self->fd);
+  test_loop_step (self->loop);
+}
+
+/* To silence the one that runs shows that the file has gone, while both are walked over. */
+static void
+two_on_an_fd_closed_in_a_nested_round (TestLoop *loop, gconstpointer mode)
+{
+  g_auto (TestWatch) first = TEST_WATCH_INIT;
+  g_auto (TestWatch) second = TEST_WATCH_INIT;
+  TestWatch copy = TEST_WATCH_INIT;
+
+  first.act = copy_and_close_own_fd_and_step;
+  first.other = &copy;
+  test_watch_start (&first, loop, test_eventfd (1), G_IO_IN | G_IO_OUT);
+  test_watch_start (&second, loop, first.fd, G_IO_IN);
+  test_loop_step (loop);
+  second.fd = -1;
+  g_assert_cmpuint (first.calls, ==, 1);
+  test_loop_assert_sleeps (loop);
+  close (copy.fd);
+}
+
+static void
+always_ready_file_is_silent_unless_asked_for_that (TestLoop *loop, gconstpointer mode)
+{
+  g_auto (TestWatch) watch = TEST_WATCH_INIT;
+
+  test_watch_start (&watch, loop, test_open ("/dev/null"), G_IO_PRI);
+  test_loop_assert_sleeps (loop);
+  g_assert_cmpuint (watch.calls, ==, 0);
+}
+
+/* Which of our own numbers is the epoll set. */
+static gint
+find_epoll_fd (void)
+{
+  for (gint fd = 3; fd < 64; fd++)
+    {
+      g_autofree char *path = g_strdup_printf ("/proc/self/fd/%d", fd);
+      g_autofree char *file = g_file_read_link (path, NULL);
+
+      if (file != NULL && strstr (file, "eventpoll") != NULL)
+        return fd;
+    }
+  return -1;
+}
+
+static void
+closing_the_epoll_fd_closes_the_context (TestLoop *loop, gconstpointer mode)
+{
+  g_auto (TestWatch) watch = TEST_WATCH_INIT;
+
+  test_watch_start (&watch, loop, test_eventfd (0), G_IO_IN);
+  test_loop_settle (loop);
+  close (find_epoll_fd ());
+  g_test_expect_message ("Gaio", G_LOG_LEVEL_CRITICAL, "Somebody has closed fd *");
+  g_assert_false (gaio_context_iterate (loop->context, -1));
+  g_test_assert_expected_messages ();
+  g_assert_true (gaio_context_is_closed (loop->context));
+  g_assert_cmpuint (watch.notifies, ==, 1);
+}
+
 /* --- The number comes back in the same round --- */
 
 static void
@@ -1279,6 +1348,12 @@ add_copy_tests (void)
   test_add ("/hazards/ghost-leaves-timers-and-wake-ups-in-place",
             ghost_leaves_timers_and_wake_ups_in_place);
   test_add ("/hazards/many-ghosts-at-the-fd-limit-do-not-spin", many_ghosts_at_the_fd_limit);
+  test_add ("/hazards/two-on-an-fd-closed-in-a-nested-round",
+            two_on_an_fd_closed_in_a_nested_round);
+  test_add ("/hazards/always-ready-file-is-silent-unless-asked-for-that",
+            always_ready_file_is_silent_unless_asked_for_that);
+  test_add_mode ("/hazards/closing-the-epoll-fd-closes-the-context",
+                 closing_the_epoll_fd_closes_the_context, TEST_ITERATE);
 }
 
 static void

@@ -64,6 +64,19 @@ defer_many (GaioContext *context, guint n, guint *calls)
     gaio_context_defer (context, count_once, calls, NULL);
 }
 
+/* As good as none. */
+static void
+test_longest_time_is_no_limit (gconstpointer nested)
+{
+  g_auto (Rig) rig = rig_new (nested);
+  guint calls = 0;
+
+  gaio_context_set_dispatch_limits (rig.context, 0, G_MAXINT64);
+  defer_many (rig.context, 300, &calls);
+  rig_round (&rig, TRUE);
+  g_assert_cmpuint (calls, ==, 300);
+}
+
 /* --- How many --- */
 
 static void
@@ -440,6 +453,7 @@ main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
   add_both ("/limits/default-is-128-callbacks", test_default_is_128);
+  add_both ("/limits/longest-time-is-no-limit", test_longest_time_is_no_limit);
   add_both ("/limits/zero-is-none", test_zero_is_none);
   add_both ("/limits/count-callbacks-of-every-kind", test_limit_counts_every_kind);
   add_both ("/limits/one-starves-nobody", test_limit_of_one_starves_nobody);
