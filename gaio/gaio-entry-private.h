@@ -21,9 +21,9 @@ struct _GaioEntry
   atomic_bool removed;
   bool attention; /* (owner) gaio_entry_end() has something to tell */
   GDestroyNotify notify;
-  const GaioEntryType *type;
-  GaioLink siblings; /* (lock) among those of its kind; once removed, among the dead */
   GaioCore *core;
+  GaioLink siblings; /* (lock) among those of its kind; once removed, among the dead */
+  const GaioEntryType *type;
   GaioLink link;       /* in the queue in which it waits to be called */
   guint32 stamp;       /* (owner) the gathering it is queued in */
   atomic_uint running; /* written by the owner; read by gaio_handler_remove_sync() */

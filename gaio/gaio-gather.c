@@ -36,24 +36,37 @@ offer (GaioCore *core, GaioHandler *handler, guint events)
   return TRUE;
 }
 
+static gboolean
+offer_to_all (GaioCore *core, GaioSlot *slot, guint events)
+{
+  guint32 generation = slot->generation;
+  gboolean news = FALSE;
+
+  gaio_list_foreach (&slot->members, link)
+    {
+      news |= offer (core, gaio_link_entry (link, GaioHandler, entry.siblings), events);
+      /* To silence one may show that the file has gone, and take them all off the slot. */
+      if (slot->generation != generation)
+        break;
+    }
+  return news;
+}
+
 static void
 see_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
 {
-  guint32 generation = slot->generation;
+  GaioLink *first = slot->members.head.next;
 
-  if (slot->stamp == core->gather_seq)
+  if (G_UNLIKELY (slot->stamp == core->gather_seq))
     {
       self->again = TRUE;
       return;
     }
   slot->stamp = core->gather_seq;
-  gaio_list_foreach (&slot->members, link)
-    {
-      self->news |= offer (core, gaio_link_entry (link, GaioHandler, entry.siblings), events);
-      /* To silence one may show that the file has gone, and take them all off the slot. */
-      if (G_UNLIKELY (slot->generation != generation))
-        break;
-    }
+  if (G_LIKELY (first == slot->members.head.prev))
+    self->news |= offer (core, gaio_link_entry (first, GaioHandler, entry.siblings), events);
+  else
+    self->news |= offer_to_all (core, slot, events);
 }
 
 static void
