@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include "gaio-core-private.h"
+#include <errno.h>
+
+#include "gaio-ready-set-private.h"
 
 /* From the kernel to the ready list, in two halves: between them the caller asks the kernel. By the
- * owner, with the lock held. */
+ * owner, with the lock held.
+ *
+ * All of it inline, for its one user: a system call spoils what the processor remembers of where
+ * calls return to, and what comes right after it runs cold. It is 3 % of a round with one event. */
 
 typedef struct
 {
@@ -15,5 +20,196 @@ typedef struct
   gboolean stale; /* an fd that nobody knows */
 } GaioGathering;
 
-void gaio_gather_begin (GaioCore *core, guint room, GaioGathering *self);
-gboolean gaio_gather_end (GaioCore *core, int n, GaioGathering *self);
+static inline void
+enqueue (GaioCore *core, GaioHandler *handler, guint ready)
+{
+  handler->revents = ready;
+  handler->entry.stamp = core->gather_seq;
+  if (!gaio_link_is_linked (&handler->entry.link))
+    gaio_list_push (&core->ready, &handler->entry.link);
+}
+
+/* TRUE if @events are something to report for @handler. */
+static inline G_ALWAYS_INLINE gboolean
+offer (GaioCore *core, GaioHandler *handler, guint events)
+{
+  guint ready = events & atomic_load_explicit (&handler->mask, memory_order_relaxed);
+
+  if (ready == 0)
+    return FALSE;
+  if (G_UNLIKELY (gaio_entry_is_running (&handler->entry)) &&
+      !atomic_load_explicit (&handler->can_recurse, memory_order_relaxed))
+    {
+      /* Silent until its callback has returned, so that a nested loop can sleep. */
+      gaio_registration_set_masked (handler, TRUE);
+      handler->entry.attention = true;
+      return FALSE;
+    }
+  if (handler->records != NULL)
+    return gaio_ready_set_gather (handler, ready);
+  enqueue (core, handler, ready);
+  return TRUE;
+}
+
+static inline gboolean
+offer_to_all (GaioCore *core, GaioSlot *slot, guint events)
+{
+  guint32 generation = slot->generation;
+  gboolean news = FALSE;
+
+  gaio_list_foreach (&slot->members, link)
+    {
+      news |= offer (core, gaio_link_entry (link, GaioHandler, entry.siblings), events);
+      /* To silence one may show that the file has gone, and take them all off the slot. */
+      if (slot->generation != generation)
+        break;
+    }
+  return news;
+}
+
+static inline G_ALWAYS_INLINE void
+see_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
+{
+  GaioLink *first = slot->members.head.next;
+
+  if (G_UNLIKELY (slot->stamp == core->gather_seq))
+    {
+      self->again = TRUE;
+      return;
+    }
+  slot->stamp = core->gather_seq;
+  if (G_LIKELY (first == slot->members.head.prev))
+    self->news |= offer (core, gaio_link_entry (first, GaioHandler, entry.siblings), events);
+  else
+    self->news |= offer_to_all (core, slot, events);
+}
+
+static inline G_ALWAYS_INLINE void
+see_event (GaioCore *core, const struct epoll_event *event, GaioGathering *self)
+{
+  guint64 key = event->data.u64;
+  GaioSlot *slot = gaio_slots_lookup (&core->slots, (guint32) key);
+
+  if (G_LIKELY (slot != NULL && slot->generation == key >> 32))
+    see_slot (core, slot, event->events, self);
+  else if (key == GAIO_FDMON_KEY_TIMER)
+    core->monitor.armed = -1;
+  else if (key != GAIO_FDMON_KEY_WAKE)
+    self->stale = TRUE;
+}
+
+static inline G_ALWAYS_INLINE void
+see_events (GaioCore *core, int n_events, GaioGathering *self)
+{
+  for (int i = 0; i < n_events; i++)
+    see_event (core, &core->monitor.events[i], self);
+  if (G_UNLIKELY (self->stale) && core->suspect)
+    self->stale = !gaio_registration_rebuild (core);
+}
+
+/* What is always ready joins the queue as the others do, in turn, and takes not more than half of
+ * the room. Returns what is left of it. */
+static inline guint
+gather_always (GaioCore *core, guint room, GaioGathering *self)
+{
+  guint most = MAX (room / 2, 1);
+  guint n = 0;
+  GaioLink *link;
+
+  for (; n < most && (link = gaio_list_first (&core->always)) != NULL; n++)
+    {
+      GaioHandler *handler = gaio_link_entry (link, GaioAlwaysReady, link)->handler;
+
+      if (handler->entry.stamp == core->gather_seq)
+        break;
+      gaio_link_unlink (link);
+      gaio_list_push (&core->always, link);
+      handler->entry.stamp = core->gather_seq;
+      if (gaio_registration_check_always (handler))
+        self->news |= offer (core, handler, GAIO_ALWAYS_READY);
+    }
+  return MAX (room - n, 1);
+}
+
+/* Whether what was left over is ready still. Those always ready had not all their turn just now. */
+static inline gboolean
+is_ready_still (GaioEntry *entry)
+{
+  if (entry->stamp == entry->core->gather_seq)
+    return TRUE;
+  if (entry->type != &gaio_handler_entry_type || ((GaioHandler *) entry)->always == NULL)
+    return FALSE;
+  return gaio_registration_check_always ((GaioHandler *) entry);
+}
+
+static inline void
+drop_unseen (GaioCore *core)
+{
+  gaio_list_foreach (&core->ready, link)
+    if (!is_ready_still (gaio_link_entry (link, GaioEntry, link)))
+      gaio_link_unlink (link);
+}
+
+/* Whether to ask for all that is ready. Two things need the whole picture: a ready set, and a queue
+ * in which an earlier round has left something, which keeps its place if it is ready still and is
+ * dropped if not. */
+static inline gboolean
+wants_all (GaioCore *core)
+{
+  return core->n_members > 0 || !gaio_list_is_empty (&core->ready);
+}
+
+/* After a wait that gave @n. Some programs close all fds that they do not know; there is nothing
+ * left then but to close the context. */
+static inline void
+check_set (GaioCore *core, int n)
+{
+  if (G_LIKELY (n >= 0 || errno == EINTR))
+    return;
+  core->lost_fd = core->monitor.epoll_fd;
+  /* Whose they are now nobody knows: they are left alone. */
+  gaio_fdmon_epoll_init (&core->monitor);
+  core->restless = TRUE;
+  atomic_store_explicit (&core->closed, true, memory_order_release);
+}
+
+/* What else is ready after a first load, if that was full; and what is left over from an earlier
+ * round and is not. */
+static inline void
+gather_all (GaioCore *core, gboolean full, GaioGathering *self)
+{
+  /* A stale one that is still there could not be got rid of, and would come again for ever. */
+  while (full && !self->again && !self->stale)
+    {
+      int n = gaio_fdmon_epoll_wait (&core->monitor, GAIO_FDMON_EPOLL_MAX_EVENTS, 0);
+
+      see_events (core, n, self);
+      full = n == GAIO_FDMON_EPOLL_MAX_EVENTS;
+    }
+  drop_unseen (core);
+}
+
+/* Before the kernel is asked. There is room for @room callbacks: no more are to be asked for, so
+ * that the kernel rotates what it has and everybody has a turn. */
+static inline G_ALWAYS_INLINE void
+gaio_gather_begin (GaioCore *core, guint room, GaioGathering *self)
+{
+  *self = (GaioGathering){ .all = wants_all (core), .max = GAIO_FDMON_EPOLL_MAX_EVENTS };
+  core->gather_seq++;
+  if (G_UNLIKELY (!gaio_list_is_empty (&core->always)))
+    room = gather_always (core, room, self);
+  if (!self->all && room < GAIO_FDMON_EPOLL_MAX_EVENTS)
+    self->max = room;
+}
+
+/* After the kernel has told of @n events, of at most self->max. TRUE if there is anything to
+ * report. */
+static inline G_ALWAYS_INLINE gboolean
+gaio_gather_end (GaioCore *core, int n, GaioGathering *self)
+{
+  check_set (core, n);
+  see_events (core, n, self);
+  if (G_UNLIKELY (self->all))
+    gather_all (core, n == self->max, self);
+  return self->news;
+}
