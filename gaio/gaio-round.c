@@ -313,6 +313,16 @@ gather (GaioRound *round, gint64 timeout_us)
   return gaio_gather_end (core, n, &gathering);
 }
 
+/* How long it is until @deadline. The clock is read once: what was positive may be negative a
+ * moment later, and to the kernel a negative time is for ever. */
+static gint64
+time_until (gint64 deadline)
+{
+  gint64 left = deadline - g_get_monotonic_time ();
+
+  return MAX (left, 0);
+}
+
 /* With the lock held: makes GLib sleep no longer than until @deadline. By its own timeout, which is
  * coarse, where the kernel refuses us a timerfd. FALSE if that is now. */
 static gboolean
@@ -322,7 +332,7 @@ limit_sleep (GaioCore *core, gint64 deadline, gint *timeout_ms)
 
   if (deadline == -1 || gaio_fdmon_epoll_arm (&core->monitor, deadline))
     return TRUE;
-  ms = (MAX (deadline - g_get_monotonic_time (), 0) + 999) / 1000;
+  ms = (time_until (deadline) + 999) / 1000;
   if (*timeout_ms == -1 || ms < *timeout_ms)
     *timeout_ms = MIN (ms, G_MAXINT);
   return ms > 0;
@@ -388,7 +398,7 @@ time_to_wait (GaioCore *core, gint64 end)
   deadline = next_deadline (core);
   if (deadline == -1 || (end != -1 && end < deadline))
     deadline = end;
-  return deadline == -1 ? -1 : MAX (deadline - g_get_monotonic_time (), 0);
+  return deadline == -1 ? -1 : time_until (deadline);
 }
 
 /* Gathers until there is something to do, or the time is over: a signal, a timer that has been

@@ -1,7 +1,24 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <dlfcn.h>
 #include <signal.h>
 
 #include "test-support.h"
+
+/* --- A clock that leaps each time it is read: stands in for GLib's --- */
+
+static gint64 clock_leap_us;
+static gint64 clock_ahead_us;
+
+gint64
+g_get_monotonic_time (void)
+{
+  gint64 (*next) (void) = dlsym (RTLD_NEXT, "g_get_monotonic_time");
+
+  if (clock_leap_us == 0)
+    return next ();
+  clock_ahead_us += clock_leap_us;
+  return next () + clock_ahead_us;
+}
 
 /* A context and one of each kind of thing in it, each with a notify that counts. */
 typedef struct
@@ -217,6 +234,18 @@ test_iterate_waits_for_its_timeout (void)
       g_assert_false (gaio_context_iterate (context, timeouts[i]));
       g_assert_cmpint (g_get_monotonic_time (), >=, before + timeouts[i]);
     }
+}
+
+/* A process that is not run for a while in the middle of its sums: what is left of the timeout is
+ * never less than nothing, which would be for ever. */
+static void
+test_timeout_holds_when_the_clock_leaps (void)
+{
+  g_autoptr (GaioContext) context = gaio_context_new ();
+
+  for (clock_leap_us = 100; clock_leap_us < 1000; clock_leap_us += 100)
+    g_assert_false (gaio_context_iterate (context, 1000));
+  clock_leap_us = 0;
 }
 
 static void
@@ -1083,6 +1112,8 @@ add_round_tests (void)
                    test_iterate_tells_whether_a_callback_ran);
   g_test_add_func ("/iterate/runs-pending-notifies", test_iterate_runs_pending_notifies);
   g_test_add_func ("/iterate/waits-for-its-timeout", test_iterate_waits_for_its_timeout);
+  g_test_add_func ("/iterate/timeout-holds-when-the-clock-leaps",
+                   test_timeout_holds_when_the_clock_leaps);
   g_test_add_func ("/iterate/does-not-wait-for-a-later-timer",
                    test_iterate_does_not_wait_for_a_later_timer);
   g_test_add_func ("/iterate/huge-timeout-still-sees-events",
