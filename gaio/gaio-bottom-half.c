@@ -47,8 +47,6 @@ struct _GaioBottomHalf
 
 G_DEFINE_BOXED_TYPE (GaioBottomHalf, gaio_bottom_half, gaio_bottom_half_ref, gaio_bottom_half_unref)
 
-static const GaioEntryType bottom_half_entry_type = { NULL };
-
 GaioBottomHalf *
 gaio_bottom_half_from_siblings (GaioLink *link)
 {
@@ -67,7 +65,7 @@ bottom_half_add (GaioCore *core, GSourceOnceFunc func, gpointer user_data, GDest
   GaioBottomHalf *self = g_new0 (GaioBottomHalf, 1);
   gboolean added = FALSE;
 
-  gaio_entry_init (&self->entry, &bottom_half_entry_type, core, user_data, notify);
+  gaio_entry_init (&self->entry, GAIO_ENTRY_BOTTOM_HALF, core, user_data, notify);
   self->func = func;
   if (gaio_core_lock (core))
     {
@@ -386,7 +384,7 @@ pop (GaioCore *core, guint64 last_seq)
           return self;
         }
       self->set_aside = true;
-      self->entry.attention = true;
+      gaio_entry_need_attention (&self->entry);
     }
   return NULL;
 }
@@ -417,7 +415,7 @@ gaio_bottom_half_serve_next (GaioCore *core, guint64 last_seq)
     return FALSE;
   gaio_entry_begin (&self->entry);
   self->func (self->entry.user_data);
-  if (gaio_entry_end (core, &self->entry))
+  if (gaio_entry_end (&self->entry))
     after_callback (self);
   if (self->once)
     gaio_bottom_half_remove (self);

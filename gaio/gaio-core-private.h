@@ -95,7 +95,7 @@ typedef struct
   atomic_bool have_dead; /* @dead is not empty; a hint that saves the lock */
 
   /* gaio_handler_remove_sync() */
-  atomic_uint n_sync_waiters;
+  guint n_sync_waiters; /* (lock) */
   pthread_cond_t callback_ended;
 
   atomic_uint max_callbacks;    /* 0: no limit */

@@ -9,30 +9,35 @@
 
 typedef struct _GaioEntry GaioEntry;
 
-typedef struct
+typedef enum
 {
-  void (*finalize) (GaioEntry *entry); /* or NULL */
-} GaioEntryType;
+  GAIO_ENTRY_HANDLER,
+  GAIO_ENTRY_MEMBER, /* a handler that belongs to a ready set */
+  GAIO_ENTRY_READY_SET_FUNC,
+  GAIO_ENTRY_TIMER,
+  GAIO_ENTRY_BOTTOM_HALF,
+} GaioEntryKind;
 
 /* What each event touches comes last, next to what a handler adds. */
 struct _GaioEntry
 {
   GaioRefCount ref_count; /* of the handles; the core has one until the notify has run */
   atomic_bool removed;
-  bool attention; /* (owner) gaio_entry_end() has something to tell */
   GDestroyNotify notify;
   GaioCore *core;
   GaioLink siblings; /* (lock) among those of its kind; once removed, among the dead */
-  const GaioEntryType *type;
-  GaioLink link;       /* in the queue in which it waits to be called */
-  guint32 stamp;       /* (owner) the gathering it is queued in */
-  atomic_uint running; /* written by the owner; read by gaio_handler_remove_sync() */
+  void (*finalize) (GaioEntry *entry); /* (const) or NULL */
+  GaioLink link;                       /* in the queue in which it waits to be called */
+  guint32 stamp;                       /* (owner) the gathering it is queued in */
+  _Atomic (guint16) running; /* written by the owner; read by gaio_handler_remove_sync() */
+  atomic_bool attention;     /* gaio_entry_end() has something to tell; set under the lock */
+  guint8 kind;               /* (const) a GaioEntryKind */
   gpointer user_data;
 };
 
 /* With one reference for the caller and one for the core. */
 void gaio_entry_init (GaioEntry *entry,
-                      const GaioEntryType *type,
+                      GaioEntryKind kind,
                       GaioCore *core,
                       gpointer user_data,
                       GDestroyNotify notify);
@@ -63,13 +68,20 @@ gaio_entry_is_running (GaioEntry *entry)
   return atomic_load_explicit (&entry->running, memory_order_acquire);
 }
 
+/* gaio_entry_end() shall say so. With the lock held. */
+static inline void
+gaio_entry_need_attention (GaioEntry *entry)
+{
+  atomic_store_explicit (&entry->attention, true, memory_order_relaxed);
+}
+
 /* Before the callback, and before what decides whether it is called is read: either a remover in
  * another thread sees that it is running, or we see that it has been removed. Pairs with the heavy
  * fence in gaio_handler_remove_sync(). */
 static inline void
 gaio_entry_begin (GaioEntry *entry)
 {
-  guint running = atomic_load_explicit (&entry->running, memory_order_relaxed);
+  guint16 running = atomic_load_explicit (&entry->running, memory_order_relaxed);
 
   atomic_store_explicit (&entry->running, running + 1, memory_order_relaxed);
   gaio_fence_light ();
@@ -78,13 +90,13 @@ gaio_entry_begin (GaioEntry *entry)
 /* After the callback. TRUE: call gaio_entry_attend(), with the lock held. Pairs with the heavy
  * fence in gaio_handler_remove_sync(). */
 static inline gboolean
-gaio_entry_end (GaioCore *core, GaioEntry *entry)
+gaio_entry_end (GaioEntry *entry)
 {
-  guint running = atomic_load_explicit (&entry->running, memory_order_relaxed);
+  guint16 running = atomic_load_explicit (&entry->running, memory_order_relaxed);
 
   atomic_store_explicit (&entry->running, running - 1, memory_order_release);
   gaio_fence_light ();
-  return entry->attention || atomic_load_explicit (&core->n_sync_waiters, memory_order_relaxed) > 0;
+  return atomic_load_explicit (&entry->attention, memory_order_relaxed);
 }
 
 /* As g_return_val_if_fail(), where the caller has handed over a notify that must not be lost. @val

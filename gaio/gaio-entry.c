@@ -3,12 +3,12 @@
 
 void
 gaio_entry_init (GaioEntry *entry,
-                 const GaioEntryType *type,
+                 GaioEntryKind kind,
                  GaioCore *core,
                  gpointer user_data,
                  GDestroyNotify notify)
 {
-  entry->type = type;
+  entry->kind = kind;
   gaio_ref_count_init (&entry->ref_count, 2);
   entry->core = gaio_core_ref (core);
   entry->user_data = user_data;
@@ -29,8 +29,8 @@ gaio_entry_unref (GaioEntry *entry)
 
   if (!gaio_ref_count_dec (&entry->ref_count))
     return;
-  if (entry->type->finalize != NULL)
-    entry->type->finalize (entry);
+  if (entry->finalize != NULL)
+    entry->finalize (entry);
   g_free (entry);
   gaio_core_unref (core);
 }
@@ -84,7 +84,7 @@ take_dead (GaioCore *core, GaioList *batch)
 
       if (gaio_entry_is_running (entry))
         {
-          entry->attention = true;
+          gaio_entry_need_attention (entry);
           continue;
         }
       gaio_link_unlink (&entry->link);
@@ -115,12 +115,12 @@ gaio_entry_attend (GaioEntry *entry)
 
   if (gaio_entry_is_running (entry))
     return;
-  entry->attention = false;
+  atomic_store_explicit (&entry->attention, false, memory_order_relaxed);
   if (gaio_entry_is_removed (entry) && !gaio_link_is_linked (&entry->siblings))
     {
       gaio_list_push (&core->dead, &entry->siblings);
       atomic_store_explicit (&core->have_dead, true, memory_order_relaxed);
     }
-  if (atomic_load_explicit (&core->n_sync_waiters, memory_order_relaxed) > 0)
+  if (core->n_sync_waiters > 0)
     pthread_cond_broadcast (&core->callback_ended);
 }

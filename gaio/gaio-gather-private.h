@@ -20,21 +20,15 @@ typedef struct
   gboolean stale; /* an fd that nobody knows */
 } GaioGathering;
 
-static inline void
-enqueue (GaioCore *core, GaioHandler *handler, guint ready)
-{
-  handler->revents = ready;
-  handler->entry.stamp = core->gather_seq;
-  if (!gaio_link_is_linked (&handler->entry.link))
-    gaio_list_push (&core->ready, &handler->entry.link);
-}
-
-/* TRUE if @events are something to report for @handler. */
+/* TRUE if @events are something to report for @handler. Else what is left over of it, if anything,
+ * is no longer. */
 static inline G_ALWAYS_INLINE gboolean
 offer (GaioCore *core, GaioHandler *handler, guint events)
 {
   guint ready = events & atomic_load_explicit (&handler->mask, memory_order_relaxed);
 
+  handler->entry.stamp = core->gather_seq;
+  handler->revents = ready;
   if (ready == 0)
     return FALSE;
   if (G_UNLIKELY (gaio_entry_is_running (&handler->entry)) &&
@@ -42,12 +36,14 @@ offer (GaioCore *core, GaioHandler *handler, guint events)
     {
       /* Silent until its callback has returned, so that a nested loop can sleep. */
       gaio_registration_set_masked (handler, TRUE);
-      handler->entry.attention = true;
+      gaio_entry_need_attention (&handler->entry);
+      handler->revents = 0;
       return FALSE;
     }
-  if (handler->records != NULL)
+  if (handler->entry.kind == GAIO_ENTRY_MEMBER)
     return gaio_ready_set_gather (handler, ready);
-  enqueue (core, handler, ready);
+  if (!gaio_link_is_linked (&handler->entry.link))
+    gaio_list_push (&core->ready, &handler->entry.link);
   return TRUE;
 }
 
@@ -71,15 +67,12 @@ static inline G_ALWAYS_INLINE void
 see_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
 {
   GaioLink *first = slot->members.head.next;
+  GaioHandler *handler = gaio_link_entry (first, GaioHandler, entry.siblings);
 
-  if (G_UNLIKELY (slot->stamp == core->gather_seq))
-    {
-      self->again = TRUE;
-      return;
-    }
-  slot->stamp = core->gather_seq;
-  if (G_LIKELY (first == slot->members.head.prev))
-    self->news |= offer (core, gaio_link_entry (first, GaioHandler, entry.siblings), events);
+  if (G_UNLIKELY (handler->entry.stamp == core->gather_seq))
+    self->again = TRUE;
+  else if (G_LIKELY (first == slot->members.head.prev))
+    self->news |= offer (core, handler, events);
   else
     self->news |= offer_to_all (core, slot, events);
 }
@@ -118,7 +111,7 @@ gather_always (GaioCore *core, guint room, GaioGathering *self)
 
   for (; n < most && (link = gaio_list_first (&core->always)) != NULL; n++)
     {
-      GaioHandler *handler = gaio_link_entry (link, GaioAlwaysReady, link)->handler;
+      GaioHandler *handler = gaio_link_entry (link, GaioHandlerExtra, always)->handler;
 
       if (handler->entry.stamp == core->gather_seq)
         break;
@@ -137,7 +130,7 @@ is_ready_still (GaioEntry *entry)
 {
   if (entry->stamp == entry->core->gather_seq)
     return TRUE;
-  if (entry->type != &gaio_handler_entry_type || ((GaioHandler *) entry)->always == NULL)
+  if (entry->kind != GAIO_ENTRY_HANDLER || !((GaioHandler *) entry)->always_ready)
     return FALSE;
   return gaio_registration_check_always ((GaioHandler *) entry);
 }

@@ -14,8 +14,6 @@ typedef struct
   GDestroyNotify notify;
 } GaioHandlerParams;
 
-extern const GaioEntryType gaio_handler_entry_type;
-
 /* On error @params->notify has run. */
 GaioHandler *gaio_handler_add (GaioCore *core, const GaioHandlerParams *params, GError **error);
 gboolean gaio_handler_check_condition (gint fd, GIOCondition condition);
@@ -34,7 +32,7 @@ gaio_handler_serve (GaioCore *core, GaioHandler *self)
   revents = self->revents & atomic_load_explicit (&self->mask, memory_order_acquire);
   if (G_LIKELY (revents != 0))
     keep = self->func (self->fd, revents, self->entry.user_data);
-  if (G_UNLIKELY (gaio_entry_end (core, &self->entry)))
+  if (G_UNLIKELY (gaio_entry_end (&self->entry)))
     gaio_handler_after_callback (self);
   if (G_UNLIKELY (keep == G_SOURCE_REMOVE))
     gaio_handler_remove (self);

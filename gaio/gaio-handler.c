@@ -48,11 +48,11 @@ handler_finalize (GaioEntry *entry)
 {
   GaioHandler *self = (GaioHandler *) entry;
 
-  g_free (self->always);
-  g_free (self->name);
+  if (self->extra == NULL)
+    return;
+  g_free (self->extra->name);
+  g_free (self->extra);
 }
-
-const GaioEntryType gaio_handler_entry_type = { handler_finalize };
 
 /* Where epoll would be asked too late: before an epoll set of our own takes the number, or a table
  * is made as long as the number is large. With the lock held. */
@@ -88,23 +88,41 @@ register_handler (GaioHandler *self, GError **error)
       return FALSE;
     }
   core->counters.n_handlers++;
-  core->n_members += self->records != NULL;
+  core->n_members += self->entry.kind == GAIO_ENTRY_MEMBER;
   return TRUE;
+}
+
+static GaioHandler *
+plain_new (GaioCore *core, const GaioHandlerParams *params)
+{
+  GaioHandler *self = g_new0 (GaioHandler, 1);
+
+  gaio_entry_init (&self->entry, GAIO_ENTRY_HANDLER, core, params->user_data, params->notify);
+  self->func = params->func;
+  return self;
+}
+
+static GaioHandler *
+member_new (GaioCore *core, const GaioHandlerParams *params)
+{
+  GaioMember *self = g_new0 (GaioMember, 1);
+
+  gaio_entry_init (&self->handler.entry, GAIO_ENTRY_MEMBER, core, params->user_data,
+                   params->notify);
+  self->records = params->records;
+  self->handler.token = params->token;
+  return &self->handler;
 }
 
 GaioHandler *
 gaio_handler_add (GaioCore *core, const GaioHandlerParams *params, GError **error)
 {
-  GaioHandler *self = g_new0 (GaioHandler, 1);
+  GaioHandler *self =
+      params->records != NULL ? member_new (core, params) : plain_new (core, params);
   gboolean added = FALSE;
 
-  gaio_entry_init (&self->entry, &gaio_handler_entry_type, core, params->user_data, params->notify);
+  self->entry.finalize = handler_finalize;
   self->fd = params->fd;
-  self->records = params->records;
-  if (self->records != NULL)
-    self->token = params->token;
-  else
-    self->func = params->func;
   atomic_init (&self->condition, params->condition);
 
   if (!gaio_core_lock (core))
@@ -325,7 +343,7 @@ gaio_handler_bury (GaioHandler *self)
     return;
   atomic_store_explicit (&self->entry.removed, true, memory_order_release);
   gaio_registration_remove (self);
-  if (self->records != NULL)
+  if (self->entry.kind == GAIO_ENTRY_MEMBER)
     {
       /* Not on the ready list but among those its set has silenced, which is under the lock. */
       gaio_link_unlink (&self->entry.link);
@@ -362,13 +380,14 @@ wait_until_not_running (GaioHandler *self)
 {
   GaioCore *core = self->entry.core;
 
-  atomic_fetch_add_explicit (&core->n_sync_waiters, 1, memory_order_relaxed);
+  core->n_sync_waiters++;
+  gaio_entry_need_attention (&self->entry);
   /* Pairs with the light ones in gaio_entry_begin() and gaio_entry_end(): the owner sees that the
    * mask is 0, or we see that it is running; then it sees that we wait. */
   gaio_fence_heavy ();
   while (gaio_entry_is_running (&self->entry))
     pthread_cond_wait (&core->callback_ended, &core->lock.mutex);
-  atomic_fetch_sub_explicit (&core->n_sync_waiters, 1, memory_order_relaxed);
+  core->n_sync_waiters--;
 }
 
 /**
@@ -430,12 +449,15 @@ gaio_handler_is_removed (GaioHandler *self)
 void
 gaio_handler_set_name (GaioHandler *self, const char *name)
 {
+  GaioHandlerExtra *extra;
+
   g_return_if_fail (self != NULL);
 
   if (!gaio_core_lock (self->entry.core))
     return;
-  g_free (self->name);
-  self->name = g_strdup (name);
+  extra = gaio_handler_get_extra (self);
+  g_free (extra->name);
+  extra->name = g_strdup (name);
   gaio_core_unlock (self->entry.core);
 }
 

@@ -13,8 +13,6 @@ typedef struct
   GaioReadySet *set;     /* (lock) NULL once it has been replaced */
 } GaioReadySetWatch;
 
-extern const GaioEntryType gaio_ready_set_watch_type;
-
-gboolean gaio_ready_set_gather (GaioHandler *member, guint ready);
+gboolean gaio_ready_set_gather (GaioHandler *handler, guint ready);
 gboolean gaio_ready_set_serve (GaioReadySetWatch *watch);
 void gaio_ready_set_watch_bury (GaioReadySetWatch *watch);

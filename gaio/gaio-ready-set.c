@@ -38,8 +38,6 @@ struct _GaioReadySet
 
 G_DEFINE_FINAL_TYPE (GaioReadySet, gaio_ready_set, G_TYPE_OBJECT)
 
-const GaioEntryType gaio_ready_set_watch_type = { NULL };
-
 static void
 gaio_ready_set_dispose (GObject *object)
 {
@@ -179,7 +177,7 @@ watch_new (GaioCore *core, GaioReadySetFunc func, gpointer user_data, GDestroyNo
 {
   GaioReadySetWatch *watch = g_new0 (GaioReadySetWatch, 1);
 
-  gaio_entry_init (&watch->entry, &gaio_ready_set_watch_type, core, user_data, notify);
+  gaio_entry_init (&watch->entry, GAIO_ENTRY_READY_SET_FUNC, core, user_data, notify);
   watch->func = func;
   return watch;
 }
@@ -258,24 +256,25 @@ gaio_ready_set_take (GaioReadySet *self, gsize *length)
   return (guint8 *) items;
 }
 
-/* @member is ready. TRUE if that is news, for the function or for who has called iterate. By the
+/* A member is ready. TRUE if that is news, for the function or for who has called iterate. By the
  * owner, with the lock held. */
 gboolean
-gaio_ready_set_gather (GaioHandler *member, guint ready)
+gaio_ready_set_gather (GaioHandler *handler, guint ready)
 {
-  GaioReadySet *self = member->entry.user_data;
-  GaioCore *core = member->entry.core;
+  GaioReadySet *self = handler->entry.user_data;
+  GaioMember *member = (GaioMember *) handler;
+  GaioCore *core = self->core;
   GaioReadySetWatch *watch = self->watch;
 
   if (watch != NULL && gaio_entry_is_running (&watch->entry))
     {
-      silence (self, member);
-      watch->entry.attention = true;
+      silence (self, handler);
+      gaio_entry_need_attention (&watch->entry);
       return FALSE;
     }
-  gaio_records_merge (&self->records, &member->record, member->token, member->fd, ready);
+  gaio_records_merge (&self->records, &member->record, handler->token, handler->fd, ready);
   if (watch == NULL && core->source != NULL)
-    silence (self, member);
+    silence (self, handler);
   if (watch != NULL)
     {
       watch->entry.stamp = core->gather_seq;
@@ -323,7 +322,7 @@ gaio_ready_set_serve (GaioReadySetWatch *watch)
     return FALSE;
   gaio_entry_begin (&watch->entry);
   watch->func (set, n_ready, watch->entry.user_data);
-  if (gaio_entry_end (watch->entry.core, &watch->entry))
+  if (gaio_entry_end (&watch->entry))
     after_callback (watch, set);
   g_object_unref (set);
   return TRUE;

@@ -15,14 +15,15 @@
 /* What poll(2) says of a file that is always ready. */
 #define GAIO_ALWAYS_READY (POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM)
 
-/* What only a handler on an always-ready fd needs. */
+/* What few handlers need. */
 typedef struct
 {
-  GaioLink link; /* in core->always, while it may be called */
   GaioHandler *handler;
-  dev_t dev;
+  char *name;
+  GaioLink always; /* in core->always, while it may be called; for an fd that is always ready */
+  dev_t dev;       /* of such an fd */
   ino_t ino;
-} GaioAlwaysReady;
+} GaioHandlerExtra;
 
 struct _GaioHandler
 {
@@ -32,19 +33,27 @@ struct _GaioHandler
   guint revents;    /* (owner) what to report */
   gint fd;          /* (const) */
   atomic_bool can_recurse;
-  bool masked;  /* (lock) ready while its callback runs: silent until that returns */
-  bool dormant; /* (lock) its file has gone, and its slot with it */
+  bool masked;       /* (lock) ready while its callback runs: silent until that returns */
+  bool dormant;      /* (lock) its file has gone, and its slot with it */
+  bool always_ready; /* (lock) epoll refuses its fd, which is always ready */
   union
   {
     GaioFdFunc func; /* (const) */
     guint64 token;   /* (const) of a member of a ready set */
   };
-  GaioRecords *records;    /* (const) of the ready set it is a member of, or NULL */
-  GaioRecordRef record;    /* (lock) */
   atomic_uint condition;   /* what was asked for; set under the lock */
-  GaioAlwaysReady *always; /* (lock) or NULL */
-  char *name;              /* (lock) */
+  GaioHandlerExtra *extra; /* (lock) or NULL */
 };
+
+/* A handler that belongs to a ready set. */
+typedef struct
+{
+  GaioHandler handler;
+  GaioRecords *records; /* (const) of the set */
+  GaioRecordRef record; /* (lock) */
+} GaioMember;
+
+GaioHandlerExtra *gaio_handler_get_extra (GaioHandler *handler);
 
 int gaio_registration_add (GaioHandler *handler);
 void gaio_registration_remove (GaioHandler *handler);

@@ -59,26 +59,37 @@ refresh_mask (GaioHandler *handler)
                          memory_order_release);
 }
 
+/* What few handlers have, made when first needed. With the lock held. */
+GaioHandlerExtra *
+gaio_handler_get_extra (GaioHandler *handler)
+{
+  if (handler->extra == NULL)
+    {
+      handler->extra = g_new0 (GaioHandlerExtra, 1);
+      handler->extra->handler = handler;
+    }
+  return handler->extra;
+}
+
 static void
 refresh_mask_and_record (GaioHandler *handler)
 {
   refresh_mask (handler);
-  if (handler->records != NULL)
-    gaio_records_filter (handler->records, &handler->record, reportable (handler));
+  if (handler->entry.kind == GAIO_ENTRY_MEMBER)
+    gaio_records_filter (((GaioMember *) handler)->records, &((GaioMember *) handler)->record,
+                         reportable (handler));
 }
 
 /* Puts @handler on the list of those that are always ready, or off it. */
 static void
 update_always (GaioHandler *handler)
 {
-  GaioAlwaysReady *always = handler->always;
-
-  if (always == NULL)
+  if (!handler->always_ready)
     return;
-  gaio_link_unlink (&always->link);
+  gaio_link_unlink (&handler->extra->always);
   if ((wanted_of (handler) & GAIO_ALWAYS_READY) != 0)
     {
-      gaio_list_push (&handler->entry.core->always, &always->link);
+      gaio_list_push (&handler->entry.core->always, &handler->extra->always);
       gaio_core_kick (handler->entry.core);
     }
 }
@@ -150,6 +161,7 @@ static int
 enter_always (GaioCore *core, GaioSlot *slot, GaioHandler *handler)
 {
   GaioLink *first = gaio_list_first (&slot->members);
+  GaioHandlerExtra *extra;
   struct stat st;
 
   if (fstat (handler->fd, &st) != 0)
@@ -157,10 +169,10 @@ enter_always (GaioCore *core, GaioSlot *slot, GaioHandler *handler)
   /* Those that were added for another file become dormant. */
   if (first != NULL)
     gaio_registration_check_always (handler_from_siblings (first));
-  handler->always = g_new0 (GaioAlwaysReady, 1);
-  handler->always->handler = handler;
-  handler->always->dev = st.st_dev;
-  handler->always->ino = st.st_ino;
+  extra = gaio_handler_get_extra (handler);
+  extra->dev = st.st_dev;
+  extra->ino = st.st_ino;
+  handler->always_ready = true;
   slot->state = ALWAYS_READY;
   return 0;
 }
@@ -281,8 +293,8 @@ gaio_registration_check_always (GaioHandler *handler)
 
   if (handler->dormant)
     return FALSE;
-  if (fstat (handler->fd, &st) == 0 && st.st_dev == handler->always->dev &&
-      st.st_ino == handler->always->ino)
+  if (fstat (handler->fd, &st) == 0 && st.st_dev == handler->extra->dev &&
+      st.st_ino == handler->extra->ino)
     return TRUE;
   make_dormant (core, gaio_slots_lookup (&core->slots, handler->fd));
   return FALSE;

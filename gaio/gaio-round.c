@@ -28,8 +28,8 @@ typedef struct
   guint64 last_bottom_half; /* what is scheduled later is for the next round */
   gboolean have_bottom_halves;
   gboolean have_due;
-  guint left; /* how many more callbacks */
-  guint n_callbacks;
+  guint limit;    /* how many callbacks it may call */
+  guint left;     /* of these */
   gint64 stop_at; /* or 0 */
 } GaioRound;
 
@@ -75,9 +75,10 @@ enter (GaioRound *round, GaioCore *core)
   if (!claim (core))
     return FALSE;
   *round = (GaioRound){ .core = core, .outer = gaio_core_current };
-  round->left = atomic_load_explicit (&core->max_callbacks, memory_order_relaxed);
-  if (round->left == 0)
-    round->left = G_MAXUINT;
+  round->limit = atomic_load_explicit (&core->max_callbacks, memory_order_relaxed);
+  if (round->limit == 0)
+    round->limit = G_MAXUINT;
+  round->left = round->limit;
   gaio_core_current = core;
   atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
   return TRUE;
@@ -125,15 +126,8 @@ may_go_on (const GaioRound *round)
 {
   if (round->left == 0)
     return FALSE;
-  return G_LIKELY (round->stop_at == 0) || round->n_callbacks == 0 ||
+  return G_LIKELY (round->stop_at == 0) || round->left == round->limit ||
          g_get_monotonic_time () < round->stop_at;
-}
-
-static void
-count (GaioRound *round)
-{
-  round->n_callbacks++;
-  round->left--;
 }
 
 /* The three kinds. Each returns FALSE if the limits have cut it off. */
@@ -148,7 +142,7 @@ serve_bottom_halves (GaioRound *round)
       round->have_bottom_halves =
           gaio_bottom_half_serve_next (round->core, round->last_bottom_half);
       if (round->have_bottom_halves)
-        count (round);
+        round->left--;
     }
   return TRUE;
 }
@@ -168,10 +162,9 @@ serve_ready (GaioRound *round)
       if (!may_go_on (round))
         return FALSE;
       gaio_link_unlink (link);
-      if (entry->type == &gaio_handler_entry_type
-              ? gaio_handler_serve (core, (GaioHandler *) entry)
-              : gaio_ready_set_serve ((GaioReadySetWatch *) entry))
-        count (round);
+      if (entry->kind == GAIO_ENTRY_HANDLER ? gaio_handler_serve (core, (GaioHandler *) entry)
+                                            : gaio_ready_set_serve ((GaioReadySetWatch *) entry))
+        round->left--;
     }
   return TRUE;
 }
@@ -185,7 +178,7 @@ serve_timers (GaioRound *round)
         return FALSE;
       round->have_due = gaio_timer_serve_next (round->core);
       if (round->have_due)
-        count (round);
+        round->left--;
     }
   return TRUE;
 }
@@ -216,11 +209,11 @@ serve (GaioRound *round)
   round->core->first_kind = BOTTOM_HALVES;
   for (guint i = 0; i < N_KINDS; i++, kind = kind_after (kind))
     {
-      guint before = round->n_callbacks;
+      guint left = round->left;
 
       if (serve_kind (round, kind))
         continue;
-      round->core->first_kind = round->n_callbacks > before ? kind_after (kind) : kind;
+      round->core->first_kind = round->left < left ? kind_after (kind) : kind;
       return;
     }
 }
@@ -240,7 +233,7 @@ leave (GaioRound *round)
 {
   GaioCore *core = round->core;
 
-  add_callbacks (core, round->n_callbacks);
+  add_callbacks (core, round->limit - round->left);
   if (gaio_entry_have_dead (core) && (core->depth == 1 || !gaio_core_is_closed (core)))
     gaio_entry_run_notifies (core);
   gaio_core_current = round->outer;
@@ -263,7 +256,7 @@ finish (GaioRound *round)
 
   commit (round);
   serve (round);
-  ran = round->n_callbacks > 0;
+  ran = round->left < round->limit;
   leave (round);
   return ran;
 }

@@ -11,7 +11,6 @@ typedef struct
   GaioList members;   /* what hangs on the slot */
   guint32 generation; /* moves when the slot starts to mean something else */
   guint32 mask;       /* what has been asked for, all together */
-  guint32 stamp;      /* when it was heard of last */
   guint8 state;       /* the user's own */
 } GaioSlot;
 

@@ -39,8 +39,6 @@ struct _GaioTimer
 
 G_DEFINE_BOXED_TYPE (GaioTimer, gaio_timer, gaio_timer_ref, gaio_timer_unref)
 
-static const GaioEntryType timer_entry_type = { NULL };
-
 static gint64
 add_saturated (gint64 a, gint64 b)
 {
@@ -83,7 +81,7 @@ timer_new (GaioCore *core, gpointer user_data, GDestroyNotify notify)
 {
   GaioTimer *self = g_new0 (GaioTimer, 1);
 
-  gaio_entry_init (&self->entry, &timer_entry_type, core, user_data, notify);
+  gaio_entry_init (&self->entry, GAIO_ENTRY_TIMER, core, user_data, notify);
   self->deadline = -1;
   return self;
 }
@@ -360,7 +358,7 @@ gaio_timer_collect_due (GaioCore *core)
       gaio_heap_remove (&core->timers, &self->node);
       /* Due again in its own callback: it waits outside of both until that has returned. */
       if (gaio_entry_is_running (&self->entry))
-        self->entry.attention = true;
+        gaio_entry_need_attention (&self->entry);
       else
         gaio_list_push (&core->due, &self->entry.link);
     }
@@ -408,7 +406,7 @@ serve (GaioTimer *self)
   gaio_entry_begin (&self->entry);
   keep = call (self);
   /* Whatever it says: the lock is needed anyhow. */
-  gaio_entry_end (self->entry.core, &self->entry);
+  gaio_entry_end (&self->entry);
   if (!gaio_core_lock (self->entry.core))
     return;
   after_callback (self, keep);

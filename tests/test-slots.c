@@ -30,7 +30,6 @@ new_slot_is_empty (void)
       g_assert_true (gaio_list_is_empty (&slot->members));
       g_assert_cmpuint (slot->generation, ==, 0);
       g_assert_cmpuint (slot->mask, ==, 0);
-      g_assert_cmpuint (slot->stamp, ==, 0);
       g_assert_cmpuint (slot->state, ==, 0);
     }
   gaio_slots_clear (&slots);
