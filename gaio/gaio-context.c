@@ -265,6 +265,14 @@ gaio_context_set_dispatch_limits (GaioContext *self, guint max_callbacks, gint64
 }
 
 static void
+add_monitor (GVariantDict *dict, const GaioFdmon *monitor)
+{
+  g_variant_dict_insert (dict, "monitor", "s", gaio_fdmon_get_name (monitor));
+  if (monitor->note != NULL)
+    g_variant_dict_insert (dict, "monitor-note", "s", monitor->note);
+}
+
+static void
 add_counters (GVariantDict *dict, GaioCore *core)
 {
   const GaioCounters *counters = &core->counters;
@@ -286,7 +294,8 @@ add_counters (GVariantDict *dict, GaioCore *core)
  *
  * Tells what @self has done so far. More keys may come; these are there:
  *
- * - `monitor` (s): what asks the kernel: `epoll`
+ * - `monitor` (s): what asks the kernel: `epoll`, `poll` or `io_uring`; until that is first needed,
+ *   what will be tried
  * - `monitor-note` (s): why it is not the one that was asked for; only then
  * - `handlers`, `dormant-handlers` (u): how many there are; of these, how many whose fd was closed
  *   without removing them, as far as has been noticed
@@ -306,16 +315,12 @@ GVariant *
 gaio_context_dup_stats (GaioContext *self)
 {
   g_auto (GVariantDict) dict = G_VARIANT_DICT_INIT (NULL);
-  GaioMonitorType requested;
 
   g_return_val_if_fail (GAIO_IS_CONTEXT (self), NULL);
 
-  requested = self->core->requested_monitor;
-  g_variant_dict_insert (&dict, "monitor", "s", "epoll");
-  if (requested == GAIO_MONITOR_TYPE_POLL || requested == GAIO_MONITOR_TYPE_IO_URING)
-    g_variant_dict_insert (&dict, "monitor-note", "s", "this version has no other monitor");
   if (gaio_core_lock (self->core))
     {
+      add_monitor (&dict, &self->core->monitor);
       add_counters (&dict, self->core);
       gaio_core_unlock (self->core);
     }

@@ -7,7 +7,7 @@
 
 #include <gaio/gaio-types.h>
 
-#include "gaio-fdmon-epoll-private.h"
+#include "gaio-fdmon-private.h"
 #include "gaio-fork-private.h"
 #include "gaio-heap-private.h"
 #include "gaio-lock-private.h"
@@ -47,9 +47,8 @@ typedef struct
   guint fork_generation; /* (const) */
   GaioLock lock;
 
-  GWeakRef context;                  /* the shell */
-  GaioContext *shell;                /* (lock) NULL once it is being finalized */
-  GaioMonitorType requested_monitor; /* (const) */
+  GWeakRef context;   /* the shell */
+  GaioContext *shell; /* (lock) NULL once it is being finalized */
 
   /* Who runs. Claimed under the lock; */
   _Atomic (const void *) round_thread; /* or NULL */
@@ -69,12 +68,12 @@ typedef struct
   GMainContext *shared_with;  /* (const) all users of this one share the context; or NULL */
 
   /* fds */
-  GaioFdmonEpoll monitor; /* (lock), but see there */
-  GaioSlots slots;        /* (lock) fd -> its handlers */
-  GaioList always;  /* (lock) handlers on fds that epoll refuses because they are always ready */
-  GaioList dormant; /* (lock) handlers whose file has gone */
-  gboolean suspect; /* (lock) a DEL or MOD has failed: the set may know files that we do not */
-  guint n_members;  /* (lock) handlers that belong to a ready set */
+  GaioFdmon monitor; /* (lock), but see there */
+  GaioSlots slots;   /* (lock) fd -> its handlers */
+  GaioList always;   /* (lock) handlers on fds that epoll refuses because they are always ready */
+  GaioList dormant;  /* (lock) handlers whose file has gone */
+  gboolean suspect;  /* (lock) a DEL or MOD has failed: the set may know files that we do not */
+  guint n_members;   /* (lock) handlers that belong to a ready set */
 
   GaioList ready;     /* (owner) handlers and ready sets to call, first in, first out */
   guint32 gather_seq; /* (owner) which gathering @ready is of */

@@ -16,8 +16,7 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   pthread_cond_init (&core->callback_ended, NULL);
   g_weak_ref_init (&core->context, shell);
   core->shell = shell;
-  core->requested_monitor = monitor;
-  gaio_fdmon_epoll_init (&core->monitor);
+  gaio_fdmon_init (&core->monitor, monitor);
   gaio_list_init (&core->always);
   gaio_list_init (&core->dormant);
   gaio_list_init (&core->ready);
@@ -30,7 +29,7 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   core->restless = TRUE;
   core->lost_fd = -1;
   core->idle_deadline = -1;
-  atomic_init (&core->max_callbacks, GAIO_FDMON_EPOLL_MAX_EVENTS);
+  atomic_init (&core->max_callbacks, GAIO_FDMON_MAX_EVENTS);
   return core;
 }
 
@@ -47,6 +46,7 @@ gaio_core_unref (GaioCore *core)
   if (!gaio_ref_count_dec (&core->ref_count))
     return;
   g_weak_ref_clear (&core->context);
+  gaio_fdmon_clear (&core->monitor);
   gaio_slots_clear (&core->slots);
   gaio_heap_clear (&core->timers);
   if (!gaio_core_is_forked (core))
@@ -92,7 +92,7 @@ gaio_core_kick (GaioCore *core)
     return;
   atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
   core->counters.wakeups++;
-  gaio_fdmon_epoll_wake (&core->monitor);
+  gaio_fdmon_wake (&core->monitor);
 }
 
 /* Somebody has to be called at @deadline: makes sure that nobody sleeps longer. With the lock held.
@@ -103,7 +103,7 @@ gaio_core_deadline_moved (GaioCore *core, gint64 deadline)
   int sleep = atomic_load_explicit (&core->sleep, memory_order_relaxed);
 
   core->restless = TRUE;
-  if (sleep == GAIO_ASLEEP_IN_GLIB && gaio_fdmon_epoll_arm (&core->monitor, deadline))
+  if (sleep == GAIO_ASLEEP_IN_GLIB && gaio_fdmon_arm (&core->monitor, deadline))
     return;
   gaio_core_kick (core);
 }

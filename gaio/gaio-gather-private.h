@@ -87,6 +87,8 @@ see_event (GaioCore *core, const struct epoll_event *event, GaioGathering *self)
     see_slot (core, slot, event->events, self);
   else if (key == GAIO_FDMON_KEY_TIMER)
     core->monitor.armed = -1;
+  else if ((guint32) key == GAIO_FDMON_KEY_GONE)
+    gaio_registration_file_gone (core, key >> 32);
   else if (key != GAIO_FDMON_KEY_WAKE)
     self->stale = TRUE;
 }
@@ -159,9 +161,9 @@ check_set (GaioCore *core, int n)
 {
   if (G_LIKELY (n >= 0 || errno == EINTR))
     return;
-  core->lost_fd = core->monitor.epoll_fd;
+  core->lost_fd = core->monitor.fd >= 0 ? core->monitor.fd : core->monitor.wake_fd;
   /* Whose they are now nobody knows: they are left alone. */
-  gaio_fdmon_epoll_init (&core->monitor);
+  gaio_fdmon_lose (&core->monitor);
   core->restless = TRUE;
   atomic_store_explicit (&core->closed, true, memory_order_release);
 }
@@ -174,10 +176,10 @@ gather_all (GaioCore *core, gboolean full, GaioGathering *self)
   /* A stale one that is still there could not be got rid of, and would come again for ever. */
   while (full && !self->again && !self->stale)
     {
-      int n = gaio_fdmon_epoll_wait (&core->monitor, GAIO_FDMON_EPOLL_MAX_EVENTS, 0);
+      int n = gaio_fdmon_look (&core->monitor, GAIO_FDMON_MAX_EVENTS);
 
       see_events (core, n, self);
-      full = n == GAIO_FDMON_EPOLL_MAX_EVENTS;
+      full = n == GAIO_FDMON_MAX_EVENTS;
     }
   drop_unseen (core);
 }
@@ -187,11 +189,11 @@ gather_all (GaioCore *core, gboolean full, GaioGathering *self)
 static inline G_ALWAYS_INLINE void
 gaio_gather_begin (GaioCore *core, guint room, GaioGathering *self)
 {
-  *self = (GaioGathering){ .all = wants_all (core), .max = GAIO_FDMON_EPOLL_MAX_EVENTS };
+  *self = (GaioGathering){ .all = wants_all (core), .max = GAIO_FDMON_MAX_EVENTS };
   core->gather_seq++;
   if (G_UNLIKELY (!gaio_list_is_empty (&core->always)))
     room = gather_always (core, room, self);
-  if (!self->all && room < GAIO_FDMON_EPOLL_MAX_EVENTS)
+  if (!self->all && room < GAIO_FDMON_MAX_EVENTS)
     self->max = room;
 }
 

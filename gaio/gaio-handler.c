@@ -79,7 +79,7 @@ register_handler (GaioHandler *self, GError **error)
       gaio_error_set_for_fd (error, EBADF, self->fd);
       return FALSE;
     }
-  if (!gaio_fdmon_epoll_open (&core->monitor, error))
+  if (!gaio_fdmon_open (&core->monitor, error))
     return FALSE;
   errsv = gaio_registration_add (self);
   if (errsv != 0)

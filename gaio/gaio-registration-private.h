@@ -4,10 +4,10 @@
 #include <gaio/gaio-handler.h>
 
 #include "gaio-entry-private.h"
+#include "gaio-file-id-private.h"
 #include "gaio-records-private.h"
 
 #include <poll.h>
-#include <sys/types.h>
 
 /* A handler's place in the epoll set. All handlers of one fd share a slot, which is registered once
  * with what they ask for together. Everything with the lock held. */
@@ -21,8 +21,7 @@ typedef struct
   GaioHandler *handler;
   char *name;
   GaioLink always; /* in core->always, while it may be called; for an fd that is always ready */
-  dev_t dev;       /* of such an fd */
-  ino_t ino;
+  GaioFileId file; /* of such an fd */
 } GaioHandlerExtra;
 
 struct _GaioHandler
@@ -60,4 +59,5 @@ void gaio_registration_remove (GaioHandler *handler);
 int gaio_registration_set_condition (GaioHandler *handler, guint condition);
 void gaio_registration_set_masked (GaioHandler *handler, gboolean masked);
 gboolean gaio_registration_check_always (GaioHandler *handler);
+void gaio_registration_file_gone (GaioCore *core, int fd);
 gboolean gaio_registration_rebuild (GaioCore *core);

@@ -2,7 +2,8 @@
 #include "gaio-registration-private.h"
 
 #include <errno.h>
-#include <sys/stat.h>
+
+#include "gaio-fdmon-epoll-private.h"
 
 typedef enum
 {
@@ -95,8 +96,12 @@ update_always (GaioHandler *handler)
 }
 
 static void
-reset_slot (GaioSlot *slot)
+leave_set (GaioCore *core, GaioSlot *slot, gint fd)
 {
+  /* A number that is closed or means another file by now: a copy of the fd may keep the old file in
+   * the set, from where only a rebuild removes it. */
+  if (slot->state == IN_SET && core->monitor.ops->remove (&core->monitor, fd) != 0)
+    core->suspect = TRUE;
   slot->state = EMPTY;
   slot->mask = 0;
   slot->generation++;
@@ -104,12 +109,11 @@ reset_slot (GaioSlot *slot)
 
 /* The file that the handlers of @slot were added for is no longer under its number. */
 static void
-make_dormant (GaioCore *core, GaioSlot *slot)
+make_dormant (GaioCore *core, GaioSlot *slot, gint fd)
 {
   GaioLink *link;
 
-  core->suspect |= slot->state == IN_SET;
-  reset_slot (slot);
+  leave_set (core, slot, fd);
   while ((link = gaio_list_pop (&slot->members)) != NULL)
     {
       GaioHandler *handler = handler_from_siblings (link);
@@ -122,14 +126,32 @@ make_dormant (GaioCore *core, GaioSlot *slot)
     }
 }
 
+/* Some monitors hear of it only when they are asked next. */
+static int
+after_change (GaioCore *core, int errsv)
+{
+  if (errsv == 0 && core->monitor.ops->lazy)
+    gaio_core_kick (core);
+  return errsv;
+}
+
+static int
+modify (GaioCore *core, GaioSlot *slot, gint fd, guint32 mask)
+{
+  GaioFdmon *monitor = &core->monitor;
+
+  return after_change (core, monitor->ops->modify (monitor, fd, mask, slot_key (slot, fd)));
+}
+
 static int
 add_to_set (GaioCore *core, GaioSlot *slot, gint fd, guint32 mask)
 {
-  int errsv = gaio_fdmon_epoll_add (&core->monitor, fd, mask, slot_key (slot, fd));
+  GaioFdmon *monitor = &core->monitor;
+  int errsv = after_change (core, monitor->ops->add (monitor, fd, mask, slot_key (slot, fd)));
 
   /* Registered by a number that has been closed and has come back for the same file. */
   if (errsv == EEXIST)
-    errsv = gaio_fdmon_epoll_modify (&core->monitor, fd, mask, slot_key (slot, fd));
+    errsv = modify (core, slot, fd, mask);
   return errsv;
 }
 
@@ -142,17 +164,16 @@ enter_set (GaioCore *core, GaioSlot *slot, gint fd, guint32 mask)
 
   if (slot->state == IN_SET)
     {
-      errsv = gaio_fdmon_epoll_modify (&core->monitor, fd, mask | wanted_by_all (slot),
-                                       slot_key (slot, fd));
+      errsv = modify (core, slot, fd, mask | wanted_by_all (slot));
       if (errsv != ENOENT && errsv != EPERM)
         return errsv;
-      make_dormant (core, slot);
+      make_dormant (core, slot, fd);
     }
   errsv = add_to_set (core, slot, fd, mask);
   if (errsv == 0 && slot->state == ALWAYS_READY)
     {
-      make_dormant (core, slot);
-      errsv = gaio_fdmon_epoll_modify (&core->monitor, fd, mask, slot_key (slot, fd));
+      make_dormant (core, slot, fd);
+      errsv = modify (core, slot, fd, mask);
     }
   return errsv;
 }
@@ -161,17 +182,15 @@ static int
 enter_always (GaioCore *core, GaioSlot *slot, GaioHandler *handler)
 {
   GaioLink *first = gaio_list_first (&slot->members);
-  GaioHandlerExtra *extra;
-  struct stat st;
+  GaioFileId file;
+  int errsv = gaio_file_id_get (&file, handler->fd);
 
-  if (fstat (handler->fd, &st) != 0)
-    return errno;
+  if (errsv != 0)
+    return errsv;
   /* Those that were added for another file become dormant. */
   if (first != NULL)
     gaio_registration_check_always (handler_from_siblings (first));
-  extra = gaio_handler_get_extra (handler);
-  extra->dev = st.st_dev;
-  extra->ino = st.st_ino;
+  gaio_handler_get_extra (handler)->file = file;
   handler->always_ready = true;
   slot->state = ALWAYS_READY;
   return 0;
@@ -186,7 +205,7 @@ gaio_registration_add (GaioHandler *handler)
   int errsv;
 
   /* They are in the set already, for something else. */
-  if (gaio_fdmon_epoll_owns (&core->monitor, handler->fd))
+  if (gaio_fdmon_owns (&core->monitor, handler->fd))
     return EINVAL;
   refresh_mask (handler);
   errsv = enter_set (core, slot, handler->fd, wanted_of (handler));
@@ -202,16 +221,6 @@ gaio_registration_add (GaioHandler *handler)
   return 0;
 }
 
-static void
-leave_set (GaioCore *core, GaioSlot *slot, gint fd)
-{
-  /* A number that is closed or means another file by now: a copy of the fd may keep the old file in
-   * the set, from where only a rebuild removes it. */
-  if (slot->state == IN_SET && gaio_fdmon_epoll_delete (&core->monitor, fd) != 0)
-    core->suspect = TRUE;
-  reset_slot (slot);
-}
-
 /* Tells epoll what the handlers of @slot want now, if that is news. */
 static int
 update_slot (GaioCore *core, GaioSlot *slot, gint fd)
@@ -220,11 +229,11 @@ update_slot (GaioCore *core, GaioSlot *slot, gint fd)
   int errsv = 0;
 
   if (slot->state == IN_SET && slot->mask != wanted)
-    errsv = gaio_fdmon_epoll_modify (&core->monitor, fd, wanted, slot_key (slot, fd));
+    errsv = modify (core, slot, fd, wanted);
   if (errsv == 0)
     slot->mask = wanted;
   else if (errsv != ENOMEM)
-    make_dormant (core, slot);
+    make_dormant (core, slot, fd);
   return errsv;
 }
 
@@ -289,15 +298,23 @@ gboolean
 gaio_registration_check_always (GaioHandler *handler)
 {
   GaioCore *core = handler->entry.core;
-  struct stat st;
 
   if (handler->dormant)
     return FALSE;
-  if (fstat (handler->fd, &st) == 0 && st.st_dev == handler->extra->dev &&
-      st.st_ino == handler->extra->ino)
+  if (gaio_file_id_is_still (&handler->extra->file, handler->fd))
     return TRUE;
-  make_dormant (core, gaio_slots_lookup (&core->slots, handler->fd));
+  make_dormant (core, gaio_slots_lookup (&core->slots, handler->fd), handler->fd);
   return FALSE;
+}
+
+/* The monitor has noticed that @fd is not open. */
+void
+gaio_registration_file_gone (GaioCore *core, int fd)
+{
+  GaioSlot *slot = gaio_slots_lookup (&core->slots, fd);
+
+  if (slot != NULL && slot->state == IN_SET)
+    make_dormant (core, slot, fd);
 }
 
 /* Gets rid of what the set still knows and nobody can delete by its number. FALSE if the kernel
@@ -317,8 +334,8 @@ gaio_registration_rebuild (GaioCore *core)
 
       if (slot == NULL || slot->state != IN_SET)
         continue;
-      if (gaio_fdmon_epoll_modify (&core->monitor, fd, slot->mask, slot_key (slot, fd)) != 0)
-        make_dormant (core, slot);
+      if (modify (core, slot, fd, slot->mask) != 0)
+        make_dormant (core, slot, fd);
       else
         complete = gaio_fdmon_epoll_rebuild_carry (&rebuild, fd, slot->mask, slot_key (slot, fd));
     }

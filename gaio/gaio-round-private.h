@@ -4,7 +4,7 @@
 #include "gaio-core-private.h"
 
 /* One round, and what GLib asks before it. */
-gboolean gaio_round_prepare (GaioCore *core, gint *timeout_ms);
+gboolean gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms);
 void gaio_round_check (GaioCore *core, GSource *source);
 void gaio_round_dispatch (GaioCore *core, GSource *source);
 gboolean gaio_round_iterate (GaioCore *core, gint64 timeout_us);

@@ -274,23 +274,27 @@ room_for_ready (const GaioRound *round)
 static inline int
 wait_asleep (GaioCore *core, int max, gint64 timeout_us)
 {
-  gboolean open = core->monitor.epoll_fd >= 0 || gaio_fdmon_epoll_open (&core->monitor, NULL);
+  gboolean open = gaio_fdmon_is_open (&core->monitor) || gaio_fdmon_open (&core->monitor, NULL);
   int n = 0;
 
+  if (G_LIKELY (open))
+    gaio_fdmon_begin_wait (&core->monitor);
   atomic_store_explicit (&core->sleep, GAIO_ASLEEP_IN_ITERATE, memory_order_relaxed);
   gaio_core_unlock (core);
   if (G_LIKELY (open))
-    n = gaio_fdmon_epoll_wait (&core->monitor, max, timeout_us);
+    n = gaio_fdmon_wait (&core->monitor, max, timeout_us);
   else
     g_usleep (MIN ((guint64) timeout_us, RETRY_US));
   gaio_lock_take (&core->lock);
   atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
+  if (G_LIKELY (open))
+    n = gaio_fdmon_end_wait (&core->monitor, n, max);
   return n;
 }
 
 /* Asks the kernel what is ready, waiting at most @timeout_us for it. TRUE if there is anything to
  * report. With the lock held, which is released while it waits. Inline, see
- * gaio_fdmon_epoll_wait(). */
+ * gaio_fdmon_wait(). */
 static inline gboolean
 gather (GaioRound *round, gint64 timeout_us)
 {
@@ -301,8 +305,8 @@ gather (GaioRound *round, gint64 timeout_us)
   gaio_gather_begin (core, room_for_ready (round), &gathering);
   if (timeout_us != 0)
     n = wait_asleep (core, gathering.max, timeout_us);
-  else if (core->monitor.epoll_fd >= 0)
-    n = gaio_fdmon_epoll_wait (&core->monitor, gathering.max, 0);
+  else if (gaio_fdmon_is_open (&core->monitor))
+    n = gaio_fdmon_look (&core->monitor, gathering.max);
   return gaio_gather_end (core, n, &gathering);
 }
 
@@ -323,7 +327,7 @@ limit_sleep (GaioCore *core, gint64 deadline, gint *timeout_ms)
 {
   gint64 ms;
 
-  if (deadline == -1 || gaio_fdmon_epoll_arm (&core->monitor, deadline))
+  if (deadline == -1 || gaio_fdmon_arm (&core->monitor, deadline))
     return TRUE;
   ms = (time_until (deadline) + 999) / 1000;
   if (*timeout_ms == -1 || ms < *timeout_ms)
@@ -331,15 +335,28 @@ limit_sleep (GaioCore *core, gint64 deadline, gint *timeout_ms)
   return ms > 0;
 }
 
+/* With the lock held: GLib, which has made @source out of @core, shall poll for what is to be
+ * waited for. An epoll set is complete at any time. */
+static void
+show (GaioCore *core, GSource *source, gint *timeout_ms)
+{
+  if (gaio_fdmon_is_epoll (&core->monitor) || !gaio_fdmon_is_open (&core->monitor) ||
+      core->source != source)
+    return;
+  if (!core->monitor.ops->show (&core->monitor, source))
+    *timeout_ms = RETRY_US / 1000;
+}
+
 /* GLib is about to sleep, unless this returns TRUE. */
 gboolean
-gaio_round_prepare (GaioCore *core, gint *timeout_ms)
+gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
 {
   gboolean sleep;
 
   if (!gaio_core_lock (core))
     return TRUE;
   core->gather_seq++;
+  show (core, source, timeout_ms);
   sleep = !core->restless ||
           (!is_pending (core) && limit_sleep (core, next_deadline (core), timeout_ms));
   if (sleep)

@@ -27,7 +27,6 @@ typedef struct
 
   GaioCore *core;       /* until it is finalized */
   GaioContext *context; /* until it is destroyed */
-  gboolean has_pollfd;  /* FALSE until there is an epoll fd */
   gboolean settled;     /* (owner) the core knows where it is nested, and there is a pollfd */
   atomic_bool gone;     /* no longer the source of the context */
   gboolean lingering;   /* (lock) told to go, and not yet destroyed */
@@ -37,12 +36,10 @@ typedef struct
 static void
 add_pollfd (GaioSource *self)
 {
-  int epoll_fd = self->core->monitor.epoll_fd;
+  GaioFdmon *monitor = &self->core->monitor;
 
-  if (epoll_fd < 0 || self->has_pollfd)
-    return;
-  g_source_add_unix_fd (&self->parent, epoll_fd, G_IO_IN);
-  self->has_pollfd = TRUE;
+  if (gaio_fdmon_is_open (monitor))
+    monitor->ops->show (monitor, &self->parent);
 }
 
 /* The first time under GLib: what only then is known or can be had. */
@@ -55,10 +52,10 @@ settle (GaioSource *self)
   if (self->core->source == &self->parent)
     {
       self->core->main_context = g_source_get_context (&self->parent);
-      gaio_fdmon_epoll_open (&self->core->monitor, NULL);
+      gaio_fdmon_open (&self->core->monitor, NULL);
       add_pollfd (self);
     }
-  self->settled = self->has_pollfd;
+  self->settled = self->core->monitor.shown_to == &self->parent;
   gaio_core_unlock (self->core);
   return self->settled;
 }
@@ -81,7 +78,7 @@ gaio_source_prepare (GSource *source, gint *timeout_ms)
     return TRUE;
   if (G_UNLIKELY (!self->settled) && !settle (self))
     *timeout_ms = RETRY_MS;
-  return gaio_round_prepare (self->core, timeout_ms);
+  return gaio_round_prepare (self->core, source, timeout_ms);
 }
 
 /* GLib itself looks at the pollfd. */
@@ -133,6 +130,7 @@ forget_source (GaioCore *core, GaioSource *self)
     return;
   core->source = NULL;
   core->main_context = NULL;
+  core->monitor.shown_to = NULL;
 }
 
 /* With the lock held. The epoll fd stays open as long as GLib may look at it. */
@@ -143,7 +141,7 @@ stop_lingering (GaioCore *core, GaioSource *self)
     return;
   self->lingering = FALSE;
   if (--core->n_lingering == 0 && core->torn_down)
-    gaio_fdmon_epoll_close (&core->monitor);
+    gaio_fdmon_close (&core->monitor);
 }
 
 /* The source has been destroyed, and is not in its dispatch. This is the notify of its callback
@@ -206,7 +204,7 @@ try_source_new (GaioContext *context, GError **error)
       g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED, "The context has a source already");
       return NULL;
     }
-  if (!gaio_fdmon_epoll_open (&core->monitor, error))
+  if (!gaio_fdmon_open (&core->monitor, error))
     return NULL;
   return source_new (context);
 }
@@ -291,7 +289,7 @@ gaio_source_attach_shared (GaioContext *context, GMainContext *main_context)
   context->core->shared_with = main_context;
   g_object_ref (context);
   gaio_core_lock (context->core);
-  gaio_fdmon_epoll_open (&context->core->monitor, NULL);
+  gaio_fdmon_open (&context->core->monitor, NULL);
   source = source_new (context);
   gaio_core_unlock (context->core);
   attach (source, main_context);

@@ -92,17 +92,18 @@ test_monitor_is_a_construct_property (void)
 static void
 test_stats_name_the_monitor_in_use (void)
 {
-  const GaioMonitorType monitors[] = { GAIO_MONITOR_TYPE_AUTO, GAIO_MONITOR_TYPE_EPOLL };
+  const char *in_environment = g_getenv ("GAIO_MONITOR");
+  const char *names[] = { in_environment != NULL ? in_environment : "epoll", "epoll", "poll" };
 
-  for (guint i = 0; i < G_N_ELEMENTS (monitors); i++)
+  for (guint i = 0; i < G_N_ELEMENTS (names); i++)
     {
-      g_autoptr (GaioContext) context = gaio_context_new_with_monitor (monitors[i]);
+      g_autoptr (GaioContext) context = gaio_context_new_with_monitor (i);
       g_autoptr (GVariant) stats = g_variant_take_ref (gaio_context_dup_stats (context));
       const char *name = NULL;
 
       g_assert_true (g_variant_is_of_type (stats, G_VARIANT_TYPE_VARDICT));
       g_assert_true (g_variant_lookup (stats, "monitor", "&s", &name));
-      g_assert_cmpstr (name, ==, "epoll");
+      g_assert_cmpstr (name, ==, names[i]);
     }
 }
 

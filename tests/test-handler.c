@@ -1121,6 +1121,7 @@ first_ready_is_first_called (TestLoop *loop, gconstpointer mode)
       watches[i].drains = TRUE;
       test_watch_start (&watches[i], loop, test_eventfd (0), G_IO_IN);
     }
+  test_loop_settle (loop);
   for (const char *c = order; *c != 0; c++)
     test_signal (watches[*c - 'a'].fd);
   test_loop_step (loop);

@@ -26,7 +26,7 @@ assert_list (const GaioList *list, const char *numbers)
   g_autoptr (GString) backwards = g_string_new (NULL);
 
   gaio_list_foreach (list, l)
-      g_string_append_printf (forwards, "%u", gaio_link_entry (l, Node, link)->number);
+    g_string_append_printf (forwards, "%u", gaio_link_entry (l, Node, link)->number);
   for (GaioLink *l = list->head.prev; l != &list->head; l = l->prev)
     g_string_prepend_c (backwards, '0' + gaio_link_entry (l, Node, link)->number);
   g_assert_cmpstr (forwards->str, ==, numbers);

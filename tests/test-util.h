@@ -190,6 +190,27 @@ test_socketpair (gint fds[2])
   g_assert_cmpint (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), ==, 0);
 }
 
+/* A file of its own, which an eventfd is not: they all share one inode. Never readable. */
+static inline gint
+test_socket (void)
+{
+  gint fd = socket (AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+  g_assert_cmpint (fd, >=, 0);
+  return fd;
+}
+
+/* Another, which is readable for ever. */
+static inline gint
+test_readable_pipe (void)
+{
+  gint fds[2];
+
+  test_pipe (fds);
+  close (fds[1]);
+  return fds[0];
+}
+
 static inline gint
 test_open (const char *path)
 {

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gaio-fdmon-private.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include "gaio-file-id-private.h"
+
+/* poll(2), for kernels and sandboxes that have nothing better, and as the oracle for the others.
+ * Everything about it is O(n), and GLib sees one pollfd for each fd. */
+
+#define NOWHERE G_MAXUINT
+
+typedef struct
+{
+  int fd;
+  guint64 key;
+  guint64 since; /* it is part of waits from this one on */
+  gpointer tag;  /* GLib's, or NULL */
+  gboolean changed;
+  GaioFileId file;
+} Entry;
+
+struct _GaioFdmonPoll
+{
+  GArray *entries; /* of Entry */
+  GArray *pollfds; /* of struct pollfd, one for each entry; fd -1 where nothing is asked for */
+  GArray *places;  /* of guint: fd -> its entry, or NOWHERE */
+  GArray *asked;   /* of struct pollfd: what the wait is for; the others may change meanwhile */
+  GArray *changed; /* of int: fds whose entry GLib does not know as it is */
+  GPtrArray *gone; /* tags of entries that have been removed */
+  guint64 n_waits;
+  guint next; /* where the next look begins, so that everybody has a turn */
+};
+
+static Entry *
+entry_at (GaioFdmonPoll *self, guint place)
+{
+  return &g_array_index (self->entries, Entry, place);
+}
+
+static struct pollfd *
+pollfd_at (GaioFdmonPoll *self, guint place)
+{
+  return &g_array_index (self->pollfds, struct pollfd, place);
+}
+
+static guint
+place_of (GaioFdmonPoll *self, int fd)
+{
+  return (guint) fd < self->places->len ? g_array_index (self->places, guint, fd) : NOWHERE;
+}
+
+static void
+set_place (GaioFdmonPoll *self, int fd, guint place)
+{
+  static const guint nowhere = NOWHERE;
+
+  while (self->places->len <= (guint) fd)
+    g_array_append_val (self->places, nowhere);
+  g_array_index (self->places, guint, fd) = place;
+}
+
+/* GLib is to be told. */
+static void
+mark_changed (GaioFdmonPoll *self, Entry *entry)
+{
+  if (entry->changed)
+    return;
+  entry->changed = TRUE;
+  g_array_append_val (self->changed, entry->fd);
+}
+
+static void
+set_mask (GaioFdmonPoll *self, guint place, guint32 mask)
+{
+  Entry *entry = entry_at (self, place);
+
+  *pollfd_at (self, place) = (struct pollfd){ .fd = mask != 0 ? entry->fd : -1, .events = mask };
+  mark_changed (self, entry);
+}
+
+static int
+fdmon_poll_add (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
+{
+  GaioFdmonPoll *self = mon->poll;
+  Entry entry = { .fd = fd, .key = key, .since = self->n_waits + 1 };
+  struct pollfd nothing = { .fd = -1 };
+  int errsv = gaio_file_id_get (&entry.file, fd);
+
+  if (errsv != 0)
+    return errsv;
+  set_place (self, fd, self->entries->len);
+  g_array_append_val (self->entries, entry);
+  g_array_append_val (self->pollfds, nothing);
+  set_mask (self, self->entries->len - 1, mask);
+  return 0;
+}
+
+static int
+fdmon_poll_modify (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
+{
+  GaioFdmonPoll *self = mon->poll;
+  guint place = place_of (self, fd);
+
+  if (!gaio_file_id_is_still (&entry_at (self, place)->file, fd))
+    return ENOENT;
+  entry_at (self, place)->key = key;
+  set_mask (self, place, mask);
+  return 0;
+}
+
+/* The last one moves to its place. */
+static int
+fdmon_poll_remove (GaioFdmon *mon, int fd)
+{
+  GaioFdmonPoll *self = mon->poll;
+  guint place = place_of (self, fd);
+  gpointer tag = entry_at (self, place)->tag;
+
+  if (tag != NULL)
+    g_ptr_array_add (self->gone, tag);
+  g_array_remove_index_fast (self->entries, place);
+  g_array_remove_index_fast (self->pollfds, place);
+  if (place < self->entries->len)
+    set_place (self, entry_at (self, place)->fd, place);
+  set_place (self, fd, NOWHERE);
+  return 0;
+}
+
+static int
+fdmon_poll_open (GaioFdmon *mon)
+{
+  GaioFdmonPoll *self = g_new0 (GaioFdmonPoll, 1);
+
+  self->entries = g_array_new (FALSE, FALSE, sizeof (Entry));
+  self->pollfds = g_array_new (FALSE, FALSE, sizeof (struct pollfd));
+  self->places = g_array_new (FALSE, FALSE, sizeof (guint));
+  self->asked = g_array_new (FALSE, FALSE, sizeof (struct pollfd));
+  self->changed = g_array_new (FALSE, FALSE, sizeof (int));
+  self->gone = g_ptr_array_new ();
+  mon->poll = self;
+  fdmon_poll_add (mon, mon->wake_fd, POLLIN, GAIO_FDMON_KEY_WAKE);
+  if (mon->timer_fd >= 0)
+    fdmon_poll_add (mon, mon->timer_fd, POLLIN, GAIO_FDMON_KEY_TIMER);
+  return 0;
+}
+
+static void
+fdmon_poll_close (GaioFdmon *mon)
+{
+}
+
+static void
+fdmon_poll_clear (GaioFdmon *mon)
+{
+  GaioFdmonPoll *self = g_steal_pointer (&mon->poll);
+
+  g_array_unref (self->entries);
+  g_array_unref (self->pollfds);
+  g_array_unref (self->places);
+  g_array_unref (self->asked);
+  g_array_unref (self->changed);
+  g_ptr_array_unref (self->gone);
+  g_free (self);
+}
+
+/* A source that knows nothing yet: tags of another one mean nothing. */
+static void
+begin_to_show (GaioFdmonPoll *self)
+{
+  g_ptr_array_set_size (self->gone, 0);
+  for (guint i = 0; i < self->entries->len; i++)
+    {
+      entry_at (self, i)->tag = NULL;
+      mark_changed (self, entry_at (self, i));
+    }
+}
+
+static void
+show_entry (GSource *source, Entry *entry, const struct pollfd *pollfd)
+{
+  if (entry->tag != NULL && pollfd->fd >= 0)
+    g_source_modify_unix_fd (source, entry->tag, pollfd->events);
+  else if (entry->tag != NULL)
+    g_source_remove_unix_fd (source, g_steal_pointer (&entry->tag));
+  else if (pollfd->fd >= 0)
+    entry->tag = g_source_add_unix_fd (source, entry->fd, pollfd->events);
+  entry->changed = FALSE;
+}
+
+static gboolean
+fdmon_poll_show (GaioFdmon *mon, GSource *source)
+{
+  GaioFdmonPoll *self = mon->poll;
+
+  if (mon->shown_to != source)
+    begin_to_show (self);
+  mon->shown_to = source;
+  for (guint i = 0; i < self->gone->len; i++)
+    g_source_remove_unix_fd (source, self->gone->pdata[i]);
+  g_ptr_array_set_size (self->gone, 0);
+  for (guint i = 0; i < self->changed->len; i++)
+    {
+      guint place = place_of (self, g_array_index (self->changed, int, i));
+
+      if (place != NOWHERE)
+        show_entry (source, entry_at (self, place), pollfd_at (self, place));
+    }
+  g_array_set_size (self->changed, 0);
+  return TRUE;
+}
+
+static void
+fdmon_poll_begin_wait (GaioFdmon *mon)
+{
+  GaioFdmonPoll *self = mon->poll;
+
+  self->n_waits++;
+  g_array_set_size (self->asked, 0);
+  g_array_append_vals (self->asked, self->pollfds->data, self->pollfds->len);
+}
+
+static int
+fdmon_poll_wait (GaioFdmon *mon, int max_events, gint64 timeout_us)
+{
+  GArray *asked = mon->poll->asked;
+  gint64 wait_us = MIN (timeout_us, GAIO_FDMON_LONGEST_WAIT_US);
+  struct timespec ts = { .tv_sec = wait_us / G_USEC_PER_SEC,
+                         .tv_nsec = wait_us % G_USEC_PER_SEC * 1000 };
+
+  return ppoll ((struct pollfd *) (void *) asked->data, asked->len, timeout_us < 0 ? NULL : &ts,
+                NULL);
+}
+
+/* Level-triggered, what is ours has to be read. */
+static void
+drain (int fd)
+{
+  guint64 value;
+
+  while (read (fd, &value, sizeof value) < 0 && errno == EINTR)
+    ;
+}
+
+/* Appends what @asked says to mon->events, if it still is of interest. FALSE if somebody has closed
+ * an fd of ours. */
+static gboolean
+report (GaioFdmon *mon, const struct pollfd *asked, int *n_events)
+{
+  GaioFdmonPoll *self = mon->poll;
+  guint place = asked->fd >= 0 && asked->revents != 0 ? place_of (self, asked->fd) : NOWHERE;
+  gboolean own = asked->fd == mon->wake_fd || asked->fd == mon->timer_fd;
+  struct epoll_event *event = &mon->events[*n_events];
+
+  if (place == NOWHERE || entry_at (self, place)->since > self->n_waits)
+    return TRUE;
+  event->events = asked->revents;
+  event->data.u64 = entry_at (self, place)->key;
+  if ((asked->revents & POLLNVAL) != 0)
+    event->data.u64 = (guint64) asked->fd << 32 | GAIO_FDMON_KEY_GONE;
+  else if (own)
+    drain (asked->fd);
+  ++*n_events;
+  return !own || (asked->revents & POLLNVAL) == 0;
+}
+
+static int
+fdmon_poll_end_wait (GaioFdmon *mon, int n, int max_events)
+{
+  GaioFdmonPoll *self = mon->poll;
+  guint n_asked = self->asked->len;
+  int n_events = 0;
+
+  if (n <= 0)
+    return n;
+  for (guint i = 0; i < n_asked && n_events < max_events; i++)
+    {
+      self->next = (self->next + 1) % n_asked;
+      if (report (mon, &g_array_index (self->asked, struct pollfd, self->next), &n_events))
+        continue;
+      errno = EBADF;
+      return -1;
+    }
+  return n_events;
+}
+
+const GaioFdmonOps gaio_fdmon_poll_ops = {
+  .name = "poll",
+  .lazy = TRUE,
+  .open = fdmon_poll_open,
+  .close = fdmon_poll_close,
+  .clear = fdmon_poll_clear,
+  .add = fdmon_poll_add,
+  .modify = fdmon_poll_modify,
+  .remove = fdmon_poll_remove,
+  .show = fdmon_poll_show,
+  .begin_wait = fdmon_poll_begin_wait,
+  .wait = fdmon_poll_wait,
+  .end_wait = fdmon_poll_end_wait,
+};

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <gaio/gaio-types.h>
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/epoll.h>
+
+/* A monitor asks the kernel which fds are ready. It knows numbers, masks and keys; what they mean
+ * is the caller's. Beside the caller's fds it watches an eventfd that ends the wait and a timerfd
+ * that ends the wait of GLib.
+ *
+ * Everything is under the caller's lock, except gaio_fdmon_wait() and gaio_fdmon_wake(). Whoever
+ * waits, and whoever shows the monitor to GLib, is the owner of the context; the rest may come from
+ * any thread. */
+
+#define GAIO_FDMON_MAX_EVENTS 128
+
+/* Keys of our own; all others are the caller's and must not have the upper bit of their lower half.
+ */
+#define GAIO_FDMON_KEY_WAKE G_GUINT64_CONSTANT (0xfffffffe)
+#define GAIO_FDMON_KEY_TIMER G_GUINT64_CONSTANT (0xffffffff)
+/* The lower half of a key whose upper half is an fd that is no longer open. */
+#define GAIO_FDMON_KEY_GONE 0xfffffffdu
+
+/* No wait is longer than a day: far from the overflow of every unit in between. */
+#define GAIO_FDMON_LONGEST_WAIT_US (G_GINT64_CONSTANT (86400) * G_USEC_PER_SEC)
+
+typedef struct _GaioFdmon GaioFdmon;
+typedef struct _GaioFdmonPoll GaioFdmonPoll;
+typedef struct _GaioFdmonUring GaioFdmonUring;
+
+/* What the monitors have in common, and do differently. An int is 0 or an errno. */
+typedef struct
+{
+  const char *name;
+
+  /* The kernel hears of what was added or modified only when it is asked next: if the loop sleeps,
+   * it has to be woken. */
+  gboolean lazy;
+
+  /* Takes what it needs from the kernel, and watches mon->wake_fd and, unless that is -1,
+   * mon->timer_fd. On error, and at the end, close() gives back what there is. */
+  int (*open) (GaioFdmon *mon);
+  void (*close) (GaioFdmon *mon);
+  /* Frees memory, and touches nothing of the kernel's; also in a forked child. Or NULL. */
+  void (*clear) (GaioFdmon *mon);
+
+  /* @fd is not in the set: EPERM if it is always ready and this monitor cannot say so; EEXIST if it
+   * was in the set under a number that has been closed since. A mask of 0 keeps the fd in the set,
+   * silent. */
+  int (*add) (GaioFdmon *mon, int fd, guint32 mask, guint64 key);
+  /* ENOENT if the number means another file by now, as far as can be told. */
+  int (*modify) (GaioFdmon *mon, int fd, guint32 mask, guint64 key);
+  /* Not 0 if the set may go on to know a file that it should not. */
+  int (*remove) (GaioFdmon *mon, int fd);
+
+  /* GLib is about to sleep: makes what it polls for @source complete. FALSE if the kernel has
+   * refused something, which is to be tried again. */
+  gboolean (*show) (GaioFdmon *mon, GSource *source);
+
+  /* A wait has three parts, of which the middle one is without the lock. end_wait() fills
+   * mon->events with at most @max_events and returns how many; each is fresh: the kernel has looked
+   * at the fd since begin_wait(). wait() returns -1 with errno on failure, which end_wait() hands
+   * on. For epoll, wait() does it all and the others are NULL. */
+  void (*begin_wait) (GaioFdmon *mon);
+  int (*wait) (GaioFdmon *mon, int max_events, gint64 timeout_us);
+  int (*end_wait) (GaioFdmon *mon, int n, int max_events);
+} GaioFdmonOps;
+
+struct _GaioFdmon
+{
+  const GaioFdmonOps *ops;   /* NULL until first needed */
+  GaioMonitorType requested; /* (const) */
+  const char *note;          /* why it is not the one that was asked for, or NULL */
+  int fd;                    /* of the epoll set or the ring; -1 if there is none */
+  int wake_fd;
+  int timer_fd;
+  gint64 armed;      /* what the timerfd is set to, -1 when it is not */
+  GSource *shown_to; /* whose pollfds have been set, or NULL */
+  union
+  {
+    GaioFdmonPoll *poll;
+    GaioFdmonUring *uring;
+  };
+  struct epoll_event events[GAIO_FDMON_MAX_EVENTS];
+};
+
+extern const GaioFdmonOps gaio_fdmon_epoll_ops;
+extern const GaioFdmonOps gaio_fdmon_poll_ops;
+#ifdef GAIO_HAVE_LIBURING
+extern const GaioFdmonOps gaio_fdmon_uring_ops;
+#endif
+
+void gaio_fdmon_init (GaioFdmon *mon, GaioMonitorType requested);
+gboolean gaio_fdmon_open (GaioFdmon *mon, GError **error);
+void gaio_fdmon_close (GaioFdmon *mon);
+void gaio_fdmon_lose (GaioFdmon *mon);
+void gaio_fdmon_clear (GaioFdmon *mon);
+const char *gaio_fdmon_get_name (const GaioFdmon *mon);
+int gaio_fdmon_epoll_wait_limited (GaioFdmon *mon, int max_events, gint64 timeout_us);
+void gaio_fdmon_wake (GaioFdmon *mon);
+gboolean gaio_fdmon_arm (GaioFdmon *mon, gint64 deadline);
+void gaio_fdmon_open_timer (GaioFdmon *mon);
+gboolean gaio_fdmon_show_one (GaioFdmon *mon, GSource *source);
+
+static inline gboolean
+gaio_fdmon_is_open (const GaioFdmon *mon)
+{
+  return mon->ops != NULL;
+}
+
+static inline gboolean
+gaio_fdmon_owns (const GaioFdmon *mon, int fd)
+{
+  return fd == mon->fd || fd == mon->wake_fd || fd == mon->timer_fd;
+}
+
+static inline gboolean
+gaio_fdmon_is_epoll (const GaioFdmon *mon)
+{
+  return G_LIKELY (mon->ops == &gaio_fdmon_epoll_ops);
+}
+
+static inline void
+gaio_fdmon_begin_wait (GaioFdmon *mon)
+{
+  if (!gaio_fdmon_is_epoll (mon))
+    mon->ops->begin_wait (mon);
+}
+
+/* -1 us waits for ever. Inline: a system call spoils the processor's memory of where to return to,
+ * so each level of calls around it costs a misprediction. */
+static inline int
+gaio_fdmon_wait (GaioFdmon *mon, int max_events, gint64 timeout_us)
+{
+  if (!gaio_fdmon_is_epoll (mon))
+    return mon->ops->wait (mon, max_events, timeout_us);
+  if (timeout_us > 0)
+    return gaio_fdmon_epoll_wait_limited (mon, max_events, timeout_us);
+  return epoll_wait (mon->fd, mon->events, max_events, timeout_us);
+}
+
+static inline int
+gaio_fdmon_end_wait (GaioFdmon *mon, int n, int max_events)
+{
+  return gaio_fdmon_is_epoll (mon) ? n : mon->ops->end_wait (mon, n, max_events);
+}
+
+/* All three parts, for a wait that does not wait. */
+static inline int
+gaio_fdmon_look (GaioFdmon *mon, int max_events)
+{
+  if (gaio_fdmon_is_epoll (mon))
+    return epoll_wait (mon->fd, mon->events, max_events, 0);
+  mon->ops->begin_wait (mon);
+  return mon->ops->end_wait (mon, mon->ops->wait (mon, max_events, 0), max_events);
+}

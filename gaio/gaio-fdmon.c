@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gaio-fdmon-private.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "gaio-error-private.h"
+
+void
+gaio_fdmon_init (GaioFdmon *mon, GaioMonitorType requested)
+{
+  mon->ops = NULL;
+  mon->requested = requested;
+  mon->fd = mon->wake_fd = mon->timer_fd = -1;
+  mon->armed = -1;
+  mon->shown_to = NULL;
+}
+
+/* The one to begin with. */
+static const GaioFdmonOps *
+requested_ops (GaioFdmon *mon)
+{
+  switch (mon->requested)
+    {
+    case GAIO_MONITOR_TYPE_POLL:
+      return &gaio_fdmon_poll_ops;
+    case GAIO_MONITOR_TYPE_IO_URING:
+#ifdef GAIO_HAVE_LIBURING
+      return &gaio_fdmon_uring_ops;
+#else
+      mon->note = "Gaio was built without io_uring";
+      return &gaio_fdmon_epoll_ops;
+#endif
+    default:
+      return &gaio_fdmon_epoll_ops;
+    }
+}
+
+/* Whether the kernel, its configuration or a sandbox does not have it at all. */
+static gboolean
+is_refusal (int errsv)
+{
+  return errsv == ENOSYS || errsv == EPERM || errsv == EACCES || errsv == EINVAL;
+}
+
+static int
+try_open (GaioFdmon *mon, const GaioFdmonOps *ops)
+{
+  int errsv = ops->open (mon);
+
+  if (errsv == 0)
+    mon->ops = ops;
+  else
+    ops->close (mon);
+  return errsv;
+}
+
+/* From io_uring to epoll, from epoll to poll. */
+static int
+open_best (GaioFdmon *mon)
+{
+  const GaioFdmonOps *ops = requested_ops (mon);
+  int errsv = try_open (mon, ops);
+
+#ifdef GAIO_HAVE_LIBURING
+  if (is_refusal (errsv) && ops == &gaio_fdmon_uring_ops)
+    {
+      mon->note = "the kernel refuses io_uring";
+      ops = &gaio_fdmon_epoll_ops;
+      errsv = try_open (mon, ops);
+    }
+#endif
+  if (is_refusal (errsv) && ops == &gaio_fdmon_epoll_ops)
+    {
+      mon->note = "the kernel refuses epoll";
+      errsv = try_open (mon, &gaio_fdmon_poll_ops);
+    }
+  return errsv;
+}
+
+void
+gaio_fdmon_open_timer (GaioFdmon *mon)
+{
+  mon->timer_fd = timerfd_create (CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+}
+
+/* All at once: an fd of ours that is opened later could get the number of an fd that was closed
+ * without removing its handler, and be taken for it. */
+static int
+open_all (GaioFdmon *mon)
+{
+  mon->wake_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (mon->wake_fd < 0)
+    return errno;
+  gaio_fdmon_open_timer (mon);
+  /* Where it is forbidden, one can live without. */
+  if (mon->timer_fd < 0 && !is_refusal (errno))
+    return errno;
+  return open_best (mon);
+}
+
+static void
+close_fd (int *fd)
+{
+  if (*fd >= 0)
+    close (*fd);
+  *fd = -1;
+}
+
+static void
+close_own (GaioFdmon *mon)
+{
+  close_fd (&mon->timer_fd);
+  close_fd (&mon->wake_fd);
+  mon->armed = -1;
+  mon->shown_to = NULL;
+}
+
+gboolean
+gaio_fdmon_open (GaioFdmon *mon, GError **error)
+{
+  int errsv;
+
+  if (gaio_fdmon_is_open (mon))
+    return TRUE;
+  errsv = open_all (mon);
+  if (errsv == 0)
+    return TRUE;
+  close_own (mon);
+  gaio_error_set_for_own (error, errsv, "Cannot make a set of fds to watch");
+  return FALSE;
+}
+
+void
+gaio_fdmon_close (GaioFdmon *mon)
+{
+  if (mon->ops != NULL)
+    mon->ops->close (mon);
+  gaio_fdmon_clear (mon);
+  close_own (mon);
+}
+
+/* Somebody has closed fds of ours: whose the numbers are now nobody knows. */
+void
+gaio_fdmon_lose (GaioFdmon *mon)
+{
+  mon->fd = mon->wake_fd = mon->timer_fd = -1;
+}
+
+/* Forgets everything, without telling the kernel. */
+void
+gaio_fdmon_clear (GaioFdmon *mon)
+{
+  if (mon->ops != NULL && mon->ops->clear != NULL)
+    mon->ops->clear (mon);
+  mon->ops = NULL;
+}
+
+/* Of the one in use; before that is known, of the one that will be tried. */
+const char *
+gaio_fdmon_get_name (const GaioFdmon *mon)
+{
+  if (mon->ops != NULL)
+    return mon->ops->name;
+  if (mon->requested == GAIO_MONITOR_TYPE_POLL)
+    return "poll";
+  return mon->requested == GAIO_MONITOR_TYPE_IO_URING ? "io_uring" : "epoll";
+}
+
+void
+gaio_fdmon_wake (GaioFdmon *mon)
+{
+  guint64 one = 1;
+
+  while (write (mon->wake_fd, &one, sizeof one) < 0 && errno == EINTR)
+    ;
+}
+
+/* Makes the wait of GLib end at @deadline, if it would not end earlier anyhow. */
+gboolean
+gaio_fdmon_arm (GaioFdmon *mon, gint64 deadline)
+{
+  /* All zero would disarm it. */
+  gint64 at = MAX (deadline, 1);
+  struct itimerspec spec = { .it_value = { .tv_sec = at / G_USEC_PER_SEC,
+                                           .tv_nsec = at % G_USEC_PER_SEC * 1000 } };
+
+  if (mon->armed >= 0 && mon->armed <= deadline)
+    return TRUE;
+  if (timerfd_settime (mon->timer_fd, TFD_TIMER_ABSTIME, &spec, NULL) != 0)
+    return FALSE;
+  mon->armed = deadline;
+  return TRUE;
+}
+
+/* For a monitor that GLib knows by one fd. */
+gboolean
+gaio_fdmon_show_one (GaioFdmon *mon, GSource *source)
+{
+  if (mon->shown_to != source)
+    g_source_add_unix_fd (source, mon->fd, G_IO_IN);
+  mon->shown_to = source;
+  return TRUE;
+}

@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <dlfcn.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include "test-support.h"
+
+/* What only monitors have, or what is hard for one of them. The other tests run for each of them
+ * too. */
+
+/* --- A kernel that refuses: stands in for the C library's and liburing's --- */
+
+static gint refused_epoll;
+
+int
+epoll_create1 (int flags)
+{
+  int (*next) (int) = dlsym (RTLD_NEXT, "epoll_create1");
+
+  if (refused_epoll == 0)
+    return next (flags);
+  errno = refused_epoll;
+  return -1;
+}
+
+static gint refused_uring;
+
+struct io_uring;
+
+int io_uring_queue_init (unsigned entries, struct io_uring *ring, unsigned flags);
+
+int
+io_uring_queue_init (unsigned entries, struct io_uring *ring, unsigned flags)
+{
+  int (*next) (unsigned, struct io_uring *, unsigned) = dlsym (RTLD_NEXT, "io_uring_queue_init");
+
+  /* Gaio may have been built without. */
+  g_assert_true (refused_uring != 0 || next != NULL);
+  return refused_uring != 0 ? -refused_uring : next (entries, ring, flags);
+}
+
+static char *
+string_stat (GaioContext *context, const char *key)
+{
+  g_autoptr (GVariant) stats = gaio_context_dup_stats (context);
+  char *value = NULL;
+
+  g_variant_lookup (stats, key, "s", &value);
+  return value;
+}
+
+static void
+assert_becomes (GaioContext *context, const char *monitor, const char *note)
+{
+  g_autoptr (GMainContext) main_context = main_context_new ();
+  g_autofree char *name = NULL;
+  g_autofree char *why = NULL;
+
+  attach (context, main_context);
+  assert_serves (context, main_context);
+  name = string_stat (context, "monitor");
+  why = string_stat (context, "monitor-note");
+  g_assert_cmpstr (name, ==, monitor);
+  g_assert_cmpstr (why, ==, note);
+}
+
+static void
+test_epoll_refused_is_poll (void)
+{
+  const gint refusals[] = { ENOSYS, EPERM, EACCES };
+
+  for (guint i = 0; i < G_N_ELEMENTS (refusals); i++)
+    {
+      g_autoptr (GaioContext) context = gaio_context_new_with_monitor (GAIO_MONITOR_TYPE_EPOLL);
+
+      refused_epoll = refusals[i];
+      assert_becomes (context, "poll", "the kernel refuses epoll");
+      refused_epoll = 0;
+    }
+}
+
+static gboolean
+have_uring (void)
+{
+  g_autoptr (GaioContext) context = gaio_context_new_with_monitor (GAIO_MONITOR_TYPE_IO_URING);
+  g_autoptr (GMainContext) main_context = main_context_new ();
+  g_autofree char *name = NULL;
+
+  attach (context, main_context);
+  name = string_stat (context, "monitor");
+  if (g_str_equal (name, "io_uring"))
+    return TRUE;
+  g_test_skip ("no io_uring here");
+  return FALSE;
+}
+
+static void
+test_uring_refused_is_epoll (void)
+{
+  const gint refusals[] = { ENOSYS, EPERM, EACCES };
+
+  if (!have_uring ())
+    return;
+  for (guint i = 0; i < G_N_ELEMENTS (refusals); i++)
+    {
+      g_autoptr (GaioContext) context = gaio_context_new_with_monitor (GAIO_MONITOR_TYPE_IO_URING);
+
+      refused_uring = refusals[i];
+      assert_becomes (context, "epoll", "the kernel refuses io_uring");
+      refused_uring = 0;
+    }
+}
+
+static void
+test_both_refused_is_poll (void)
+{
+  g_autoptr (GaioContext) context = gaio_context_new_with_monitor (GAIO_MONITOR_TYPE_IO_URING);
+
+  if (!have_uring ())
+    return;
+  refused_uring = refused_epoll = EPERM;
+  assert_becomes (context, "poll", "the kernel refuses epoll");
+  refused_uring = refused_epoll = 0;
+}
+
+/* A limit is not a refusal: it is reported, and tried again. */
+static void
+test_limit_is_no_refusal (void)
+{
+  g_autoptr (GaioContext) context = gaio_context_new_with_monitor (GAIO_MONITOR_TYPE_EPOLL);
+  g_autoptr (GError) error = NULL;
+  gint fd = eventfd_new (0);
+
+  refused_epoll = EMFILE;
+  g_assert_null (gaio_context_add_fd (context, fd, G_IO_IN, never_fd, NULL, NULL, &error));
+  g_assert_error (error, GAIO_ERROR, GAIO_ERROR_PROCESS_LIMIT);
+  refused_epoll = 0;
+  assert_becomes (context, "epoll", NULL);
+  close (fd);
+}
+
+/* --- Files go when they should --- */
+
+static void
+assert_peer_sees_the_end (gint peer)
+{
+  struct pollfd pollfd = { .fd = peer, .events = POLLIN };
+  char byte;
+
+  g_assert_cmpint (poll (&pollfd, 1, GUARD_US / 1000), ==, 1);
+  g_assert_cmpint (read (peer, &byte, 1), ==, 0);
+}
+
+static void
+socketpair_new (gint fds[2])
+{
+  g_assert_cmpint (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), ==, 0);
+}
+
+/* Nothing of the monitor's may hold on to the file, although no round comes after. */
+static void
+test_closed_after_removal_ends_for_the_peer (gconstpointer nested)
+{
+  g_auto (Rig) rig = rig_new (nested);
+  GaioHandler *handler;
+  gint fds[2];
+
+  socketpair_new (fds);
+  handler = add_fd (rig.context, fds[0], G_IO_IN, never_fd, NULL, NULL);
+  rig_assert_sleeps (&rig);
+  gaio_clear_handler (&handler);
+  close (fds[0]);
+  assert_peer_sees_the_end (fds[1]);
+  close (fds[1]);
+}
+
+typedef struct
+{
+  Rig *rig;
+  atomic_bool stop;
+} Loop;
+
+static gboolean
+stop_loop (gint fd, GIOCondition condition, gpointer data)
+{
+  atomic_store (&((Loop *) data)->stop, true);
+  return G_SOURCE_REMOVE;
+}
+
+static void *
+run_loop (void *data)
+{
+  Loop *loop = data;
+
+  while (!atomic_load (&loop->stop))
+    rig_round (loop->rig, TRUE);
+  return NULL;
+}
+
+/* Also while the loop sleeps in another thread. */
+static void
+test_closed_from_elsewhere_ends_for_the_peer (gconstpointer nested)
+{
+  g_auto (Rig) rig = rig_new (nested);
+  Loop loop = { &rig, false };
+  gint end = eventfd_new (0);
+  GaioHandler *stopper = add_fd (rig.context, end, G_IO_IN, stop_loop, &loop, NULL);
+  pthread_t thread = spawn (run_loop, &loop);
+
+  for (guint i = 0; i < 50; i++)
+    {
+      GaioHandler *handler;
+      gint fds[2];
+
+      socketpair_new (fds);
+      handler = add_fd (rig.context, fds[0], G_IO_IN, never_fd, NULL, NULL);
+      gaio_clear_handler (&handler);
+      close (fds[0]);
+      assert_peer_sees_the_end (fds[1]);
+      close (fds[1]);
+    }
+  eventfd_add (end);
+  join (thread);
+  gaio_clear_handler (&stopper);
+  close (end);
+}
+
+/* --- Threads come and go --- */
+
+static void *
+make_rig (void *nested)
+{
+  Rig *rig = g_new (Rig, 1);
+
+  *rig = rig_new (nested);
+  rig_assert_sleeps (rig);
+  return rig;
+}
+
+static Rig
+rig_new_elsewhere (gconstpointer nested)
+{
+  Rig rig, *made;
+
+  g_assert_cmpint (pthread_join (spawn (make_rig, (gpointer) nested), (void **) &made), ==, 0);
+  rig = *made;
+  g_free (made);
+  return rig;
+}
+
+/* What has asked the kernel may end: another thread goes on with the same main context. */
+static void
+test_loop_survives_its_thread (gconstpointer nested)
+{
+  g_auto (Rig) rig = rig_new_elsewhere (nested);
+  guint calls = 0;
+  gint fd = eventfd_new (0);
+  GaioHandler *handler = add_fd (rig.context, fd, G_IO_IN, count_fd, &calls, NULL);
+  guint fired = 0;
+  GaioTimer *timer = gaio_context_add_timer (rig.context, count_once, &fired, NULL);
+
+  for (guint i = 0; i < 5; i++)
+    {
+      Loop loop = { &rig, false };
+      gint end = eventfd_new (1);
+      GaioHandler *stopper = add_fd (rig.context, end, G_IO_IN, stop_loop, &loop, NULL);
+
+      join (spawn (run_loop, &loop));
+      gaio_clear_handler (&stopper);
+      close (end);
+      eventfd_add (fd);
+      calls = 0;
+      rig_until (&rig, calls > 0);
+      g_assert_true (eventfd_take (fd));
+      gaio_timer_arm (timer, 100);
+      rig_until (&rig, fired > i);
+      rig_assert_sleeps (&rig);
+    }
+  gaio_clear_timer (&timer);
+  gaio_clear_handler (&handler);
+  close (fd);
+}
+
+/* --- More is ready than fits --- */
+
+static gboolean
+take_and_count (gint fd, GIOCondition condition, gpointer data)
+{
+  g_assert_true (eventfd_take (fd));
+  ++*(guint *) data;
+  return G_SOURCE_CONTINUE;
+}
+
+/* More than any queue of the kernel's holds, twice, without losing one. */
+static void
+test_flood_loses_nothing (gconstpointer nested)
+{
+  enum
+  {
+    N = 1500
+  };
+  g_auto (Rig) rig = rig_new (nested);
+  g_autofree gint *fds = g_new (gint, N);
+  guint calls = 0;
+  struct rlimit limit;
+
+  getrlimit (RLIMIT_NOFILE, &limit);
+  if (limit.rlim_max < N + 100)
+    {
+      g_test_skip ("needs 1,600 fds");
+      return;
+    }
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit (RLIMIT_NOFILE, &limit);
+  for (guint i = 0; i < N; i++)
+    {
+      fds[i] = eventfd_new (0);
+      watch_fd (rig.context, fds[i], take_and_count, &calls);
+    }
+  for (guint round = 1; round <= 2; round++)
+    {
+      rig_assert_sleeps (&rig);
+      for (guint i = 0; i < N; i++)
+        eventfd_add (fds[i]);
+      rig_until (&rig, calls == round * N);
+    }
+  rig_assert_sleeps (&rig);
+  g_assert_cmpuint (calls, ==, 2 * N);
+  gaio_context_close (rig.context);
+  for (guint i = 0; i < N; i++)
+    close (fds[i]);
+}
+
+/* A limit on callbacks lets everybody have a turn. */
+static void
+test_everybody_has_a_turn (gconstpointer nested)
+{
+  g_auto (Rig) rig = rig_new (nested);
+  guint calls[40] = { 0 };
+  gint fds[40];
+
+  gaio_context_set_dispatch_limits (rig.context, 7, 0);
+  for (guint i = 0; i < G_N_ELEMENTS (fds); i++)
+    {
+      fds[i] = eventfd_new (1);
+      watch_fd (rig.context, fds[i], count_fd, &calls[i]);
+    }
+  for (guint i = 0; i < 60; i++)
+    rig_round (&rig, TRUE);
+  for (guint i = 0; i < G_N_ELEMENTS (fds); i++)
+    {
+      g_assert_cmpuint (calls[i], >=, 60 * 7 / 40 - 1);
+      close (fds[i]);
+    }
+}
+
+/* --- Nobody is told of what has been consumed since --- */
+
+typedef struct
+{
+  gint fd;
+  guint calls;
+} Drained;
+
+static gboolean
+drain_elsewhere (gpointer data)
+{
+  eventfd_take (((Drained *) data)->fd);
+  return G_SOURCE_CONTINUE;
+}
+
+static gboolean
+must_be_ready (gint fd, GIOCondition condition, gpointer data)
+{
+  ((Drained *) data)->calls++;
+  g_assert_true (eventfd_take (fd));
+  return G_SOURCE_CONTINUE;
+}
+
+/* A GSource of higher priority reads first: then there is nothing left to report. */
+static void
+test_consumed_by_another_source_is_not_reported (void)
+{
+  g_autoptr (GMainContext) main_context = main_context_new ();
+  g_autoptr (GaioContext) context = gaio_context_new ();
+  Drained drained = { eventfd_new (0), 0 };
+  GaioHandler *handler = add_fd (context, drained.fd, G_IO_IN, must_be_ready, &drained, NULL);
+  GSource *idle = g_idle_source_new ();
+
+  attach (context, main_context);
+  main_context_settle (main_context);
+  g_source_set_callback (idle, drain_elsewhere, &drained, NULL);
+  g_source_set_priority (idle, G_PRIORITY_HIGH);
+  g_source_attach (idle, main_context);
+  for (guint i = 0; i < 20; i++)
+    {
+      eventfd_add (drained.fd);
+      g_main_context_iteration (main_context, FALSE);
+    }
+  g_source_destroy (idle);
+  g_source_unref (idle);
+  eventfd_take (drained.fd);
+  main_context_settle (main_context);
+  gaio_clear_handler (&handler);
+  main_context_settle (main_context);
+  close (drained.fd);
+}
+
+int
+main (int argc, char **argv)
+{
+  g_test_init (&argc, &argv, NULL);
+  g_test_add_func ("/monitor/epoll-refused-is-poll", test_epoll_refused_is_poll);
+  g_test_add_func ("/monitor/io-uring-refused-is-epoll", test_uring_refused_is_epoll);
+  g_test_add_func ("/monitor/both-refused-is-poll", test_both_refused_is_poll);
+  g_test_add_func ("/monitor/limit-is-no-refusal", test_limit_is_no_refusal);
+  add_both ("/monitor/closed-after-removal-ends-for-the-peer",
+            test_closed_after_removal_ends_for_the_peer);
+  add_both ("/monitor/closed-from-elsewhere-ends-for-the-peer",
+            test_closed_from_elsewhere_ends_for_the_peer);
+  add_both ("/monitor/loop-survives-its-thread", test_loop_survives_its_thread);
+  add_both ("/monitor/flood-loses-nothing", test_flood_loses_nothing);
+  add_both ("/monitor/everybody-has-a-turn", test_everybody_has_a_turn);
+  g_test_add_func ("/monitor/consumed-by-another-source-is-not-reported",
+                   test_consumed_by_another_source_is_not_reported);
+  return g_test_run ();
+}
