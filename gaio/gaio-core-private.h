@@ -53,7 +53,7 @@ typedef struct
   /* Who runs. Claimed under the lock; */
   _Atomic (const void *) round_thread; /* or NULL */
   guint depth;                         /* (owner) of nested rounds */
-  atomic_int sleep;                    /* a GaioSleep; set under the lock, cleared without too */
+  atomic_int sleep;                    /* a GaioSleep; (lock) */
   gboolean restless; /* (lock) if not, nothing is pending beside ready fds, nor is a deadline */
   atomic_bool wake_requested;
   atomic_bool closed;

@@ -340,14 +340,14 @@ limit_sleep (GaioCore *core, gint64 deadline, gint *timeout_ms)
 static void
 show (GaioCore *core, GSource *source, gint *timeout_ms)
 {
-  if (gaio_fdmon_is_epoll (&core->monitor) || !gaio_fdmon_is_open (&core->monitor) ||
-      core->source != source)
+  if (gaio_fdmon_is_epoll (&core->monitor) || !gaio_fdmon_is_open (&core->monitor))
     return;
   if (!core->monitor.ops->show (&core->monitor, source))
     *timeout_ms = RETRY_US / 1000;
 }
 
-/* GLib is about to sleep, unless this returns TRUE. */
+/* GLib is about to sleep, unless this returns TRUE. The context may have been taken away from
+ * @source just now, and be inside a round elsewhere. */
 gboolean
 gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
 {
@@ -355,6 +355,11 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
 
   if (!gaio_core_lock (core))
     return TRUE;
+  if (core->source != source)
+    {
+      gaio_core_unlock (core);
+      return TRUE;
+    }
   core->gather_seq++;
   show (core, source, timeout_ms);
   sleep = !core->restless ||
