@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Deferred removal: a handler that the owner calls and two other threads remove, at least one of
+ * them with gaio_handler_remove_sync(); gaio-entry-private.h, gaio-entry.c, gaio-handler.c.
+ *
+ * Holds: the notify runs exactly once and not while the callback does; the handler is neither
+ * touched after that, nor called after gaio_handler_remove_sync() has returned; and nobody waits
+ * for ever. That the owner wakes up for the dead is in notify.pml. */
+
+#define N_PROCESSES 3
+#define N_VARIABLES 5
+#define N_STORES 3
+
+#define OWNER 0
+
+/* core->lock, and what is read without it */
+#define LOCK 0
+#define RUNNING 1
+#define ATTENTION 2
+#define MASK 3 /* whether it is silent: the mask is 0 */
+#define HAVE_DEAD 4
+
+/* VARIANT_WITHOUT_MEMBARRIER: both fences are full barriers of their own. */
+#include "store-buffer.pml"
+
+/* (lock) */
+bool removed;
+bool on_dead; /* entry.siblings is on core->dead */
+bool masked;
+byte n_sync_waiters;
+bool waits[N_PROCESSES]; /* for core->callback_ended */
+
+bool on_ready;    /* (owner) entry.link is on core->ready */
+bool can_recurse; /* (const) */
+
+/* What has happened so far. */
+byte in_callback; /* how deep */
+bool sync_returned;
+bool notified;
+byte n_done;
+
+/* gaio_core_lock () is at its weakest for the favourite of the lock: no fence at all. */
+inline take_lock (process)
+{
+  atomic {
+    pending[SLOT (process, LOCK)] == 0 && memory[LOCK] == 0 &&
+      (process == OWNER || fence (process));
+    memory[LOCK] = 1;
+  }
+}
+
+/* gaio_core_unlock () */
+inline release_lock (process)
+{
+  store (process, LOCK, 0);
+}
+
+/* gaio_handler_bury (), gaio_entry_bury (); with the lock held. */
+inline bury (process)
+{
+  if
+  :: removed
+  :: else ->
+       removed = true;
+       store (process, MASK, 1);
+       on_dead = true;
+       store (process, HAVE_DEAD, 1)
+  fi
+}
+
+/* gaio_entry_attend (), then the rest of gaio_handler_after_callback (). */
+inline after_callback ()
+{
+  take_lock (OWNER);
+  if
+  :: load (OWNER, RUNNING) > 0
+  :: else ->
+       store (OWNER, ATTENTION, 0);
+#ifndef MUTANT_ATTEND_DOES_NOT_BURY_AGAIN
+       if
+       :: removed && !on_dead ->
+            on_dead = true;
+            store (OWNER, HAVE_DEAD, 1)
+       :: else
+       fi;
+#endif
+       if
+       :: n_sync_waiters > 0 ->
+            d_step {
+              waits[1] = false;
+              waits[2] = false;
+            }
+       :: else
+       fi;
+       if
+       :: masked ->
+            masked = false;
+            store (OWNER, MASK, removed)
+       :: else
+       fi
+  fi;
+  release_lock (OWNER);
+}
+
+/* gaio_entry_run_notifies () with its take_dead () */
+inline run_notifies ()
+{
+  take_lock (OWNER);
+  if
+  :: on_dead ->
+       on_dead = false;
+       if
+#ifndef MUTANT_TAKES_A_RUNNING_ONE
+       :: load (OWNER, RUNNING) > 0 -> store (OWNER, ATTENTION, 1)
+#endif
+       :: else ->
+#ifndef MUTANT_DEAD_STAYS_ON_THE_READY_LIST
+            on_ready = false;
+#endif
+            taken = true
+       fi
+  :: else
+  fi;
+  store (OWNER, HAVE_DEAD, 0);
+  release_lock (OWNER);
+  if
+  :: taken ->
+       taken = false;
+       assert (in_callback == 0 && !notified);
+       notified = true
+  :: else
+  fi;
+}
+
+/* gaio_entry_begin (), and what gaio_handler_serve () decides by */
+inline begin (now_running)
+{
+#ifdef MUTANT_NO_LIGHT_FENCE_IN_BEGIN
+  /* The compiler reads first. */
+  silent = load (OWNER, MASK);
+#endif
+  store (OWNER, RUNNING, now_running);
+  /* Pairs with the heavy one in wait_until_not_running (). */
+  fence_light (OWNER);
+#ifndef MUTANT_NO_LIGHT_FENCE_IN_BEGIN
+  silent = load (OWNER, MASK);
+#endif
+}
+
+/* gaio_entry_end () */
+inline end_callback (still_running)
+{
+#ifdef MUTANT_NO_LIGHT_FENCE_IN_END
+  attention = load (OWNER, ATTENTION);
+#endif
+  store (OWNER, RUNNING, still_running);
+  /* Pairs with the heavy one in wait_until_not_running (). */
+  fence_light (OWNER);
+#ifndef MUTANT_NO_LIGHT_FENCE_IN_END
+  attention = load (OWNER, ATTENTION);
+#endif
+}
+
+/* With the lock held. The fd is ready as long as it is watched. What an earlier round has left over
+ * is dropped if it is not ready still; a file that is always ready, is. */
+inline gather ()
+{
+  assert (!on_ready || !notified);
+  if
+  :: load (OWNER, MASK) == 0 -> on_ready = true
+  :: else ->
+       if
+       :: on_ready = false
+       :: skip
+       fi
+  fi;
+}
+
+/* gaio_handler_remove () on the owner */
+inline remove ()
+{
+  take_lock (OWNER);
+  bury (OWNER);
+  release_lock (OWNER);
+}
+
+/* gaio_handler_serve () inside the callback */
+inline serve_again ()
+{
+  assert (!notified);
+  begin (2);
+  if
+  :: silent
+  :: else ->
+       assert (!sync_returned && !notified);
+       in_callback++;
+       if
+       :: remove ()
+       :: skip
+       fi;
+       in_callback--
+  fi;
+  end_callback (1);
+  if
+  :: attention -> after_callback ()
+  :: else
+  fi;
+  silent = false;
+}
+
+/* A round inside the callback: offer () silences what is running and cannot recurse. */
+inline nested_round ()
+{
+  take_lock (OWNER);
+  if
+  :: can_recurse -> gather ()
+  :: !can_recurse && load (OWNER, MASK) == 0 ->
+       masked = true;
+       store (OWNER, MASK, 1);
+       store (OWNER, ATTENTION, 1)
+  :: else
+  fi;
+  release_lock (OWNER);
+  if
+  :: on_ready ->
+       on_ready = false;
+       serve_again ()
+  :: skip
+  fi;
+  if
+  :: load (OWNER, HAVE_DEAD) -> run_notifies ()
+  :: else
+  fi;
+}
+
+/* User code, which may remove its handler and run a nested loop. */
+inline callback ()
+{
+  assert (!sync_returned && !notified);
+  in_callback++;
+  if
+  :: remove ()
+  :: skip
+  fi;
+  if
+  :: nested_round ()
+  :: skip
+  fi;
+  in_callback--;
+  if
+  :: keep = true
+  :: keep = false
+  fi;
+}
+
+/* gaio_handler_serve () */
+inline serve ()
+{
+  assert (!notified);
+  begin (1);
+  if
+  :: silent -> keep = true
+  :: else -> callback ()
+  fi;
+  end_callback (0);
+  if
+  :: attention -> after_callback ()
+  :: else
+  fi;
+  if
+  :: keep
+  :: else -> remove ()
+  fi;
+  silent = false;
+  attention = false;
+}
+
+/* The owner: rounds, as long as there is something to do, and some for others. A limit may cut one
+ * off. */
+active proctype Owner ()
+{
+  bool silent, attention, keep, taken;
+  byte n_for_others = 2;
+
+  do
+  :: memory[MASK] == 0 || on_dead || n_for_others > 0 ->
+       if
+       :: n_for_others > 0 -> n_for_others--
+       :: memory[MASK] == 0 || on_dead
+       fi;
+       take_lock (OWNER);
+       gather ();
+       release_lock (OWNER);
+       if
+       :: on_ready ->
+            on_ready = false;
+            serve ()
+       :: skip
+       fi;
+       if
+       :: load (OWNER, HAVE_DEAD) -> run_notifies ()
+       :: else
+       fi
+  :: timeout ->
+       assert (n_done == 2 && notified);
+       break
+  od
+}
+
+/* With the lock held, which pthread_cond_wait () gives up. */
+inline wait_until_not_running (process)
+{
+  n_sync_waiters++;
+#if !defined (MUTANT_WAITER_SETS_NO_ATTENTION) && !defined (MUTANT_ATTENTION_AFTER_THE_FENCE)
+  store (process, ATTENTION, 1);
+#endif
+  /* Pairs with the light ones in begin () and end_callback (). */
+#if defined (MUTANT_HEAVY_FENCE_FOR_ITSELF_ONLY)
+  fence (process);
+#elif !defined (MUTANT_NO_HEAVY_FENCE)
+  fence_heavy (process);
+#endif
+  do
+  :: load (process, RUNNING) > 0 ->
+#ifdef MUTANT_ATTENTION_AFTER_THE_FENCE
+       store (process, ATTENTION, 1);
+#endif
+       atomic {
+         waits[process] = true;
+         release_lock (process);
+       }
+       !waits[process];
+       take_lock (process)
+  :: else -> break
+  od;
+  n_sync_waiters--;
+}
+
+/* Another thread: gaio_handler_remove_sync (), or gaio_handler_remove () if it is not @sync. */
+proctype Remover (byte self; bool sync)
+{
+  take_lock (self);
+  bury (self);
+  if
+  :: sync -> wait_until_not_running (self)
+  :: else
+  fi;
+  release_lock (self);
+  if
+  :: sync ->
+       assert (in_callback == 0);
+       sync_returned = true
+  :: else
+  fi;
+  n_done++
+}
+
+init
+{
+  atomic {
+    if
+    :: can_recurse = true
+    :: skip
+    fi;
+    run Remover (1, true);
+    if
+    :: run Remover (2, true)
+    :: run Remover (2, false)
+    fi
+  }
+}
