@@ -77,6 +77,7 @@ typedef struct
 
   GaioList ready;     /* (owner) handlers and ready sets to call, first in, first out */
   guint32 gather_seq; /* (owner) which gathering @ready is of */
+  int n_fetched;      /* (owner) events at hand, in monitor.events, or -1 */
 
   GaioHeap timers;     /* (lock) armed */
   GaioList due;        /* (lock) timers whose deadline has passed, to be called */

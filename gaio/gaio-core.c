@@ -28,6 +28,7 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   gaio_list_init (&core->dead);
   core->restless = TRUE;
   core->lost_fd = -1;
+  core->n_fetched = -1;
   core->idle_deadline = -1;
   atomic_init (&core->max_callbacks, GAIO_FDMON_MAX_EVENTS);
   return core;

@@ -21,6 +21,7 @@
  */
 #define GAIO_FDMON_KEY_WAKE G_GUINT64_CONSTANT (0xfffffffe)
 #define GAIO_FDMON_KEY_TIMER G_GUINT64_CONSTANT (0xffffffff)
+#define GAIO_FDMON_KEY_HOST G_GUINT64_CONSTANT (0xfffffffc)
 /* The lower half of a key whose upper half is an fd that is no longer open. */
 #define GAIO_FDMON_KEY_GONE 0xfffffffdu
 

@@ -292,6 +292,16 @@ wait_asleep (GaioCore *core, int max, gint64 timeout_us)
   return n;
 }
 
+/* What the host has been told already. */
+static inline int
+take_fetched (GaioCore *core)
+{
+  int n = core->n_fetched;
+
+  core->n_fetched = -1;
+  return n;
+}
+
 /* Asks the kernel what is ready, waiting at most @timeout_us for it. TRUE if there is anything to
  * report. With the lock held, which is released while it waits. Inline, see
  * gaio_fdmon_wait(). */
@@ -305,6 +315,8 @@ gather (GaioRound *round, gint64 timeout_us)
   gaio_gather_begin (core, room_for_ready (round), &gathering);
   if (timeout_us != 0)
     n = wait_asleep (core, gathering.max, timeout_us);
+  else if (core->n_fetched >= 0)
+    n = take_fetched (core);
   else if (gaio_fdmon_is_open (&core->monitor))
     n = gaio_fdmon_look (&core->monitor, gathering.max);
   return gaio_gather_end (core, n, &gathering);

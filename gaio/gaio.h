@@ -14,6 +14,7 @@
 #include <gaio/gaio-bottom-half.h>
 #include <gaio/gaio-context.h>
 #include <gaio/gaio-source.h>
+#include <gaio/gaio-host.h>
 #include <gaio/gaio-shared.h>
 
 #undef GAIO_INSIDE

@@ -1,0 +1,669 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <dlfcn.h>
+#include <glib-unix.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <sys/epoll.h>
+#include <sys/wait.h>
+
+#include "test-support.h"
+
+/* gaio_context_run(): all that holds for a main loop of GLib holds for it. */
+
+/* --- How often the kernel is asked: stands in for the C library's --- */
+
+static guint n_polls;
+static guint n_epoll_waits;
+
+int
+poll (struct pollfd *fds, nfds_t n_fds, int timeout)
+{
+  int (*next) (struct pollfd *, nfds_t, int) = dlsym (RTLD_NEXT, "poll");
+
+  n_polls++;
+  return next (fds, n_fds, timeout);
+}
+
+int
+epoll_wait (int set, struct epoll_event *events, int max_events, int timeout)
+{
+  int (*next) (int, struct epoll_event *, int, int) = dlsym (RTLD_NEXT, "epoll_wait");
+
+  n_epoll_waits++;
+  return next (set, events, max_events, timeout);
+}
+
+typedef struct
+{
+  GMainContext *main_context;
+  GaioContext *context;
+  GCancellable *cancellable;
+  gint fd;
+  gint copy;
+  guint calls;
+  guint wanted;
+  guint others;
+} Fixture;
+
+static void
+set_up (Fixture *self, gconstpointer data)
+{
+  self->main_context = g_main_context_new ();
+  self->context = gaio_context_new ();
+  self->cancellable = g_cancellable_new ();
+  self->fd = eventfd_new (0);
+  attach (self->context, self->main_context);
+  n_polls = n_epoll_waits = 0;
+}
+
+static void
+tear_down (Fixture *self, gconstpointer data)
+{
+  g_clear_object (&self->context);
+  g_clear_object (&self->cancellable);
+  g_clear_pointer (&self->main_context, g_main_context_unref);
+  close (self->fd);
+}
+
+static void
+assert_runs (Fixture *self)
+{
+  g_autoptr (GError) error = NULL;
+  gboolean ran = gaio_context_run (self->context, self->main_context, self->cancellable, &error);
+
+  g_assert_no_error (error);
+  g_assert_true (ran);
+}
+
+static void
+cancel (gpointer cancellable)
+{
+  g_cancellable_cancel (cancellable);
+}
+
+static gboolean
+cancel_from_glib (gpointer cancellable)
+{
+  g_cancellable_cancel (cancellable);
+  return G_SOURCE_REMOVE;
+}
+
+/* Goes on by itself until it has been called often enough. */
+static gboolean
+go_round (gint fd, GIOCondition condition, gpointer data)
+{
+  Fixture *self = data;
+
+  g_assert_true (eventfd_take (fd));
+  if (++self->calls == self->wanted)
+    g_cancellable_cancel (self->cancellable);
+  else
+    eventfd_add (fd);
+  return G_SOURCE_CONTINUE;
+}
+
+/* --- It ends --- */
+
+static void
+test_cancelled_before_it_begins (Fixture *self, gconstpointer data)
+{
+  g_cancellable_cancel (self->cancellable);
+  assert_runs (self);
+}
+
+static void
+test_cancelled_in_a_callback (Fixture *self, gconstpointer data)
+{
+  gaio_context_defer (self->context, cancel, self->cancellable, NULL);
+  assert_runs (self);
+}
+
+/* Whether the main thread is blocked in the kernel. */
+static gboolean
+loop_sleeps (void)
+{
+  g_autofree char *path = g_strdup_printf ("/proc/self/task/%d/stat", getpid ());
+  g_autofree char *stat = NULL;
+  const char *end;
+
+  g_assert_true (g_file_get_contents (path, &stat, NULL, NULL));
+  end = strrchr (stat, ')');
+  return end != NULL && end[2] == 'S';
+}
+
+static void *
+cancel_from_thread (void *data)
+{
+  Fixture *self = data;
+
+  eventfd_wait (self->fd);
+  while (!loop_sleeps ())
+    sched_yield ();
+  g_cancellable_cancel (self->cancellable);
+  return NULL;
+}
+
+static void
+tell_thread (gpointer data)
+{
+  eventfd_add (((Fixture *) data)->fd);
+}
+
+static void
+test_cancelled_by_another_thread (Fixture *self, gconstpointer data)
+{
+  pthread_t thread = spawn (cancel_from_thread, self);
+
+  gaio_context_defer (self->context, tell_thread, self, NULL);
+  assert_runs (self);
+  join (thread);
+}
+
+static void
+close_context (gpointer context)
+{
+  gaio_context_close (context);
+}
+
+static void
+test_closed_in_a_callback (Fixture *self, gconstpointer data)
+{
+  gaio_context_defer (self->context, close_context, self->context, NULL);
+  assert_runs (self);
+  g_assert_true (gaio_context_is_closed (self->context));
+}
+
+static void
+drop_context (gpointer data)
+{
+  Fixture *self = data;
+
+  gaio_context_close (self->context);
+  g_clear_object (&self->context);
+}
+
+static void
+test_last_reference_dropped_in_a_callback (Fixture *self, gconstpointer data)
+{
+  gaio_context_defer (self->context, drop_context, self, NULL);
+  assert_runs (self);
+}
+
+/* --- It does what GLib does --- */
+
+static gboolean
+is_epoll (GaioContext *context)
+{
+  g_autoptr (GVariant) stats = gaio_context_dup_stats (context);
+  const char *name = NULL;
+
+  return g_variant_lookup (stats, "monitor", "&s", &name) && g_str_equal (name, "epoll");
+}
+
+static void
+test_events_take_one_wait_each (Fixture *self, gconstpointer data)
+{
+  GaioHandler *handler = add_fd (self->context, self->fd, G_IO_IN, go_round, self, NULL);
+
+  self->wanted = 1000;
+  eventfd_add (self->fd);
+  assert_runs (self);
+  g_assert_cmpuint (self->calls, ==, 1000);
+  if (is_epoll (self->context))
+    {
+      g_assert_cmpuint (n_epoll_waits, <=, 1000 + 10);
+      g_assert_cmpuint (n_polls, <=, 10);
+    }
+  gaio_clear_handler (&handler);
+}
+
+/* A source with an fd of its own is polled as ever. */
+static gboolean
+count_other_fd (gint fd, GIOCondition condition, gpointer data)
+{
+  Fixture *self = data;
+
+  g_assert_true (eventfd_take (fd));
+  if (++self->others == 10)
+    g_cancellable_cancel (self->cancellable);
+  else
+    eventfd_add (fd);
+  return G_SOURCE_CONTINUE;
+}
+
+static void
+test_foreign_fds_are_served (Fixture *self, gconstpointer data)
+{
+  gint fd = eventfd_new (1);
+  GSource *source = g_unix_fd_source_new (fd, G_IO_IN);
+  GaioHandler *handler = add_fd (self->context, self->fd, G_IO_IN, go_round, self, NULL);
+
+  g_source_set_callback (source, (GSourceFunc) (void (*) (void)) count_other_fd, self, NULL);
+  g_source_attach (source, self->main_context);
+  eventfd_add (self->fd);
+  assert_runs (self);
+  g_assert_cmpuint (self->others, ==, 10);
+  g_assert_cmpuint (self->calls, >=, 9);
+  g_source_destroy (source);
+  g_source_unref (source);
+  gaio_clear_handler (&handler);
+  close (fd);
+}
+
+static void
+test_timeouts_of_glib_fire (Fixture *self, gconstpointer data)
+{
+  GSource *source = g_timeout_source_new (5);
+
+  g_source_set_callback (source, cancel_from_glib, self->cancellable, NULL);
+  g_source_attach (source, self->main_context);
+  assert_runs (self);
+  g_source_unref (source);
+}
+
+static void
+test_timers_of_ours_fire (Fixture *self, gconstpointer data)
+{
+  GaioTimer *timer = gaio_context_add_timer (self->context, cancel, self->cancellable, NULL);
+
+  gaio_timer_arm (timer, 3000);
+  assert_runs (self);
+  gaio_clear_timer (&timer);
+}
+
+static gboolean
+take_first (gpointer data)
+{
+  Fixture *self = data;
+
+  self->others++;
+  eventfd_take (self->fd);
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+must_not_be_old_news (gint fd, GIOCondition condition, gpointer data)
+{
+  Fixture *self = data;
+
+  self->calls++;
+  g_assert_true (eventfd_take (fd));
+  return G_SOURCE_CONTINUE;
+}
+
+static void *
+fill_and_wake (void *data)
+{
+  Fixture *self = data;
+
+  /* Both at once, as far as can be: the fd turns ready, and GLib has something to do. */
+  for (guint i = 0; i < 300; i++)
+    {
+      GSource *source = g_idle_source_new ();
+
+      g_source_set_priority (source, i % 2 == 0 ? G_PRIORITY_HIGH : G_PRIORITY_DEFAULT);
+      g_source_set_callback (source, take_first, self, NULL);
+      eventfd_add (self->fd);
+      g_source_attach (source, self->main_context);
+      g_source_unref (source);
+    }
+  gaio_context_defer (self->context, cancel, self->cancellable, NULL);
+  return NULL;
+}
+
+/* What was found ready is not reported once another source has consumed it. */
+static void
+test_consumed_by_another_source_is_not_reported (Fixture *self, gconstpointer data)
+{
+  GaioHandler *handler =
+      add_fd (self->context, self->fd, G_IO_IN, must_not_be_old_news, self, NULL);
+  pthread_t thread = spawn (fill_and_wake, self);
+
+  assert_runs (self);
+  join (thread);
+  gaio_clear_handler (&handler);
+}
+
+/* Turns ready in check, without an fd, once @fd is readable; consumes it in its dispatch. */
+static gint checked_fd;
+
+static gboolean
+checked_check (GSource *source)
+{
+  struct pollfd pollfd = { .fd = checked_fd, .events = POLLIN };
+  int (*next) (struct pollfd *, nfds_t, int) = dlsym (RTLD_NEXT, "poll");
+
+  return next (&pollfd, 1, 0) == 1;
+}
+
+static gboolean
+checked_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
+{
+  g_assert_true (eventfd_take (checked_fd));
+  return G_SOURCE_CONTINUE;
+}
+
+static GSourceFuncs checked_funcs = { .check = checked_check, .dispatch = checked_dispatch };
+
+static void *
+fill_often (void *data)
+{
+  Fixture *self = data;
+
+  for (guint i = 0; i < 50; i++)
+    eventfd_add (self->fd);
+  gaio_context_defer (self->context, cancel, self->cancellable, NULL);
+  return NULL;
+}
+
+/* The same for a source that finds out in its check. It comes first in the list, so that it would
+ * be dispatched before ours. */
+static void
+test_source_without_fd_that_consumes_first (Fixture *self, gconstpointer data)
+{
+  GSource *source = g_source_new (&checked_funcs, sizeof (GSource));
+  GaioHandler *handler;
+  pthread_t thread;
+
+  gaio_context_detach (self->context);
+  checked_fd = self->fd;
+  g_source_attach (source, self->main_context);
+  attach (self->context, self->main_context);
+  handler = add_fd (self->context, self->fd, G_IO_IN, must_not_be_old_news, self, NULL);
+  thread = spawn (fill_often, self);
+  assert_runs (self);
+  join (thread);
+  g_source_destroy (source);
+  g_source_unref (source);
+  gaio_clear_handler (&handler);
+}
+
+static void
+note_source (gpointer data)
+{
+  Fixture *self = data;
+  GSource *source = g_main_current_source ();
+
+  g_assert_nonnull (source);
+  g_assert_true (g_source_get_context (source) == self->main_context);
+  g_assert_cmpint (g_main_depth (), ==, 1);
+  g_assert_true (gaio_context_get_current () == self->context);
+  g_assert_true (g_main_context_is_owner (self->main_context));
+  g_cancellable_cancel (self->cancellable);
+}
+
+static void
+test_current_source_and_depth (Fixture *self, gconstpointer data)
+{
+  gaio_context_defer (self->context, note_source, self, NULL);
+  assert_runs (self);
+}
+
+static gboolean
+never_again (gpointer data)
+{
+  g_assert_not_reached ();
+}
+
+static gboolean
+cancel_first (gpointer data)
+{
+  Fixture *self = data;
+
+  g_cancellable_cancel (self->cancellable);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+test_priorities (Fixture *self, gconstpointer data)
+{
+  GSource *low = g_idle_source_new ();
+  GSource *high = g_idle_source_new ();
+
+  g_source_set_callback (low, never_again, NULL, NULL);
+  g_source_attach (low, self->main_context);
+  g_source_set_priority (high, G_PRIORITY_HIGH);
+  g_source_set_callback (high, cancel_first, self, NULL);
+  g_source_attach (high, self->main_context);
+  assert_runs (self);
+  g_source_destroy (low);
+  g_source_unref (low);
+  g_source_unref (high);
+}
+
+static void
+nest_glib_loop (gpointer data)
+{
+  Fixture *self = data;
+  guint calls = 0;
+  GaioTimer *timer = gaio_context_add_timer (self->context, count_once, &calls, NULL);
+
+  gaio_timer_arm (timer, 1000);
+  main_context_until (self->main_context, calls == 1);
+  gaio_clear_timer (&timer);
+  g_cancellable_cancel (self->cancellable);
+}
+
+static void
+test_nested_main_loop (Fixture *self, gconstpointer data)
+{
+  gaio_context_defer (self->context, nest_glib_loop, self, NULL);
+  assert_runs (self);
+}
+
+static void
+run_again (gpointer data)
+{
+  Fixture *self = data;
+  g_autoptr (GCancellable) inner = g_cancellable_new ();
+  GaioTimer *timer = gaio_context_add_timer (self->context, cancel, inner, NULL);
+
+  gaio_timer_arm (timer, 1000);
+  g_assert_true (gaio_context_run (self->context, self->main_context, inner, NULL));
+  gaio_clear_timer (&timer);
+}
+
+/* Waits, does @what, waits, and is cancelled by another thread. */
+static void
+cancelled_after (Fixture *self, GSourceOnceFunc what)
+{
+  GaioTimer *first = gaio_context_add_timer (self->context, what, self, NULL);
+  GaioTimer *then = gaio_context_add_timer (self->context, tell_thread, self, NULL);
+  pthread_t thread = spawn (cancel_from_thread, self);
+
+  gaio_timer_arm (first, 1000);
+  gaio_timer_arm (then, 3000);
+  assert_runs (self);
+  join (thread);
+  gaio_clear_timer (&first);
+  gaio_clear_timer (&then);
+}
+
+/* The inner one must not take the outer's means of being woken along. */
+static void
+test_runs_inside_itself (Fixture *self, gconstpointer data)
+{
+  cancelled_after (self, run_again);
+}
+
+static gboolean waited;
+
+static gint
+own_poll (GPollFD *fds, guint n_fds, gint timeout)
+{
+  waited |= timeout != 0;
+  return count_poll (fds, n_fds, timeout);
+}
+
+static void
+test_poll_func_is_respected (Fixture *self, gconstpointer data)
+{
+  GaioTimer *timer = gaio_context_add_timer (self->context, cancel, self->cancellable, NULL);
+
+  g_main_context_set_poll_func (self->main_context, own_poll);
+  atomic_store (&glib_polls, 0);
+  gaio_timer_arm (timer, 1000);
+  assert_runs (self);
+  g_assert_cmpuint (atomic_load (&glib_polls), >, 0);
+  g_assert_true (waited);
+  gaio_clear_timer (&timer);
+}
+
+/* --- Idle --- */
+
+static void
+test_idle_costs_nothing (Fixture *self, gconstpointer data)
+{
+  GaioTimer *timer = gaio_context_add_timer (self->context, cancel, self->cancellable, NULL);
+
+  gaio_timer_arm (timer, 30 * 1000);
+  assert_runs (self);
+  g_assert_cmpuint (n_epoll_waits + n_polls, <=, 6);
+  gaio_clear_timer (&timer);
+}
+
+/* --- The set is made anew under it --- */
+
+static void
+haunt (gpointer data)
+{
+  Fixture *self = data;
+  gint fd = eventfd_new (1);
+  GaioHandler *handler = add_fd (self->context, fd, G_IO_IN, never_fd, NULL, NULL);
+
+  self->copy = dup (fd);
+  close (fd);
+  gaio_clear_handler (&handler);
+}
+
+static void
+test_ghost_does_not_cut_it_off (Fixture *self, gconstpointer data)
+{
+  cancelled_after (self, haunt);
+  close (self->copy);
+}
+
+/* Afterwards GLib's waking up is no business of ours. */
+static void
+test_leaves_no_trace (Fixture *self, gconstpointer data)
+{
+  guint64 rounds;
+
+  gaio_context_defer (self->context, tell_thread, self, NULL);
+  cancelled_after (self, tell_thread);
+  main_context_settle (self->main_context);
+  rounds = stat_of (self->context, "rounds");
+  for (guint i = 0; i < 10; i++)
+    {
+      g_main_context_wakeup (self->main_context);
+      g_main_context_iteration (self->main_context, FALSE);
+    }
+  g_assert_cmpuint (stat_of (self->context, "rounds"), ==, rounds);
+}
+
+/* --- Where it nests, and where it does not --- */
+
+static void
+test_attaches_and_detaches (Fixture *self, gconstpointer data)
+{
+  gint before;
+
+  gaio_context_detach (self->context);
+  before = main_context_n_fds (self->main_context);
+  gaio_context_defer (self->context, note_source, self, NULL);
+  assert_runs (self);
+  g_assert_cmpint (main_context_n_fds (self->main_context), ==, before);
+  attach (self->context, self->main_context);
+}
+
+static void
+test_nested_elsewhere_fails (Fixture *self, gconstpointer data)
+{
+  g_autoptr (GMainContext) other = g_main_context_new ();
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (gaio_context_run (self->context, other, NULL, &error));
+  g_assert_error (error, GAIO_ERROR, GAIO_ERROR_FAILED);
+  g_assert_true (g_main_context_acquire (other));
+  g_main_context_release (other);
+}
+
+static void *
+run_elsewhere (void *data)
+{
+  Fixture *self = data;
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (gaio_context_run (self->context, self->main_context, NULL, &error));
+  g_assert_error (error, GAIO_ERROR, GAIO_ERROR_WRONG_THREAD);
+  return NULL;
+}
+
+static void
+test_owned_by_another_thread_fails (Fixture *self, gconstpointer data)
+{
+  g_assert_true (g_main_context_acquire (self->main_context));
+  join (spawn (run_elsewhere, self));
+  g_main_context_release (self->main_context);
+}
+
+static void
+test_closed_fails (Fixture *self, gconstpointer data)
+{
+  g_autoptr (GError) error = NULL;
+
+  gaio_context_close (self->context);
+  g_assert_false (gaio_context_run (self->context, self->main_context, NULL, &error));
+  g_assert_error (error, GAIO_ERROR, GAIO_ERROR_CLOSED);
+}
+
+static void
+test_forked_child_fails (Fixture *self, gconstpointer data)
+{
+  gint status;
+  pid_t pid = fork ();
+
+  if (pid == 0)
+    {
+      g_autoptr (GError) error = NULL;
+      gboolean ran = gaio_context_run (self->context, self->main_context, NULL, &error);
+
+      _exit (!ran && g_error_matches (error, GAIO_ERROR, GAIO_ERROR_FORKED) ? 0 : 1);
+    }
+  g_assert_cmpint (waitpid (pid, &status, 0), ==, pid);
+  g_assert_cmpint (status, ==, 0);
+}
+
+#define add(path, func) g_test_add (path, Fixture, NULL, set_up, func, tear_down)
+
+int
+main (int argc, char **argv)
+{
+  g_test_init (&argc, &argv, NULL);
+  add ("/host/cancelled-before-it-begins", test_cancelled_before_it_begins);
+  add ("/host/cancelled-in-a-callback", test_cancelled_in_a_callback);
+  add ("/host/cancelled-by-another-thread", test_cancelled_by_another_thread);
+  add ("/host/closed-in-a-callback", test_closed_in_a_callback);
+  add ("/host/last-reference-dropped-in-a-callback", test_last_reference_dropped_in_a_callback);
+  add ("/host/events-take-one-wait-each", test_events_take_one_wait_each);
+  add ("/host/foreign-fds-are-served", test_foreign_fds_are_served);
+  add ("/host/timeouts-of-glib-fire", test_timeouts_of_glib_fire);
+  add ("/host/timers-of-ours-fire", test_timers_of_ours_fire);
+  add ("/host/consumed-by-another-source-is-not-reported",
+       test_consumed_by_another_source_is_not_reported);
+  add ("/host/source-without-fd-that-consumes-first", test_source_without_fd_that_consumes_first);
+  add ("/host/current-source-and-depth", test_current_source_and_depth);
+  add ("/host/priorities", test_priorities);
+  add ("/host/nested-main-loop", test_nested_main_loop);
+  add ("/host/runs-inside-itself", test_runs_inside_itself);
+  add ("/host/poll-func-is-respected", test_poll_func_is_respected);
+  add ("/host/idle-costs-nothing", test_idle_costs_nothing);
+  add ("/host/ghost-does-not-cut-it-off", test_ghost_does_not_cut_it_off);
+  add ("/host/leaves-no-trace", test_leaves_no_trace);
+  add ("/host/attaches-and-detaches", test_attaches_and_detaches);
+  add ("/host/nested-elsewhere-fails", test_nested_elsewhere_fails);
+  add ("/host/owned-by-another-thread-fails", test_owned_by_another_thread_fails);
+  add ("/host/closed-fails", test_closed_fails);
+  add ("/host/forked-child-fails", test_forked_child_fails);
+  return g_test_run ();
+}
