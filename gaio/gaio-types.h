@@ -36,6 +36,7 @@ G_DECLARE_FINAL_TYPE (GaioReadySet, gaio_ready_set, GAIO, READY_SET, GObject)
 typedef struct _GaioHandler GaioHandler;
 typedef struct _GaioTimer GaioTimer;
 typedef struct _GaioBottomHalf GaioBottomHalf;
+typedef struct _GaioNotifier GaioNotifier;
 
 /**
  * GaioMonitorType:

@@ -12,6 +12,7 @@
 #include <gaio/gaio-ready-set.h>
 #include <gaio/gaio-timer.h>
 #include <gaio/gaio-bottom-half.h>
+#include <gaio/gaio-notifier.h>
 #include <gaio/gaio-context.h>
 #include <gaio/gaio-source.h>
 #include <gaio/gaio-host.h>

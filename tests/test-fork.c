@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <sys/wait.h>
-
 #include "test-support.h"
 
 /* What the parent has at the time of the fork. */
@@ -19,26 +17,6 @@ typedef struct
   guint notified;
   pid_t child;
 } Family;
-
-static void
-assert_exits_well (pid_t child)
-{
-  int status = 0;
-
-  g_assert_cmpint (TEMP_FAILURE_RETRY (waitpid (child, &status, 0)), ==, child);
-  g_assert_false (WIFSIGNALED (status));
-  g_assert_true (WIFEXITED (status));
-  g_assert_cmpint (WEXITSTATUS (status), ==, 0);
-}
-
-/* The end of a child in which all is well, by exec: a leak checker does not look at what the other
- * threads of the parent have left behind here. */
-static void G_GNUC_NORETURN
-leave_child (void)
-{
-  execlp ("true", "true", NULL);
-  _exit (127);
-}
 
 /* An assertion that fails there aborts the child; alarm() ends one that hangs. */
 static void

@@ -74,6 +74,19 @@ const tests = {
             context.iterate(-1);
         assertEqual(timer.get_deadline(), -1);
     },
+
+    'notifier calls'() {
+        const context = Gaio.Context.new();
+        const notifier = Gaio.Notifier.new();
+        let calls = 0;
+        const handler = context.add_notifier(notifier, () => {
+            calls++;
+        });
+        notifier.set();
+        context.iterate(-1);
+        assertEqual(calls, 1);
+        handler.remove();
+    },
 };
 
 print(`1..${Object.keys(tests).length}`);

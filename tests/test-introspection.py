@@ -127,6 +127,39 @@ def test_timeout_repeats():
     assert timer.get_deadline() == -1
 
 
+def test_notifier_calls_with_data():
+    """A notifier that was set twice calls once; an exception does not remove its handler."""
+    import sys
+
+    context = Gaio.Context.new()
+    notifier = Gaio.Notifier.new()
+    calls = []
+    hook, sys.excepthook = sys.excepthook, lambda *arguments: calls.append(arguments[0])
+
+    def on_set(data):
+        calls.append(data)
+        if len(calls) == 1:
+            raise KeyError(data)
+
+    handler = context.add_notifier(notifier, on_set, 'data')
+    notifier.set()
+    notifier.set()
+    context.iterate(-1)
+    notifier.set()
+    context.iterate(-1)
+    sys.excepthook = hook
+    assert calls == ['data', KeyError, 'data'], calls
+    try:
+        context.add_notifier(notifier, on_set)
+    except GLib.Error as error:
+        assert f'fd {notifier.get_fd()}' in error.message, error
+    else:
+        assert False, 'no exception'
+    handler.remove()
+    notifier.set()
+    assert notifier.test_and_clear()
+
+
 def main():
     """Run every test_ function, in TAP."""
     tests = [(name, test) for name, test in globals().items() if name.startswith('test_')]

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <gaio.h>
@@ -390,4 +391,26 @@ static inline void
 join (pthread_t thread)
 {
   g_assert_cmpint (pthread_join (thread, NULL), ==, 0);
+}
+
+/* --- Children of fork(2) --- */
+
+static inline void
+assert_exits_well (pid_t child)
+{
+  int status = 0;
+
+  g_assert_cmpint (TEMP_FAILURE_RETRY (waitpid (child, &status, 0)), ==, child);
+  g_assert_false (WIFSIGNALED (status));
+  g_assert_true (WIFEXITED (status));
+  g_assert_cmpint (WEXITSTATUS (status), ==, 0);
+}
+
+/* The end of a child in which all is well, by exec: a leak checker does not look at what the other
+ * threads of the parent have left behind here. */
+static inline void G_GNUC_NORETURN
+leave_child (void)
+{
+  execlp ("true", "true", NULL);
+  _exit (127);
 }

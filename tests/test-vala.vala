@@ -42,10 +42,26 @@ void test_error () {
 	}
 }
 
+void test_notifier () {
+	var context = new Gaio.Context ();
+	int calls = 0;
+	try {
+		var notifier = new Gaio.Notifier ();
+		var handler = context.add_notifier (notifier, () => { calls++; });
+		notifier.set ();
+		context.iterate (-1);
+		handler.remove ();
+	} catch (Error error) {
+		Test.message ("%s", error.message);
+	}
+	assert_cmpint (calls, EQ, 1);
+}
+
 int main (string[] args) {
 	Test.init (ref args);
 	Test.add_func ("/vala/callbacks", test_callbacks);
 	Test.add_func ("/vala/fd", test_fd);
 	Test.add_func ("/vala/error", test_error);
+	Test.add_func ("/vala/notifier", test_notifier);
 	return Test.run ();
 }

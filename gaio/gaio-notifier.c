@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <gaio/gaio-notifier.h>
+
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "gaio-error-private.h"
+#include "gaio-handler-private.h"
+
+/**
+ * SECTION:gaio-notifier
+ * @title: GaioNotifier
+ * @short_description: a flag that wakes an event loop
+ *
+ * A #GaioNotifier is an eventfd(2) that any thread, and any signal handler, may set. Set several
+ * times before it is cleared, it notifies once, and costs one system call. Whoever finds it set
+ * sees what was written before gaio_notifier_set().
+ *
+ * gaio_context_add_notifier() calls a function whenever it has been set. Its fd may also be given
+ * to others to write to: the kernel, another process.
+ *
+ * For calls from other threads of the same program a #GaioBottomHalf is cheaper. The name and the
+ * idea are those of QEMU's EventNotifier.
+ *
+ * A child of fork(2) has the same eventfd, so that what it writes or reads there its parent would
+ * find or miss. Therefore gaio_notifier_set() and gaio_notifier_test_and_clear() do nothing in a
+ * child that inherits a notifier: a signal handler that it inherits, too, may run before exec(3).
+ * To notify a parent on purpose, write(2) to the fd.
+ */
+
+/**
+ * GaioNotifier:
+ *
+ * An eventfd.
+ *
+ * Since: 1.0
+ */
+struct _GaioNotifier
+{
+  GaioRefCount ref_count;
+  guint fork_generation; /* (const) */
+  gint fd;               /* (const) */
+  atomic_bool set;       /* it has been written to, or is about to be */
+  pthread_mutex_t mutex;
+  gboolean adding;      /* (mutex) to a context, just now */
+  GaioHandler *handler; /* (mutex) the last that it was added with, or NULL */
+};
+
+G_DEFINE_BOXED_TYPE (GaioNotifier, gaio_notifier, gaio_notifier_ref, gaio_notifier_unref)
+
+/* What a handler has for its user data. */
+typedef struct
+{
+  GaioNotifier *notifier;
+  GSourceOnceFunc func;
+  gpointer user_data;
+  GDestroyNotify notify;
+} Watch;
+
+static gboolean
+is_forked (GaioNotifier *self)
+{
+  return self->fork_generation != gaio_fork_generation;
+}
+
+/**
+ * gaio_notifier_new:
+ * @error: return location for a #GError
+ *
+ * Makes a notifier that is not set. Any thread.
+ *
+ * Fails with %GAIO_ERROR_PROCESS_LIMIT, %GAIO_ERROR_SYSTEM_LIMIT or %GAIO_ERROR_NO_MEMORY at a
+ * limit.
+ *
+ * Returns: (transfer full): a new notifier
+ *
+ * Since: 1.0
+ */
+GaioNotifier *
+gaio_notifier_new (GError **error)
+{
+  GaioNotifier *self;
+  gint fd;
+
+  g_return_val_if_fail (error == NULL || *error == NULL, NULL);
+
+  fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (fd == -1)
+    {
+      gaio_error_set_for_own (error, errno, "Cannot make an eventfd");
+      return NULL;
+    }
+  self = g_new0 (GaioNotifier, 1);
+  gaio_ref_count_init (&self->ref_count, 1);
+  self->fork_generation = gaio_fork_generation;
+  self->fd = fd;
+  pthread_mutex_init (&self->mutex, NULL);
+  return self;
+}
+
+/**
+ * gaio_notifier_ref:
+ * @self: a notifier
+ *
+ * Takes a reference. Any thread.
+ *
+ * Returns: (transfer full): @self
+ *
+ * Since: 1.0
+ */
+GaioNotifier *
+gaio_notifier_ref (GaioNotifier *self)
+{
+  g_return_val_if_fail (self != NULL, NULL);
+  gaio_ref_count_inc (&self->ref_count);
+  return self;
+}
+
+/**
+ * gaio_notifier_unref:
+ * @self: (transfer full): a notifier
+ *
+ * Drops a reference. The last closes the fd; the handler of a notifier that has been added to a
+ * context has one. Any thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_notifier_unref (GaioNotifier *self)
+{
+  g_return_if_fail (self != NULL);
+
+  if (!gaio_ref_count_dec (&self->ref_count))
+    return;
+  g_clear_pointer (&self->handler, gaio_handler_unref);
+  close (self->fd);
+  if (!is_forked (self))
+    pthread_mutex_destroy (&self->mutex);
+  g_free (self);
+}
+
+/**
+ * gaio_notifier_set:
+ * @self: a notifier
+ *
+ * Sets @self: its fd turns readable, if it is not already. Any thread, and async-signal-safe: it
+ * takes no lock, allocates nothing and leaves errno alone. Does nothing in a forked child.
+ *
+ * Since: 1.0
+ */
+void
+gaio_notifier_set (GaioNotifier *self)
+{
+  const guint64 one = 1;
+  int errsv;
+
+  g_return_if_fail (self != NULL);
+
+  /* A read-modify-write also where it changes nothing: what the caller has written before is then
+   * seen by whoever clears. Pairs with the exchange in gaio_notifier_test_and_clear(). */
+  if (is_forked (self) || atomic_exchange_explicit (&self->set, true, memory_order_acq_rel))
+    return;
+  errsv = errno;
+  while (write (self->fd, &one, sizeof one) == -1 && errno == EINTR)
+    ;
+  errno = errsv;
+}
+
+/**
+ * gaio_notifier_test_and_clear:
+ * @self: a notifier
+ *
+ * Clears @self. What was written before it was set is seen after this. Any thread. Does nothing in
+ * a forked child.
+ *
+ * Returns: %TRUE if it was set
+ *
+ * Since: 1.0
+ */
+gboolean
+gaio_notifier_test_and_clear (GaioNotifier *self)
+{
+  guint64 value;
+  ssize_t length;
+
+  g_return_val_if_fail (self != NULL, FALSE);
+
+  if (is_forked (self))
+    return FALSE;
+  do
+    length = read (self->fd, &value, sizeof value);
+  while (length == -1 && errno == EINTR);
+  /* Not set, or by somebody who is about to write. */
+  if (length == -1)
+    return FALSE;
+  /* Only after the read, which would else take what is written for the next time. Who finds it set
+   * until here need not write: we see what he has written before. */
+  atomic_exchange_explicit (&self->set, false, memory_order_acq_rel);
+  return TRUE;
+}
+
+/**
+ * gaio_notifier_get_fd:
+ * @self: a notifier
+ *
+ * Gives the fd: an eventfd(2) that is readable while @self is set. To write to it sets @self, too.
+ * It belongs to @self: do not read it, and do not close it. Any thread.
+ *
+ * Returns: the eventfd
+ *
+ * Since: 1.0
+ */
+gint
+gaio_notifier_get_fd (GaioNotifier *self)
+{
+  g_return_val_if_fail (self != NULL, -1);
+  return self->fd;
+}
+
+static gboolean
+watch_ready (gint fd, GIOCondition condition, gpointer user_data)
+{
+  Watch *watch = user_data;
+
+  if (gaio_notifier_test_and_clear (watch->notifier))
+    watch->func (watch->user_data);
+  return G_SOURCE_CONTINUE;
+}
+
+static void
+watch_gone (gpointer user_data)
+{
+  Watch *watch = user_data;
+
+  if (watch->notify != NULL)
+    watch->notify (watch->user_data);
+  gaio_notifier_unref (watch->notifier);
+  g_free (watch);
+}
+
+/* FALSE if @self belongs to a context already, or is about to. */
+static gboolean
+begin_adding (GaioNotifier *self)
+{
+  gboolean mine;
+
+  pthread_mutex_lock (&self->mutex);
+  mine = !self->adding && (self->handler == NULL || gaio_handler_is_removed (self->handler));
+  self->adding |= mine;
+  pthread_mutex_unlock (&self->mutex);
+  return mine;
+}
+
+/* With the new handler, or NULL. */
+static void
+end_adding (GaioNotifier *self, GaioHandler *handler)
+{
+  GaioHandler *last;
+
+  pthread_mutex_lock (&self->mutex);
+  last = self->handler;
+  self->handler = handler != NULL ? gaio_handler_ref (handler) : NULL;
+  self->adding = FALSE;
+  pthread_mutex_unlock (&self->mutex);
+  g_clear_pointer (&last, gaio_handler_unref);
+}
+
+/* Takes a reference on @notifier. */
+static GaioHandler *
+add_watch (GaioCore *core, const Watch *params, GError **error)
+{
+  GaioHandlerParams handler_params = { .fd = params->notifier->fd,
+                                       .condition = G_IO_IN,
+                                       .func = watch_ready,
+                                       .user_data = g_memdup2 (params, sizeof *params),
+                                       .notify = watch_gone };
+
+  gaio_notifier_ref (params->notifier);
+  return gaio_handler_add (core, &handler_params, error);
+}
+
+static gboolean
+check_notifier (GaioNotifier *notifier, GError **error)
+{
+  if (is_forked (notifier))
+    {
+      g_set_error (error, GAIO_ERROR, GAIO_ERROR_FORKED,
+                   "fd %d: the notifier belongs to the process that this one was forked from",
+                   notifier->fd);
+      return FALSE;
+    }
+  if (!begin_adding (notifier))
+    {
+      g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED,
+                   "fd %d: the notifier has been added to a context already", notifier->fd);
+      return FALSE;
+    }
+  return TRUE;
+}
+
+/**
+ * gaio_context_add_notifier:
+ * @self: a context
+ * @notifier: a notifier
+ * @func: (scope notified) (closure user_data) (destroy notify): the function to call
+ * @user_data: data for @func
+ * @notify: (nullable): called once, on the owner of @self, when the handler has been removed and
+ * its function has returned; on error, before this returns
+ * @error: return location for a #GError
+ *
+ * Calls @func whenever @notifier has been set, after clearing it. The handler keeps a reference on
+ * @notifier. It stays until it is removed, see gaio_handler_remove(); then @notifier may be added
+ * again, to the same or to another context. Any thread.
+ *
+ * Fails with %GAIO_ERROR_FAILED if @notifier has been added already, with %GAIO_ERROR_FORKED also
+ * if it is inherited from a parent process, and else as gaio_context_add_fd().
+ *
+ * Returns: (transfer full): a new handler
+ *
+ * Since: 1.0
+ */
+GaioHandler *
+gaio_context_add_notifier (GaioContext *self,
+                           GaioNotifier *notifier,
+                           GSourceOnceFunc func,
+                           gpointer user_data,
+                           GDestroyNotify notify,
+                           GError **error)
+{
+  Watch watch = { notifier, func, user_data, notify };
+  GaioHandler *handler;
+
+  gaio_return_val_if_fail_notify (GAIO_IS_CONTEXT (self), user_data, notify, NULL);
+  gaio_return_val_if_fail_notify (notifier != NULL, user_data, notify, NULL);
+  gaio_return_val_if_fail_notify (func != NULL, user_data, notify, NULL);
+  gaio_return_val_if_fail_notify (error == NULL || *error == NULL, user_data, notify, NULL);
+
+  if (!check_notifier (notifier, error))
+    {
+      if (notify != NULL)
+        notify (user_data);
+      return NULL;
+    }
+  /* Its notify may drop the caller's reference. */
+  gaio_notifier_ref (notifier);
+  handler = add_watch (self->core, &watch, error);
+  end_adding (notifier, handler);
+  gaio_notifier_unref (notifier);
+  return handler;
+}
