@@ -33,7 +33,7 @@ G_BEGIN_DECLS
  * @GAIO_ERROR_REMOVED: the handler has been removed.
  * @GAIO_ERROR_WRONG_THREAD: another thread owns the context.
  * @GAIO_ERROR_NOT_SUPPORTED: the kernel cannot watch this fd: an epoll fd that is nested too deep,
- *   or one of the context's own.
+ *   or one of the context's own; or it has no pidfd_open(2).
  *
  * Why a call has failed. After an error nothing has changed.
  *

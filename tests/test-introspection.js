@@ -87,6 +87,19 @@ const tests = {
         assertEqual(calls, 1);
         handler.remove();
     },
+
+    'child callback gets pid and status'() {
+        const context = Gaio.Context.new();
+        const [, pid] = GLib.spawn_async(null, ['false'], null,
+            GLib.SpawnFlags.SEARCH_PATH | GLib.SpawnFlags.DO_NOT_REAP_CHILD, null);
+        let ended = null;
+        const handler = context.add_child(pid, (...args) => {
+            ended = args;
+        });
+        while (!handler.is_removed())
+            context.iterate(-1);
+        assertEqual(ended, [pid, 256]);
+    },
 };
 
 print(`1..${Object.keys(tests).length}`);

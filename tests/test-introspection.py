@@ -160,6 +160,32 @@ def test_notifier_calls_with_data():
     assert notifier.test_and_clear()
 
 
+def test_child_gets_pid_status_and_data():
+    """An exception in the callback changes nothing: it is called once."""
+    import sys
+
+    context = Gaio.Context.new()
+    calls = []
+    hook, sys.excepthook = sys.excepthook, lambda *arguments: calls.append(arguments[0])
+
+    def on_ended(pid, wait_status, data):
+        calls.append((pid, os.waitstatus_to_exitcode(wait_status), data))
+        raise KeyError(pid)
+
+    pid = os.posix_spawnp('sh', ['sh', '-c', 'exit 5'], os.environ)
+    handler = context.add_child(pid, on_ended, 'data')
+    while not handler.is_removed():
+        context.iterate(-1)
+    sys.excepthook = hook
+    assert calls == [(pid, 5, 'data'), KeyError], calls
+    try:
+        context.add_child(os.getpid(), on_ended)
+    except GLib.Error as error:
+        assert error.matches(Gaio.error_quark(), Gaio.Error.FAILED), error
+    else:
+        assert False, 'no exception'
+
+
 def main():
     """Run every test_ function, in TAP."""
     tests = [(name, test) for name, test in globals().items() if name.startswith('test_')]

@@ -57,11 +57,33 @@ void test_notifier () {
 	assert_cmpint (calls, EQ, 1);
 }
 
+void test_child () {
+	var context = new Gaio.Context ();
+	int status = -1;
+	try {
+		Pid child;
+		Process.spawn_async (null, {"false"}, null,
+			SpawnFlags.SEARCH_PATH | SpawnFlags.DO_NOT_REAP_CHILD, null, out child);
+		var handler = context.add_child (child, (pid, wait_status) => {
+			status = Process.exit_status (wait_status);
+		});
+		while (!handler.is_removed ())
+			context.iterate (-1);
+	} catch (Gaio.Error.NOT_SUPPORTED error) {
+		Test.skip (error.message);
+		return;
+	} catch (Error error) {
+		Test.message ("%s", error.message);
+	}
+	assert_cmpint (status, EQ, 1);
+}
+
 int main (string[] args) {
 	Test.init (ref args);
 	Test.add_func ("/vala/callbacks", test_callbacks);
 	Test.add_func ("/vala/fd", test_fd);
 	Test.add_func ("/vala/error", test_error);
 	Test.add_func ("/vala/notifier", test_notifier);
+	Test.add_func ("/vala/child", test_child);
 	return Test.run ();
 }

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <gaio/gaio-child.h>
+
+#include <errno.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "gaio-error-private.h"
+#include "gaio-handler-private.h"
+
+/* Newer than the oldest C library that there may be. */
+#define GAIO_P_PIDFD ((idtype_t) 3)
+
+/**
+ * SECTION:gaio-child
+ * @title: Child processes
+ * @short_description: what g_child_watch_add() does, for thousands of them
+ *
+ * gaio_context_add_child() tells when a child process has ended, and how. It is a #GaioHandler on a
+ * pidfd_open(2), so that the others cost nothing when one of them ends, and no signal handler is
+ * needed.
+ *
+ * This is the only fd that belongs to Gaio and that gaio_handler_get_fd() shows: for
+ * pidfd_send_signal(2), say. It is closed when the handler has gone.
+ *
+ * When the child has ended it is reaped, as with waitpid(2), just before the function is called. A
+ * child whose handler has been removed before that, also because its context was closed, is not
+ * reaped by anybody: it stays a zombie until the program waits for it, or ends.
+ */
+
+/* What a handler has for its user data. */
+typedef struct
+{
+  GPid pid;
+  gint pidfd;
+  GaioChildFunc func; /* until it is called */
+  gpointer user_data;
+  GDestroyNotify notify;
+} Watch;
+
+static gint
+pidfd_open_raw (GPid pid)
+{
+#ifdef SYS_pidfd_open
+  return syscall (SYS_pidfd_open, pid, 0);
+#else
+  errno = ENOSYS;
+  return -1;
+#endif
+}
+
+/* Looks, with WNOHANG among @flags, at the child behind @pidfd alone: its pid may be another's by
+ * now. Returns 0 or an errno; info->si_pid is 0 if it has not ended. */
+static int
+ask (gint pidfd, int flags, siginfo_t *info)
+{
+  int result;
+
+  info->si_pid = 0;
+  do
+    result = waitid (GAIO_P_PIDFD, pidfd, info, WEXITED | WNOHANG | flags);
+  while (result == -1 && errno == EINTR);
+  return result == 0 ? 0 : errno;
+}
+
+/* What waitpid(2) would have told. */
+static gint
+wait_status_from (const siginfo_t *info)
+{
+  if (info->si_code == CLD_EXITED)
+    return W_EXITCODE (info->si_status & 0xff, 0);
+  return W_EXITCODE (0, info->si_status) | (info->si_code == CLD_DUMPED ? WCOREFLAG : 0);
+}
+
+static gboolean
+child_ended (gint fd, GIOCondition condition, gpointer user_data)
+{
+  Watch *watch = user_data;
+  GaioChildFunc func;
+  siginfo_t info;
+  int errsv;
+
+  /* Called already, if the handler can recurse. */
+  if (watch->func == NULL)
+    return G_SOURCE_REMOVE;
+  errsv = ask (watch->pidfd, 0, &info);
+  /* A debugger has yet to let it go. */
+  if (errsv == 0 && info.si_pid == 0)
+    return G_SOURCE_CONTINUE;
+  func = g_steal_pointer (&watch->func);
+  func (watch->pid, errsv == 0 ? wait_status_from (&info) : -1, watch->user_data);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+watch_gone (gpointer user_data)
+{
+  Watch *watch = user_data;
+
+  if (watch->pidfd != -1)
+    close (watch->pidfd);
+  if (watch->notify != NULL)
+    watch->notify (watch->user_data);
+  g_free (watch);
+}
+
+static void
+set_error (GError **error, int errsv, GPid pid)
+{
+  g_autofree char *what = g_strdup_printf ("Process %d", pid);
+
+  if (errsv == ESRCH || errsv == EINVAL || errsv == ENOENT)
+    g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED, "%s does not exist", what);
+  else if (errsv == ECHILD)
+    g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED, "%s is not a child of this one", what);
+  else if (errsv == ENOSYS || errsv == EPERM)
+    g_set_error (error, GAIO_ERROR, GAIO_ERROR_NOT_SUPPORTED,
+                 "%s: the kernel has no pidfd_open(), or forbids it", what);
+  else
+    gaio_error_set_for_own (error, errsv, what);
+}
+
+/* Returns a pidfd of a child that has not been reaped, or -1. */
+static gint
+open_child (GPid pid, GError **error)
+{
+  gint pidfd = pidfd_open_raw (pid);
+  siginfo_t info;
+  int errsv;
+
+  if (pidfd == -1)
+    {
+      set_error (error, errno, pid);
+      return -1;
+    }
+  errsv = ask (pidfd, WNOWAIT, &info);
+  if (errsv == 0)
+    return pidfd;
+  close (pidfd);
+  /* Linux 5.3 can open a pidfd, but not wait for it. */
+  set_error (error, errsv == EINVAL ? ENOSYS : errsv, pid);
+  return -1;
+}
+
+/**
+ * gaio_context_add_child:
+ * @self: a context
+ * @pid: a child of this process that nobody else waits for
+ * @func: (scope notified) (closure user_data) (destroy notify): the function to call
+ * @user_data: data for @func
+ * @notify: (nullable): called once, on the owner of @self, when the handler has been removed and
+ * its function has returned; on error, before this returns
+ * @error: return location for a #GError
+ *
+ * Calls @func once, when the child process @pid has ended; then the handler is removed. @pid may
+ * have ended before, but not have been waited for: as for g_child_watch_add(), a child of
+ * g_spawn_async() needs %G_SPAWN_DO_NOT_REAP_CHILD. Any thread.
+ *
+ * If somebody else has waited for the child meanwhile, or the process ignores SIGCHLD, @func is
+ * told -1, for which g_spawn_check_wait_status() fails; GLib 2.74 says 0, which is success.
+ *
+ * Fails with %GAIO_ERROR_FAILED if @pid is no child of this process or has been waited for, with
+ * %GAIO_ERROR_NOT_SUPPORTED where pidfd_open(2) is missing (before Linux 5.4) or forbidden, and
+ * else as gaio_context_add_fd().
+ *
+ * Returns: (transfer full): a new handler; its fd is a pidfd that is closed when it has gone
+ *
+ * Since: 1.0
+ */
+GaioHandler *
+gaio_context_add_child (GaioContext *self,
+                        GPid pid,
+                        GaioChildFunc func,
+                        gpointer user_data,
+                        GDestroyNotify notify,
+                        GError **error)
+{
+  Watch *watch;
+  GaioHandlerParams params = { .condition = G_IO_IN, .func = child_ended, .notify = watch_gone };
+
+  gaio_return_val_if_fail_notify (GAIO_IS_CONTEXT (self), user_data, notify, NULL);
+  gaio_return_val_if_fail_notify (pid > 0, user_data, notify, NULL);
+  gaio_return_val_if_fail_notify (func != NULL, user_data, notify, NULL);
+  gaio_return_val_if_fail_notify (error == NULL || *error == NULL, user_data, notify, NULL);
+
+  watch = g_new0 (Watch, 1);
+  *watch = (Watch){ pid, -1, func, user_data, notify };
+  /* First, because in a forked child @pid is no child. Without the lock it is but a hint. */
+  if (gaio_core_check (self->core, error))
+    watch->pidfd = open_child (pid, error);
+  if (watch->pidfd == -1)
+    {
+      watch_gone (watch);
+      return NULL;
+    }
+  params.fd = watch->pidfd;
+  params.user_data = watch;
+  return gaio_handler_add (self->core, &params, error);
+}
