@@ -33,6 +33,17 @@ G_DECLARE_FINAL_TYPE (GaioContext, gaio_context, GAIO, CONTEXT, GObject)
 GAIO_AVAILABLE_IN_1_0
 G_DECLARE_FINAL_TYPE (GaioReadySet, gaio_ready_set, GAIO, READY_SET, GObject)
 
+/**
+ * GAIO_TYPE_THREAD:
+ *
+ * The type of #GaioThread.
+ *
+ * Since: 1.0
+ */
+#define GAIO_TYPE_THREAD (gaio_thread_get_type ())
+GAIO_AVAILABLE_IN_1_0
+G_DECLARE_FINAL_TYPE (GaioThread, gaio_thread, GAIO, THREAD, GObject)
+
 typedef struct _GaioHandler GaioHandler;
 typedef struct _GaioTimer GaioTimer;
 typedef struct _GaioBottomHalf GaioBottomHalf;

@@ -18,5 +18,6 @@
 #include <gaio/gaio-source.h>
 #include <gaio/gaio-host.h>
 #include <gaio/gaio-shared.h>
+#include <gaio/gaio-thread.h>
 
 #undef GAIO_INSIDE

@@ -100,6 +100,14 @@ const tests = {
             context.iterate(-1);
         assertEqual(ended, [pid, 256]);
     },
+
+    'thread starts and stops'() {
+        const thread = Gaio.Thread.new('gjs');
+        const context = thread.get_context();
+        assertEqual(context.is_closed(), false);
+        thread.stop();
+        assertEqual(context.is_closed(), true);
+    },
 };
 
 print(`1..${Object.keys(tests).length}`);

@@ -186,6 +186,31 @@ def test_child_gets_pid_status_and_data():
         assert False, 'no exception'
 
 
+def test_thread_runs_callbacks():
+    """Its callbacks run in it; stopping it, or dropping it, waits for it without the GIL."""
+    import threading
+
+    calls = []
+
+    def on_call(data):
+        calls.append((data, threading.get_ident()))
+
+    thread = Gaio.Thread.new('python')
+    thread.get_context().defer(on_call, 'deferred')
+    thread.get_main_context().invoke_full(GLib.PRIORITY_DEFAULT, on_call, 'invoked')
+    thread.stop()
+    assert sorted(data for data, _ in calls) == ['deferred', 'invoked'], calls
+    assert threading.get_ident() not in [ident for _, ident in calls], calls
+    assert thread.get_context().is_closed()
+
+    thread = Gaio.Thread.new()
+    context = thread.get_context()
+    context.defer(on_call, 'last')
+    del thread
+    assert context.is_closed()
+    assert calls[-1][0] == 'last', calls
+
+
 def main():
     """Run every test_ function, in TAP."""
     tests = [(name, test) for name, test in globals().items() if name.startswith('test_')]

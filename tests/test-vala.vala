@@ -78,6 +78,18 @@ void test_child () {
 	assert_cmpint (status, EQ, 1);
 }
 
+void test_thread () {
+	int calls = 0;
+	try {
+		var thread = new Gaio.Thread ("vala");
+		thread.get_context ().defer (() => { calls++; });
+		thread.stop ();
+	} catch (Error error) {
+		Test.message ("%s", error.message);
+	}
+	assert_cmpint (calls, EQ, 1);
+}
+
 int main (string[] args) {
 	Test.init (ref args);
 	Test.add_func ("/vala/callbacks", test_callbacks);
@@ -85,5 +97,6 @@ int main (string[] args) {
 	Test.add_func ("/vala/error", test_error);
 	Test.add_func ("/vala/notifier", test_notifier);
 	Test.add_func ("/vala/child", test_child);
+	Test.add_func ("/vala/thread", test_thread);
 	return Test.run ();
 }

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <gaio/gaio-thread.h>
+
+#include <errno.h>
+#include <semaphore.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <gaio/gaio-bottom-half.h>
+#include <gaio/gaio-context.h>
+#include <gaio/gaio-shared.h>
+
+#include "gaio-close-private.h"
+#include "gaio-error-private.h"
+
+/* What schedules itself for ever is stopped after so many rounds. */
+#define LAST_ROUNDS 100
+
+/**
+ * SECTION:gaio-thread
+ * @title: GaioThread
+ * @short_description: a thread that runs an event loop
+ *
+ * A #GaioThread runs a #GMainContext of its own, in which a #GaioContext is nested. The
+ * #GMainContext is the thread's default one, so that GIO's asynchronous calls made in callbacks of
+ * the thread complete there, and the #GaioContext is the one that all users of this #GMainContext
+ * share. Callbacks may run nested main loops.
+ *
+ * From other threads, use gaio_context_defer() or g_main_context_invoke() to have something called
+ * in the thread.
+ *
+ * gaio_thread_stop() ends it, and so does dropping the last reference.
+ *
+ * The idea is that of QEMU's IOThread.
+ */
+
+/* What the thread works with. It does not hold the object, whose last reference stops it. */
+typedef struct
+{
+  GaioRefCount ref_count;
+  GMainContext *main_context; /* (const) */
+  GaioContext *context;       /* (const) once it runs */
+  const void *thread;         /* (const) once it runs: its gaio_lock_this_thread() */
+  sem_t runs;
+  atomic_bool stopping;
+} Loop;
+
+/**
+ * GaioThread:
+ *
+ * A thread that runs an event loop.
+ *
+ * Since: 1.0
+ */
+struct _GaioThread
+{
+  GObject parent_instance;
+
+  Loop *loop; /* (const) NULL if it was not made by gaio_thread_new() */
+  pthread_mutex_t mutex;
+  GThread *thread; /* (mutex) until it has been joined */
+};
+
+G_DEFINE_FINAL_TYPE (GaioThread, gaio_thread, G_TYPE_OBJECT)
+
+/* With a reference for the object, and one for the thread. */
+static Loop *
+loop_new (void)
+{
+  Loop *loop = g_new0 (Loop, 1);
+
+  gaio_ref_count_init (&loop->ref_count, 2);
+  loop->main_context = g_main_context_new ();
+  sem_init (&loop->runs, 0, 0);
+  return loop;
+}
+
+static void
+loop_unref (Loop *loop)
+{
+  if (!gaio_ref_count_dec (&loop->ref_count))
+    return;
+  g_clear_object (&loop->context);
+  g_main_context_unref (loop->main_context);
+  sem_destroy (&loop->runs);
+  g_free (loop);
+}
+
+static gboolean
+is_this_thread (Loop *loop)
+{
+  return loop->thread == gaio_lock_this_thread ();
+}
+
+static void
+set_true (gpointer data)
+{
+  *(gboolean *) data = TRUE;
+}
+
+/* Runs what has been scheduled in the context, which gets at least as far as a call that is
+ * scheduled now: they run first in, first out. */
+static void
+run_bottom_halves (Loop *loop)
+{
+  gboolean done = FALSE;
+
+  gaio_context_defer (loop->context, set_true, &done, NULL);
+  while (!done)
+    gaio_context_iterate (loop->context, 0);
+}
+
+static void
+run_pending (Loop *loop)
+{
+  for (guint i = 0; i < LAST_ROUNDS; i++)
+    if (!g_main_context_iteration (loop->main_context, FALSE))
+      return;
+}
+
+static gpointer
+run (gpointer data)
+{
+  Loop *loop = data;
+
+  g_main_context_push_thread_default (loop->main_context);
+  loop->thread = gaio_lock_this_thread ();
+  loop->context = gaio_context_ref_for_main_context (loop->main_context);
+  sem_post (&loop->runs);
+  while (!atomic_load_explicit (&loop->stopping, memory_order_acquire))
+    g_main_context_iteration (loop->main_context, TRUE);
+  run_bottom_halves (loop);
+  run_pending (loop);
+  /* Its source goes, too: the next one who asks for the shared context gets a fresh one. */
+  gaio_close (loop->context->core);
+  /* What the notifies have scheduled, and what a busy context has kept from its turn. */
+  run_pending (loop);
+  g_main_context_pop_thread_default (loop->main_context);
+  loop_unref (loop);
+  return NULL;
+}
+
+/* Waits until the thread has ended. The mutex makes others wait who stop it at the same time; the
+ * thread itself does not take it. */
+static void
+join (GaioThread *self)
+{
+  pthread_mutex_lock (&self->mutex);
+  g_clear_pointer (&self->thread, g_thread_join);
+  pthread_mutex_unlock (&self->mutex);
+}
+
+/* FALSE in a forked child, which does not have the thread. */
+static gboolean
+ask_to_stop (Loop *loop)
+{
+  if (gaio_core_is_forked (loop->context->core))
+    return FALSE;
+  atomic_store_explicit (&loop->stopping, true, memory_order_release);
+  g_main_context_wakeup (loop->main_context);
+  return TRUE;
+}
+
+/* Nobody can join it any more: it ends when its callbacks have returned. */
+static void
+let_go (GaioThread *self)
+{
+  pthread_mutex_lock (&self->mutex);
+  g_clear_pointer (&self->thread, g_thread_unref);
+  pthread_mutex_unlock (&self->mutex);
+}
+
+static void
+gaio_thread_finalize (GObject *object)
+{
+  GaioThread *self = GAIO_THREAD (object);
+
+  if (self->loop != NULL && ask_to_stop (self->loop))
+    {
+      if (is_this_thread (self->loop))
+        let_go (self);
+      else
+        join (self);
+      pthread_mutex_destroy (&self->mutex);
+    }
+  g_clear_pointer (&self->loop, loop_unref);
+  G_OBJECT_CLASS (gaio_thread_parent_class)->finalize (object);
+}
+
+static void
+gaio_thread_class_init (GaioThreadClass *klass)
+{
+  G_OBJECT_CLASS (klass)->finalize = gaio_thread_finalize;
+}
+
+static void
+gaio_thread_init (GaioThread *self)
+{
+  pthread_mutex_init (&self->mutex, NULL);
+}
+
+/* g_main_context_new() would end the process if there is no fd for it. */
+static gboolean
+check_fds (GError **error)
+{
+  gint fd = eventfd (0, EFD_CLOEXEC);
+
+  if (fd == -1)
+    {
+      gaio_error_set_for_own (error, errno, "Cannot make a main context");
+      return FALSE;
+    }
+  close (fd);
+  return TRUE;
+}
+
+static GThread *
+spawn (const char *name, Loop *loop, GError **error)
+{
+  g_autoptr (GError) cause = NULL;
+  GThread *thread = g_thread_try_new (name, run, loop, &cause);
+
+  if (thread == NULL)
+    {
+      g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED, "Thread \"%s\": %s",
+                   name != NULL ? name : "", cause->message);
+      loop_unref (loop);
+      loop_unref (loop);
+      return NULL;
+    }
+  while (sem_wait (&loop->runs) == -1 && errno == EINTR)
+    ;
+  return thread;
+}
+
+/**
+ * gaio_thread_new:
+ * @name: (nullable): a name for debuggers, of which Linux keeps 15 bytes
+ * @error: return location for a #GError
+ *
+ * Starts a thread that runs an event loop. When this returns, its main context and its context are
+ * there and the loop runs. Any thread.
+ *
+ * Fails with %GAIO_ERROR_PROCESS_LIMIT or %GAIO_ERROR_SYSTEM_LIMIT if there is no fd for it, and
+ * with %GAIO_ERROR_FAILED if the system has no more threads.
+ *
+ * Returns: (transfer full): a new thread
+ *
+ * Since: 1.0
+ */
+GaioThread *
+gaio_thread_new (const char *name, GError **error)
+{
+  GaioThread *self;
+  GThread *thread;
+  Loop *loop;
+
+  g_return_val_if_fail (error == NULL || *error == NULL, NULL);
+
+  if (!check_fds (error))
+    return NULL;
+  loop = loop_new ();
+  thread = spawn (name, loop, error);
+  if (thread == NULL)
+    return NULL;
+  self = g_object_new (GAIO_TYPE_THREAD, NULL);
+  self->loop = loop;
+  self->thread = thread;
+  return self;
+}
+
+/**
+ * gaio_thread_get_context:
+ * @self: a thread
+ *
+ * Gives the context that @self runs, the shared one of its #GMainContext: to close or detach it is
+ * a programming error. It is closed when @self has been stopped. Any thread.
+ *
+ * Returns: (transfer none): the context, as long as @self is there
+ *
+ * Since: 1.0
+ */
+GaioContext *
+gaio_thread_get_context (GaioThread *self)
+{
+  g_return_val_if_fail (GAIO_IS_THREAD (self), NULL);
+  g_return_val_if_fail (self->loop != NULL, NULL);
+  return self->loop->context;
+}
+
+/**
+ * gaio_thread_get_main_context:
+ * @self: a thread
+ *
+ * Gives the #GMainContext that @self runs, for g_main_context_invoke() and for sources. When @self
+ * has been stopped nobody runs it. Any thread.
+ *
+ * Returns: (transfer none): the main context, as long as @self is there
+ *
+ * Since: 1.0
+ */
+GMainContext *
+gaio_thread_get_main_context (GaioThread *self)
+{
+  g_return_val_if_fail (GAIO_IS_THREAD (self), NULL);
+  g_return_val_if_fail (self->loop != NULL, NULL);
+  return self->loop->main_context;
+}
+
+/**
+ * gaio_thread_stop:
+ * @self: a thread
+ *
+ * Stops @self, and waits until it has ended. A callback that is running, with the main loops that
+ * it has nested, is waited for.
+ *
+ * Bottom halves, deferred calls and calls of g_main_context_invoke() that were scheduled before
+ * still run, and so do what these schedule, and what is ready otherwise, until nothing is left or
+ * 100 more rounds have passed: what goes on for ever does not keep the thread from ending. Then the
+ * context of @self is closed: its notifies run in the thread, and what is added later fails with
+ * %GAIO_ERROR_CLOSED.
+ *
+ * Any thread; once more does nothing, but waits as well. In the thread itself, this cannot wait: it
+ * returns at once, and the thread ends when its callbacks have returned. To drop the last reference
+ * does all the same. In a forked child, which does not have the thread, this does nothing. Two
+ * threads must not stop each other at the same time.
+ *
+ * Since: 1.0
+ */
+void
+gaio_thread_stop (GaioThread *self)
+{
+  g_return_if_fail (GAIO_IS_THREAD (self));
+  g_return_if_fail (self->loop != NULL);
+
+  if (ask_to_stop (self->loop) && !is_this_thread (self->loop))
+    join (self);
+}
