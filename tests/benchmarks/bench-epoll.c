@@ -43,9 +43,14 @@ set_watch (Set *set, Watch *watch)
 }
 
 static void
-set_init (Set *set, const int *fds, guint n_fds, GUnixFDSourceFunc func, gpointer user_data)
+set_init (Set *set)
 {
-  set->epoll_fd = epoll_create1 (EPOLL_CLOEXEC);
+  *set = (Set){ .epoll_fd = epoll_create1 (EPOLL_CLOEXEC) };
+}
+
+static void
+set_add (Set *set, const int *fds, guint n_fds, GUnixFDSourceFunc func, gpointer user_data)
+{
   set->watches = g_new (Watch, n_fds);
   for (guint i = 0; i < n_fds; i++)
     {
@@ -77,12 +82,18 @@ set_serve (Set *set, int timeout_ms)
 }
 
 static gpointer
-raw_start (const int *fds, guint n_fds, GUnixFDSourceFunc func, gpointer user_data)
+raw_open (void)
 {
   Set *set = g_new (Set, 1);
 
-  set_init (set, fds, n_fds, func, user_data);
+  set_init (set);
   return set;
+}
+
+static void
+raw_watch (gpointer loop, const int *fds, guint n_fds, GUnixFDSourceFunc func, gpointer user_data)
+{
+  set_add (loop, fds, n_fds, func, user_data);
 }
 
 static void
@@ -92,7 +103,7 @@ raw_turn (gpointer user_data)
 }
 
 static void
-raw_stop (gpointer user_data)
+raw_close (gpointer user_data)
 {
   Set *set = user_data;
 
@@ -111,18 +122,29 @@ nested_dispatch (GSource *source, GSourceFunc func, gpointer user_data)
 static GSourceFuncs nested_funcs = { .dispatch = nested_dispatch };
 
 static gpointer
-nested_start (const int *fds, guint n_fds, GUnixFDSourceFunc func, gpointer user_data)
+nested_open (void)
 {
   Nested *nested = g_new (Nested, 1);
 
-  set_init (&nested->set, fds, n_fds, func, user_data);
+  set_init (&nested->set);
   nested->context = g_main_context_new ();
+  g_main_context_acquire (nested->context);
   nested->source = g_source_new (&nested_funcs, sizeof (NestedSource));
   ((NestedSource *) nested->source)->set = &nested->set;
   g_source_add_unix_fd (nested->source, nested->set.epoll_fd, G_IO_IN);
   g_source_set_can_recurse (nested->source, TRUE);
   g_source_attach (nested->source, nested->context);
   return nested;
+}
+
+static void
+nested_watch (gpointer loop,
+              const int *fds,
+              guint n_fds,
+              GUnixFDSourceFunc func,
+              gpointer user_data)
+{
+  set_add (&((Nested *) loop)->set, fds, n_fds, func, user_data);
 }
 
 static void
@@ -134,17 +156,30 @@ nested_turn (gpointer user_data)
 }
 
 static void
-nested_stop (gpointer user_data)
+nested_close (gpointer user_data)
 {
   Nested *nested = user_data;
 
   g_source_destroy (nested->source);
   g_source_unref (nested->source);
+  g_main_context_release (nested->context);
   g_main_context_unref (nested->context);
   set_clear (&nested->set);
   g_free (nested);
 }
 
-const BenchContender bench_raw_epoll = { "raw-epoll", FALSE, raw_start, raw_turn, raw_stop };
-const BenchContender bench_hand_written = { "hand-written", FALSE, nested_start, nested_turn,
-                                            nested_stop };
+const BenchContender bench_raw_epoll = {
+  .name = "raw-epoll",
+  .open = raw_open,
+  .turn = raw_turn,
+  .close = raw_close,
+  .watch = raw_watch,
+};
+
+const BenchContender bench_hand_written = {
+  .name = "hand-written",
+  .open = nested_open,
+  .turn = nested_turn,
+  .close = nested_close,
+  .watch = nested_watch,
+};

@@ -4,12 +4,10 @@
  *
  * A round visits every N and K, and there every contender, in an order that is new each time. What
  * is compared was thus measured within the same second or so, which a noisy machine asks for. */
-#include "bench.h"
+#include "bench-loop.h"
 
-#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 /* Left for the loops' own fds and the standard ones. */
 #define SPARE_FDS 64
@@ -56,13 +54,6 @@ bench_contender_name (guint contender)
   return contenders[contender]->name;
 }
 
-static void G_GNUC_NORETURN
-usage_error (const char *message)
-{
-  g_printerr ("%s\n", message);
-  exit (2);
-}
-
 static guint
 parse_number (const char *text)
 {
@@ -70,7 +61,7 @@ parse_number (const char *text)
   guint64 number;
 
   if (!g_ascii_string_to_unsigned (text, 10, 1, G_MAXINT, &number, &error))
-    usage_error (error->message);
+    bench_usage_error (error->message);
   return number;
 }
 
@@ -111,12 +102,6 @@ raise_fd_limit (void)
   return MIN (limit.rlim_cur, 1u << 20) - SPARE_FDS;
 }
 
-static gboolean
-chosen (const char *option, const char *name)
-{
-  return option == NULL || g_str_equal (option, name);
-}
-
 static BenchCell *
 cell_new (BenchKind kind, guint n, guint k)
 {
@@ -124,7 +109,7 @@ cell_new (BenchKind kind, guint n, guint k)
 
   *cell = (BenchCell){ .kind = kind, .n = n, .k = k, .rounds = option_rounds };
   for (guint c = 0; c < BENCH_N_CONTENDERS; c++)
-    if (chosen (option_contender, contenders[c]->name))
+    if (bench_chosen (option_contender, contenders[c]->name))
       cell->ns[c] = g_new0 (double, option_rounds);
   return cell;
 }
@@ -154,23 +139,10 @@ make_cells (void)
           int n = g_array_index (ns, int, i);
           int k = g_array_index (ks, int, j);
 
-          if (k <= n && chosen (option_kind, kind_names[kind]))
+          if (k <= n && bench_chosen (option_kind, kind_names[kind]))
             g_ptr_array_add (cells, cell_new (kind, n, k));
         }
   return cells;
-}
-
-static void
-shuffle (GRand *rand, int *numbers, guint n)
-{
-  for (guint i = n; i > 1; i--)
-    {
-      guint j = g_rand_int_range (rand, 0, i);
-      int number = numbers[i - 1];
-
-      numbers[i - 1] = numbers[j];
-      numbers[j] = number;
-    }
 }
 
 static GArray *
@@ -209,8 +181,8 @@ measure_cell (BenchCell *cell, guint round, GRand *rand, const int *fds)
   int turns[BENCH_N_CONTENDERS] = { 0, 1, 2, 3, 4 };
   g_autofree int *order = g_memdup2 (fds, cell->n * sizeof (int));
 
-  shuffle (rand, order, cell->n);
-  shuffle (rand, turns, BENCH_N_CONTENDERS);
+  bench_shuffle (rand, order, cell->n);
+  bench_shuffle (rand, turns, BENCH_N_CONTENDERS);
   for (guint i = 0; i < BENCH_N_CONTENDERS; i++)
     if (cell->ns[turns[i]] != NULL)
       {
@@ -231,20 +203,17 @@ measure (GPtrArray *cells)
 {
   g_autoptr (GArray) fds = open_eventfds (cells);
   g_autoptr (GRand) rand = g_rand_new_with_seed (1);
-  gboolean tty = isatty (STDERR_FILENO);
 
   for (int round = 0; round < option_rounds; round++)
     for (guint i = 0; i < cells->len; i++)
       {
         BenchCell *cell = cells->pdata[i];
 
-        if (tty)
-          g_printerr ("\rround %d of %d: %-4s N=%-5u K=%-4u ", round + 1, option_rounds,
-                      kind_names[cell->kind], cell->n, cell->k);
+        bench_progress ("round %d of %d: %s N=%u K=%u", round + 1, option_rounds,
+                        kind_names[cell->kind], cell->n, cell->k);
         measure_cell (cell, round, rand, (gconstpointer) fds->data);
       }
-  if (tty)
-    g_printerr ("\n");
+  bench_progress_end ();
 }
 
 static void
@@ -253,23 +222,17 @@ check_names (void)
   gboolean known = FALSE;
 
   for (guint c = 0; c < BENCH_N_CONTENDERS; c++)
-    known |= chosen (option_contender, contenders[c]->name);
+    known |= bench_chosen (option_contender, contenders[c]->name);
   if (!known)
-    usage_error ("no such contender");
-  if (!chosen (option_kind, "live") && !chosen (option_kind, "dry"))
-    usage_error ("no such kind");
+    bench_usage_error ("no such contender");
+  if (!bench_chosen (option_kind, "live") && !bench_chosen (option_kind, "dry"))
+    bench_usage_error ("no such kind");
 }
 
 static void
 parse_options (int *argc, char ***argv)
 {
-  g_autoptr (GOptionContext) options = g_option_context_new (NULL);
-  g_autoptr (GError) error = NULL;
-
-  g_option_context_set_summary (options, "Nanoseconds per event of several event loops.");
-  g_option_context_add_main_entries (options, option_entries, NULL);
-  if (!g_option_context_parse (options, argc, argv, &error))
-    usage_error (error->message);
+  bench_parse_options ("Nanoseconds per event of several event loops.", option_entries, argc, argv);
   check_names ();
   if (option_rounds <= 0)
     option_rounds = option_quick ? 11 : 51;

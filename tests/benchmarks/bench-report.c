@@ -1,16 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Medians and quartiles of the rounds, and what they say about Gaio's bounds. */
-#include "bench.h"
-
-#include <math.h>
-#include <string.h>
-
-typedef struct
-{
-  double median;
-  double low; /* quartiles */
-  double high;
-} Spread;
+#include "bench-loop.h"
 
 /* A promise about the ratio of two contenders. n and k of 0: in every cell, so in the worst. */
 typedef struct
@@ -42,41 +32,21 @@ static const Bound bounds[] = {
 #define GROWTH_FROM 10
 #define GROWTH_LIMIT 1.05
 
-static int
-compare_doubles (gconstpointer a, gconstpointer b)
-{
-  double difference = *(const double *) a - *(const double *) b;
-
-  return (difference > 0) - (difference < 0);
-}
-
-static Spread
-spread_of (double *values, guint n)
-{
-  qsort (values, n, sizeof (double), compare_doubles);
-  return (Spread){ values[n / 2], values[n / 4], values[n - 1 - n / 4] };
-}
-
 static gboolean
 has_both (const BenchCell *cell, guint a, guint b)
 {
   return cell->ns[a] != NULL && cell->ns[b] != NULL;
 }
 
-/* The ratio within each round: what disturbs a round disturbs both. */
-static Spread
+static BenchSpread
 paired_ratio (const BenchCell *cell, guint numerator, guint denominator)
 {
-  g_autofree double *ratios = g_new (double, cell->rounds);
-
-  for (guint i = 0; i < cell->rounds; i++)
-    ratios[i] = cell->ns[numerator][i] / cell->ns[denominator][i];
-  return spread_of (ratios, cell->rounds);
+  return bench_paired_ratio (cell->ns[numerator], cell->ns[denominator], cell->rounds);
 }
 
 /* How the contender's time grows from one cell to another, or, with a base, how much more than the
  * base's. */
-static Spread
+static BenchSpread
 paired_growth (const BenchCell *from, const BenchCell *to, guint contender, const guint *base)
 {
   g_autofree double *ratios = g_new (double, to->rounds);
@@ -87,7 +57,7 @@ paired_growth (const BenchCell *from, const BenchCell *to, guint contender, cons
       if (base != NULL)
         ratios[i] *= from->ns[*base][i] / to->ns[*base][i];
     }
-  return spread_of (ratios, to->rounds);
+  return bench_spread (ratios, to->rounds);
 }
 
 static void
@@ -97,7 +67,7 @@ print_ratio (const BenchCell *cell, guint numerator, guint denominator)
 
   if (has_both (cell, numerator, denominator))
     {
-      Spread spread = paired_ratio (cell, numerator, denominator);
+      BenchSpread spread = paired_ratio (cell, numerator, denominator);
 
       text = g_strdup_printf ("%.2f (%.2f-%.2f)", spread.median, spread.low, spread.high);
     }
@@ -107,15 +77,10 @@ print_ratio (const BenchCell *cell, guint numerator, guint denominator)
 static void
 print_median (const BenchCell *cell, guint contender)
 {
-  g_autofree double *values = NULL;
-
   if (cell->ns[contender] == NULL)
-    {
-      g_print (" %12s", "-");
-      return;
-    }
-  values = g_memdup2 (cell->ns[contender], cell->rounds * sizeof (double));
-  g_print (" %12.0f", spread_of (values, cell->rounds).median);
+    g_print (" %12s", "-");
+  else
+    g_print (" %12.0f", bench_spread (cell->ns[contender], cell->rounds).median);
 }
 
 void
@@ -179,7 +144,7 @@ print_growth (const BenchCell *from, const BenchCell *to)
 
   for (guint c = 0; c < BENCH_N_CONTENDERS; c++)
     {
-      Spread own, excess;
+      BenchSpread own, excess;
 
       if (c == BENCH_GLIB || !has_both (to, c, base))
         continue;
@@ -207,7 +172,7 @@ bench_report_growth (GPtrArray *cells)
 }
 
 static void
-print_verdict (const char *text, const BenchCell *cell, Spread spread, gboolean holds)
+print_verdict (const char *text, const BenchCell *cell, BenchSpread spread, gboolean holds)
 {
   g_print ("%-46s N=%-5u K=%-3u %8.2f (%.2f-%.2f)  %s\n", text, cell->n, cell->k, spread.median,
            spread.low, spread.high, holds ? "holds" : "DOES NOT HOLD");
@@ -225,12 +190,12 @@ static void
 judge_bound (GPtrArray *cells, const Bound *bound)
 {
   const BenchCell *worst = NULL;
-  Spread spread = { 0 };
+  BenchSpread spread = { 0 };
 
   for (guint i = 0; i < cells->len; i++)
     {
       const BenchCell *cell = cells->pdata[i];
-      Spread other;
+      BenchSpread other;
 
       if (!applies (bound, cell))
         continue;
@@ -262,7 +227,7 @@ judge_growth (GPtrArray *cells, guint contender)
     }
   else
     {
-      Spread spread = paired_growth (from, to, contender, &base);
+      BenchSpread spread = paired_growth (from, to, contender, &base);
 
       print_verdict (text, to, spread, spread.median <= GROWTH_LIMIT);
     }

@@ -4,12 +4,10 @@
  * There is one pool of eventfds, and only the contender whose turn it is has them registered: an fd
  * in several epoll sets would make each write wake all of them, and one set of fds for each
  * contender does not fit under the fd limit at N=19000. Registration is not timed. */
-#include "bench.h"
+#include "bench-loop.h"
 
 #include <errno.h>
 #include <sys/eventfd.h>
-#include <time.h>
-#include <unistd.h>
 
 typedef struct
 {
@@ -93,15 +91,6 @@ drain (const BenchSlice *slice)
     eventfd_read (slice->order[i], &value);
 }
 
-static double
-now_ns (void)
-{
-  struct timespec now;
-
-  clock_gettime (CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1e9 + now.tv_nsec;
-}
-
 /* An untimed run first: the caches are full of the contender before. */
 static double
 time_units (Run *run, void (*run_units) (Run *run, guint units))
@@ -111,9 +100,9 @@ time_units (Run *run, void (*run_units) (Run *run, guint units))
 
   run_units (run, run->slice->units / 4 + 1);
   hits = run->hits;
-  start = now_ns ();
+  start = bench_now_ns ();
   run_units (run, run->slice->units);
-  return (now_ns () - start) / (run->hits - hits);
+  return (bench_now_ns () - start) / (run->hits - hits);
 }
 
 /* Nanoseconds per event. */
@@ -126,9 +115,10 @@ bench_slice_measure (const BenchSlice *slice, const BenchContender *contender)
 
   if (dry)
     make_readable (slice);
-  run.loop = contender->start (slice->fds, slice->n, dry ? on_ready_dry : on_ready_live, &run);
+  run.loop = contender->open ();
+  contender->watch (run.loop, slice->fds, slice->n, dry ? on_ready_dry : on_ready_live, &run);
   ns = time_units (&run, dry ? run_dry : run_live);
-  contender->stop (run.loop);
+  contender->close (run.loop);
   if (dry)
     drain (slice);
   return ns;

@@ -7,14 +7,36 @@
 /* How many events one epoll_wait() may give: Gaio's default dispatch limit, so the same for all. */
 #define BENCH_MAX_EVENTS 128
 
-/* One way to watch fds. start() registers them all, turn() runs the loop once and may block. */
+/* One event loop, and what programs do with it. It is opened, turned and closed by one thread,
+ * which owns it as one inside g_main_loop_run() does. NULL: it has nothing of the kind. */
 typedef struct
 {
   const char *name;
   gboolean linear; /* a turn costs O(n): measure fewer of them */
-  gpointer (*start) (const int *fds, guint n_fds, GUnixFDSourceFunc func, gpointer user_data);
-  void (*turn) (gpointer loop);
-  void (*stop) (gpointer loop);
+  gpointer (*open) (void);
+  void (*turn) (gpointer loop); /* once, and may block */
+  void (*close) (gpointer loop);
+
+  /* Once for each loop. */
+  void (*watch) (gpointer loop,
+                 const int *fds,
+                 guint n_fds,
+                 GUnixFDSourceFunc func,
+                 gpointer user_data);
+
+  /* Any thread: @func, which returns G_SOURCE_REMOVE, is called once by the loop. */
+  void (*call) (gpointer loop, GSourceFunc func, gpointer user_data);
+
+  /* Any thread sends; @func is called for one send or several, and returns G_SOURCE_CONTINUE. */
+  gpointer (*signal_new) (gpointer loop, GSourceFunc func, gpointer user_data);
+  void (*signal_send) (gpointer signal);
+  void (*signal_free) (gpointer signal);
+
+  /* Armed when new; @func is called once and returns G_SOURCE_REMOVE. */
+  gpointer (*timer_new) (gpointer loop, guint delay_ms, GSourceFunc func, gpointer user_data);
+  void (*timer_arm) (gpointer timer, guint delay_ms);
+  void (*timer_disarm) (gpointer timer);
+  void (*timer_free) (gpointer timer);
 } BenchContender;
 
 extern const BenchContender bench_glib;
@@ -22,52 +44,28 @@ extern const BenchContender bench_raw_epoll;
 extern const BenchContender bench_hand_written;
 extern const BenchContender bench_gaio_nested;
 extern const BenchContender bench_gaio_alone;
+#ifdef HAVE_LIBUV
+extern const BenchContender bench_uv;
+#endif
 
-typedef enum
-{
-  BENCH_LIVE, /* an event is a write, the loop, and a read */
-  BENCH_DRY,  /* the fds stay readable and the callback only counts: the loop alone */
-  BENCH_N_KINDS,
-} BenchKind;
-
-/* What every contender of one round is given: the same fds in the same random order. */
 typedef struct
 {
-  BenchKind kind;
-  guint n;
-  guint k;
-  guint units;      /* a unit is k events */
-  const int *fds;   /* ascending */
-  const int *order; /* the same fds shuffled: a unit takes the next k, so k different ones */
-} BenchSlice;
+  double median;
+  double low; /* quartiles */
+  double high;
+} BenchSpread;
 
-double bench_slice_measure (const BenchSlice *slice, const BenchContender *contender);
+BenchSpread bench_spread (const double *values, guint n);
+BenchSpread bench_paired_ratio (const double *numerators, const double *denominators, guint n);
 
-enum
-{
-  BENCH_GLIB,
-  BENCH_RAW_EPOLL,
-  BENCH_HAND_WRITTEN,
-  BENCH_GAIO_NESTED,
-  BENCH_GAIO_ALONE,
-  BENCH_N_CONTENDERS,
-};
+double bench_now_ns (void);
+void bench_shuffle (GRand *rand, int *numbers, guint n);
+gboolean bench_chosen (const char *option, const char *name);
 
-/* All rounds of one kind, n and k. ns[c] is NULL for a contender that did not run. */
-typedef struct
-{
-  BenchKind kind;
-  guint n;
-  guint k;
-  guint rounds;
-  double *ns[BENCH_N_CONTENDERS]; /* nanoseconds per event, one per round */
-} BenchCell;
+void
+bench_parse_options (const char *summary, const GOptionEntry *entries, int *argc, char ***argv);
+void bench_usage_error (const char *message) G_GNUC_NORETURN;
 
-const char *bench_kind_name (BenchKind kind);
-const char *bench_contender_name (guint contender);
-
-void bench_report_medians (GPtrArray *cells);
-void bench_report_ratios (GPtrArray *cells);
-void bench_report_growth (GPtrArray *cells);
-void bench_report_verdict (GPtrArray *cells);
-gboolean bench_report_csv (GPtrArray *cells, const char *path, GError **error);
+/* A line on a terminal that the next one overwrites. */
+void bench_progress (const char *format, ...) G_GNUC_PRINTF (1, 2);
+void bench_progress_end (void);

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What a timer costs among many that are armed. GLib's cost O(n) for each turn of the loop, so that
+ * it is given fewer turns. */
+#include "bench-table.h"
+
+/* Far away: these do not fire. */
+#define FAR_MIN_MS 60000
+#define FAR_MAX_MS 120000
+/* Soon, at different times also for who counts milliseconds. */
+#define SOON_MIN_MS 1
+#define SOON_MAX_MS 20
+
+enum
+{
+  NEW,
+  REARM,
+  FIRE_ONE,
+  DISARM,
+  FREE,
+  FIRE_ALL,
+  N_COSTS,
+};
+
+typedef struct
+{
+  const BenchContender *contender;
+  gpointer loop;
+  guint n;
+  gpointer *timers;
+  int *order; /* random: not the one in which they were made */
+  GRand *rand;
+  guint n_fired;
+} Run;
+
+static gboolean
+on_timer (gpointer user_data)
+{
+  Run *run = user_data;
+
+  run->n_fired++;
+  return G_SOURCE_REMOVE;
+}
+
+static void
+turn_until (Run *run, guint n_fired)
+{
+  while (run->n_fired < n_fired)
+    run->contender->turn (run->loop);
+}
+
+static void
+make (Run *run, gint min_ms, gint max_ms)
+{
+  for (guint i = 0; i < run->n; i++)
+    run->timers[i] =
+        run->contender->timer_new (run->loop, g_rand_int_range (run->rand, min_ms, max_ms),
+                                   on_timer, run);
+}
+
+static void
+make_far (Run *run)
+{
+  make (run, FAR_MIN_MS, FAR_MAX_MS);
+}
+
+static void
+rearm (Run *run)
+{
+  for (guint i = 0; i < run->n; i++)
+    run->contender->timer_arm (run->timers[run->order[i]],
+                               g_rand_int_range (run->rand, FAR_MIN_MS, FAR_MAX_MS));
+}
+
+static void
+disarm (Run *run)
+{
+  for (guint i = 0; i < run->n; i++)
+    run->contender->timer_disarm (run->timers[run->order[i]]);
+}
+
+/* What the loop has to do afterwards is a part of it. */
+static void
+free_timers (Run *run)
+{
+  gpointer last;
+
+  for (guint i = 0; i < run->n; i++)
+    run->contender->timer_free (run->timers[run->order[i]]);
+  last = run->contender->timer_new (run->loop, 0, on_timer, run);
+  turn_until (run, run->n_fired + 1);
+  run->contender->timer_free (last);
+}
+
+static double
+time_each (Run *run, void (*step) (Run *run))
+{
+  double start = bench_now_ns ();
+
+  step (run);
+  return (bench_now_ns () - start) / run->n;
+}
+
+/* One after the other, each armed for now, the others remaining for later. */
+static double
+time_fire_one (Run *run)
+{
+  guint n = run->contender->linear ? CLAMP (1000000 / run->n, 4, 1000) : 1000;
+  gpointer timer = run->contender->timer_new (run->loop, 0, on_timer, run);
+  double start;
+
+  turn_until (run, run->n_fired + 1);
+  run->contender->timer_free (timer);
+  start = bench_now_ns ();
+  for (guint i = 0; i < n; i++)
+    {
+      timer = run->contender->timer_new (run->loop, 0, on_timer, run);
+      turn_until (run, run->n_fired + 1);
+      run->contender->timer_free (timer);
+    }
+  return (bench_now_ns () - start) / n;
+}
+
+static void
+fire_all (Run *run)
+{
+  turn_until (run, run->n_fired + run->n);
+}
+
+static double
+time_fire_all (Run *run)
+{
+  double ns;
+
+  make (run, SOON_MIN_MS, SOON_MAX_MS);
+  g_usleep ((SOON_MAX_MS + 5) * 1000);
+  ns = time_each (run, fire_all);
+  free_timers (run);
+  return ns;
+}
+
+static void
+run_init (Run *run, const BenchContender *contender, guint n)
+{
+  *run = (Run){ .contender = contender, .n = n };
+  run->loop = contender->open ();
+  run->rand = g_rand_new_with_seed (1);
+  run->timers = g_new0 (gpointer, n);
+  run->order = g_new (int, n);
+  for (guint i = 0; i < n; i++)
+    run->order[i] = i;
+  bench_shuffle (run->rand, run->order, n);
+}
+
+static void
+run_clear (Run *run)
+{
+  run->contender->close (run->loop);
+  g_rand_free (run->rand);
+  g_free (run->timers);
+  g_free (run->order);
+}
+
+/* All once untimed, for the memory. */
+static void
+measure (const BenchTask *task, const BenchContender *contender, double *ns)
+{
+  Run run;
+
+  run_init (&run, contender, bench_task_n (task));
+  make_far (&run);
+  free_timers (&run);
+  ns[NEW] = time_each (&run, make_far);
+  ns[REARM] = time_each (&run, rearm);
+  ns[FIRE_ONE] = time_fire_one (&run);
+  ns[DISARM] = time_each (&run, disarm);
+  rearm (&run);
+  ns[FREE] = time_each (&run, free_timers);
+  ns[FIRE_ALL] = time_fire_all (&run);
+  run_clear (&run);
+}
+
+#define COSTS                                                                                      \
+  {                                                                                                \
+    [NEW] = "make and arm", [REARM] = "re-arm", [FIRE_ONE] = "make, fire, free one",               \
+    [DISARM] = "disarm", [FREE] = "free while armed", [FIRE_ALL] = "fire all",                     \
+  }
+
+static const BenchTask tasks[] = {
+  { "1,000 armed", COSTS, measure, 1000, 0, 0 },
+  { "100,000 armed", COSTS, measure, 100000, 0, 0 },
+};
+
+int
+main (int argc, char **argv)
+{
+  return bench_table_main ("Nanoseconds per timer.", tasks, G_N_ELEMENTS (tasks), argc, argv);
+}
