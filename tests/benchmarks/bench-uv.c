@@ -168,6 +168,8 @@ on_timer (uv_timer_t *timer)
 {
   Handle *self = (Handle *) timer;
 
+  /* The turn is over: uv_run() calls timers first, and would then wait for the next event. */
+  uv_stop (timer->loop);
   self->func (self->user_data);
 }
 
