@@ -12,7 +12,10 @@
  * Every #GError of Gaio is in %GAIO_ERROR, and its message names the fd and the cause.
  */
 
-G_DEFINE_QUARK (gaio - error - quark, gaio_error)
+/* It would take the dashes for minuses. */
+/* clang-format off */
+G_DEFINE_QUARK (gaio-error-quark, gaio_error)
+/* clang-format on */
 
 static GaioError
 code_from_errno (int errsv)

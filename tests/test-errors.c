@@ -905,11 +905,19 @@ add_limit_tests (void)
   g_test_add_func ("/fd-limit/timer-fires-all-the-same", test_timer_at_the_fd_limit);
 }
 
+/* Its name is what error messages of GLib and of bindings show. */
+static void
+test_domain_has_a_name (void)
+{
+  g_assert_cmpstr (g_quark_to_string (GAIO_ERROR), ==, "gaio-error-quark");
+}
+
 int
 main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
   add_input_tests ();
   add_limit_tests ();
+  g_test_add_func ("/errors/domain-has-a-name", test_domain_has_a_name);
   return g_test_run ();
 }
