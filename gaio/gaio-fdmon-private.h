@@ -112,6 +112,13 @@ gaio_fdmon_is_open (const GaioFdmon *mon)
   return mon->ops != NULL;
 }
 
+/* Whether the wait of GLib ends at @deadline anyhow, or earlier. */
+static inline gboolean
+gaio_fdmon_is_armed (const GaioFdmon *mon, gint64 deadline)
+{
+  return mon->armed >= 0 && mon->armed <= deadline;
+}
+
 static inline gboolean
 gaio_fdmon_owns (const GaioFdmon *mon, int fd)
 {

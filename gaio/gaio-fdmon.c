@@ -187,7 +187,7 @@ gaio_fdmon_arm (GaioFdmon *mon, gint64 deadline)
   struct itimerspec spec = { .it_value = { .tv_sec = at / G_USEC_PER_SEC,
                                            .tv_nsec = at % G_USEC_PER_SEC * 1000 } };
 
-  if (mon->armed >= 0 && mon->armed <= deadline)
+  if (gaio_fdmon_is_armed (mon, deadline))
     return TRUE;
   if (timerfd_settime (mon->timer_fd, TFD_TIMER_ABSTIME, &spec, NULL) != 0)
     return FALSE;

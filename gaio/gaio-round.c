@@ -337,14 +337,19 @@ time_until (gint64 deadline)
 static gboolean
 limit_sleep (GaioCore *core, gint64 deadline, gint *timeout_ms)
 {
-  gint64 ms;
+  gint64 left, ms;
 
-  if (deadline == -1 || gaio_fdmon_arm (&core->monitor, deadline))
+  if (deadline == -1 || gaio_fdmon_is_armed (&core->monitor, deadline))
     return TRUE;
-  ms = (time_until (deadline) + 999) / 1000;
+  left = time_until (deadline);
+  if (left == 0)
+    return FALSE;
+  if (gaio_fdmon_arm (&core->monitor, deadline))
+    return TRUE;
+  ms = (left + 999) / 1000;
   if (*timeout_ms == -1 || ms < *timeout_ms)
     *timeout_ms = MIN (ms, G_MAXINT);
-  return ms > 0;
+  return TRUE;
 }
 
 /* With the lock held: GLib, which has made @source out of @core, shall poll for what is to be
