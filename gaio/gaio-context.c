@@ -264,6 +264,37 @@ gaio_context_set_dispatch_limits (GaioContext *self, guint max_callbacks, gint64
   atomic_store_explicit (&self->core->max_time_us, max_time_us, memory_order_relaxed);
 }
 
+/**
+ * gaio_context_set_poll_params:
+ * @self: a context
+ * @max_us: how long to ask in user space at most before the loop sleeps, in microseconds, up to a
+ *   second; 0, the default, for not at all
+ * @grow: by what to multiply a window that was too short; 0 for the default, 2
+ * @shrink: by what to divide a window in which nothing came; 0 for closing it at once
+ *
+ * Sets adaptive busy polling, which trades processor time for latency. Before it sleeps the loop
+ * asks the functions of gaio_handler_set_poll_funcs() again and again, for a window that each
+ * handler learns from how long the loop has had to wait for it. A handler without such functions
+ * switches this off, unless the monitor is io_uring, whose answers can be read in user space. Under
+ * a GLib main loop the other sources wait for @max_us at most. Any thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_context_set_poll_params (GaioContext *self, gint64 max_us, guint grow, guint shrink)
+{
+  g_return_if_fail (GAIO_IS_CONTEXT (self));
+  g_return_if_fail (max_us >= 0 && max_us <= G_USEC_PER_SEC);
+
+  if (!gaio_core_lock (self->core))
+    return;
+  self->core->poll_max_us = max_us;
+  self->core->poll_grow = grow > 0 ? grow : 2;
+  self->core->poll_shrink = shrink;
+  gaio_core_kick (self->core);
+  gaio_core_unlock (self->core);
+}
+
 static void
 add_monitor (GVariantDict *dict, const GaioFdmon *monitor)
 {

@@ -22,6 +22,8 @@ void gaio_context_close (GaioContext *self);
 GAIO_AVAILABLE_IN_1_0
 gboolean gaio_context_is_closed (GaioContext *self);
 GAIO_AVAILABLE_IN_1_0
+void gaio_context_set_poll_params (GaioContext *self, gint64 max_us, guint grow, guint shrink);
+GAIO_AVAILABLE_IN_1_0
 void gaio_context_set_dispatch_limits (GaioContext *self, guint max_callbacks, gint64 max_time_us);
 GAIO_AVAILABLE_IN_1_0
 GVariant *gaio_context_dup_stats (GaioContext *self);

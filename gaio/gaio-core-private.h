@@ -29,6 +29,7 @@ typedef enum
   GAIO_AWAKE,             /* whoever runs next looks at everything before it sleeps */
   GAIO_ASLEEP_IN_GLIB,    /* GLib has been told to sleep: the epoll fd has to turn readable */
   GAIO_ASLEEP_IN_ITERATE, /* in our own wait */
+  GAIO_POLLING,           /* busy, until this is no longer so */
 } GaioSleep;
 
 typedef struct
@@ -101,6 +102,15 @@ typedef struct
   atomic_uint max_callbacks;    /* 0: no limit */
   _Atomic (gint64) max_time_us; /* 0: no limit */
   guint first_kind;             /* (owner) the kind of callback the next round begins with */
+
+  /* Busy polling */
+  gint64 poll_max_us;    /* (lock) 0: off */
+  guint poll_grow;       /* (lock) */
+  guint poll_shrink;     /* (lock) */
+  GaioList pollers;      /* (lock) handlers that can be asked in user space */
+  guint n_pollers;       /* (lock) how many */
+  gint64 poll_window_us; /* (lock) for the others, which a monitor can be asked about */
+  gint64 poll_started;   /* (owner) when the wait began, or 0 */
 
   GaioCounters counters; /* (lock), callbacks (owner) */
 } GaioCore;

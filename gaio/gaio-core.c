@@ -26,6 +26,7 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   gaio_list_init (&core->all_bottom_halves);
   gaio_list_init (&core->set_funcs);
   gaio_list_init (&core->dead);
+  gaio_list_init (&core->pollers);
   core->restless = TRUE;
   core->lost_fd = -1;
   core->n_fetched = -1;
@@ -88,10 +89,11 @@ gaio_core_check (GaioCore *core, GError **error)
 void
 gaio_core_kick (GaioCore *core)
 {
+  int sleep = atomic_exchange_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
+
   core->restless = TRUE;
-  if (atomic_load_explicit (&core->sleep, memory_order_relaxed) == GAIO_AWAKE)
+  if (sleep == GAIO_AWAKE || sleep == GAIO_POLLING)
     return;
-  atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
   core->counters.wakeups++;
   gaio_fdmon_wake (&core->monitor);
 }

@@ -61,6 +61,10 @@ typedef struct
    * refused something, which is to be tried again. */
   gboolean (*show) (GaioFdmon *mon, GSource *source);
 
+  /* Whether there is something to see, found out without a system call; without the lock. NULL
+   * where that cannot be. */
+  gboolean (*peek) (const GaioFdmon *mon);
+
   /* A wait has three parts, of which the middle one is without the lock. end_wait() fills
    * mon->events with at most @max_events and returns how many; each is fresh: the kernel has looked
    * at the fd since begin_wait(). wait() returns -1 with errno on failure, which end_wait() hands

@@ -272,6 +272,12 @@ fdmon_uring_show (GaioFdmon *mon, GSource *source)
   return !mon->uring->refused;
 }
 
+static gboolean
+fdmon_uring_peek (const GaioFdmon *mon)
+{
+  return io_uring_cq_ready (&mon->uring->ring) > 0;
+}
+
 /* A completion of ours. */
 static void
 see_own (const struct io_uring_cqe *cqe, gboolean *asked)
@@ -410,6 +416,7 @@ const GaioFdmonOps gaio_fdmon_uring_ops = {
   .modify = fdmon_uring_modify,
   .remove = fdmon_uring_remove,
   .show = fdmon_uring_show,
+  .peek = fdmon_uring_peek,
   .begin_wait = fdmon_uring_begin_wait,
   .wait = fdmon_uring_wait,
   .end_wait = fdmon_uring_end_wait,

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "gaio-busy-poll-private.h"
 #include "gaio-ready-set-private.h"
 
 /* From the kernel to the ready list, in two halves: between them the caller asks the kernel. By the
@@ -207,4 +208,24 @@ gaio_gather_end (GaioCore *core, int n, GaioGathering *self)
   if (G_UNLIKELY (self->all))
     gather_all (core, n == self->max, self);
   return self->news;
+}
+
+/* What has said in user space that it is ready, unless the kernel has said so too. TRUE if there is
+ * anything to report after all. */
+static inline gboolean
+gaio_gather_polled (GaioCore *core, gboolean news)
+{
+  gaio_list_foreach (&core->pollers, link)
+    {
+      GaioHandlerExtra *extra = gaio_link_entry (link, GaioHandlerExtra, pollers);
+      GaioHandler *handler = extra->handler;
+      gboolean seen = handler->entry.stamp == core->gather_seq && handler->revents != 0;
+
+      if (atomic_exchange_explicit (&extra->polled, false, memory_order_relaxed) && !seen)
+        news |=
+            offer (core, handler, atomic_load_explicit (&handler->condition, memory_order_relaxed));
+    }
+  if (news)
+    gaio_busy_poll_adapt (core);
+  return news;
 }

@@ -333,6 +333,16 @@ gaio_handler_dup_context (GaioHandler *self)
   return gaio_core_dup_context (self->entry.core);
 }
 
+/* With the lock held. */
+static void
+stop_polling (GaioHandler *self)
+{
+  if (self->extra == NULL || !gaio_link_is_linked (&self->extra->pollers))
+    return;
+  gaio_link_unlink (&self->extra->pollers);
+  self->entry.core->n_pollers--;
+}
+
 /* Removes @self and leaves its notify to the owner. With the lock held; once more does nothing. */
 void
 gaio_handler_bury (GaioHandler *self)
@@ -350,6 +360,7 @@ gaio_handler_bury (GaioHandler *self)
       core->n_members--;
     }
   core->counters.n_handlers--;
+  stop_polling (self);
   gaio_entry_bury (&self->entry);
 }
 
@@ -476,6 +487,54 @@ gaio_handler_set_can_recurse (GaioHandler *self, gboolean can_recurse)
 {
   g_return_if_fail (self != NULL);
   atomic_store_explicit (&self->can_recurse, can_recurse, memory_order_relaxed);
+}
+
+/* With the lock held. */
+static void
+start_polling (GaioHandler *self, const GaioPollFuncs *funcs)
+{
+  GaioCore *core = self->entry.core;
+  GaioHandlerExtra *extra = gaio_handler_get_extra (self);
+
+  extra->poll_funcs = *funcs;
+  gaio_list_push (&core->pollers, &extra->pollers);
+  core->n_pollers++;
+  gaio_core_kick (core);
+}
+
+/**
+ * gaio_handler_set_poll_funcs: (skip)
+ * @self: a handler
+ * @poll: (nullable): tells, without a system call and without changing anything, whether what @self
+ *   waits for is there, or %NULL for none
+ * @poll_begin: (nullable): called before @poll is called repeatedly
+ * @poll_end: (nullable): called thereafter, as often as @poll_begin
+ *
+ * Sets what busy polling asks in user space, see gaio_context_set_poll_params(). All three get the
+ * user data of @self, run on the owner, and must not run a nested main loop. When @poll returns
+ * %TRUE, the function of @self is called with the condition that it waits for. Between @poll_begin
+ * and @poll_end the other side need not signal the fd; @poll is asked once more after @poll_end.
+ * Any thread.
+ *
+ * Since: 1.0
+ */
+void
+gaio_handler_set_poll_funcs (GaioHandler *self,
+                             GSourceFunc poll,
+                             GSourceOnceFunc poll_begin,
+                             GSourceOnceFunc poll_end)
+{
+  GaioPollFuncs funcs = { poll, poll_begin, poll_end };
+
+  g_return_if_fail (self != NULL);
+  g_return_if_fail (poll != NULL || (poll_begin == NULL && poll_end == NULL));
+
+  if (!gaio_core_lock (self->entry.core))
+    return;
+  stop_polling (self);
+  if (poll != NULL && !gaio_entry_is_removed (&self->entry))
+    start_polling (self, &funcs);
+  gaio_core_unlock (self->entry.core);
 }
 
 /**

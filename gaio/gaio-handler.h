@@ -69,6 +69,11 @@ void gaio_handler_set_name (GaioHandler *self, const char *name);
 GAIO_AVAILABLE_IN_1_0
 void gaio_handler_set_can_recurse (GaioHandler *self, gboolean can_recurse);
 GAIO_AVAILABLE_IN_1_0
+void gaio_handler_set_poll_funcs (GaioHandler *self,
+                                  GSourceFunc poll,
+                                  GSourceOnceFunc poll_begin,
+                                  GSourceOnceFunc poll_end);
+GAIO_AVAILABLE_IN_1_0
 void gaio_clear_handler (GaioHandler **handler_ptr);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (GaioHandler, gaio_handler_unref)

@@ -15,6 +15,14 @@
 /* What poll(2) says of a file that is always ready. */
 #define GAIO_ALWAYS_READY (POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM)
 
+/* How to ask in user space whether an fd is ready. */
+typedef struct
+{
+  GSourceFunc poll;
+  GSourceOnceFunc begin; /* or NULL */
+  GSourceOnceFunc end;   /* or NULL */
+} GaioPollFuncs;
+
 /* What few handlers need. */
 typedef struct
 {
@@ -22,6 +30,11 @@ typedef struct
   char *name;
   GaioLink always; /* in core->always, while it may be called; for an fd that is always ready */
   GaioFileId file; /* of such an fd */
+
+  GaioLink pollers; /* in core->pollers, if there is */
+  GaioPollFuncs poll_funcs;
+  gint64 window_us;   /* (lock) how long to ask before the loop sleeps */
+  atomic_bool polled; /* (owner) what poll has said */
 } GaioHandlerExtra;
 
 struct _GaioHandler

@@ -2,6 +2,7 @@
 #include "gaio-round-private.h"
 
 #include "gaio-bottom-half-private.h"
+#include "gaio-busy-poll-private.h"
 #include "gaio-close-private.h"
 #include "gaio-gather-private.h"
 #include "gaio-handler-private.h"
@@ -310,7 +311,12 @@ gather (GaioRound *round, gint64 timeout_us)
 {
   GaioCore *core = round->core;
   GaioGathering gathering;
+  gboolean busy_poll = gaio_busy_poll_is_on (core);
+  gboolean news;
   int n = 0;
+
+  if (busy_poll && gaio_busy_poll_look (core))
+    timeout_us = 0;
 
   gaio_gather_begin (core, room_for_ready (round), &gathering);
   if (timeout_us != 0)
@@ -319,7 +325,10 @@ gather (GaioRound *round, gint64 timeout_us)
     n = take_fetched (core);
   else if (gaio_fdmon_is_open (&core->monitor))
     n = gaio_fdmon_look (&core->monitor, gathering.max);
-  return gaio_gather_end (core, n, &gathering);
+  news = gaio_gather_end (core, n, &gathering);
+  if (busy_poll)
+    news = gaio_gather_polled (core, news);
+  return news;
 }
 
 /* How long it is until @deadline. The clock is read once: what was positive may be negative a
@@ -363,22 +372,51 @@ show (GaioCore *core, GSource *source, gint *timeout_ms)
     *timeout_ms = RETRY_US / 1000;
 }
 
-/* GLib is about to sleep, unless this returns TRUE. The context may have been taken away from
- * @source just now, and be inside a round elsewhere. */
+/* Takes the lock. FALSE, without it, if the context has been taken away from @source just now; then
+ * it may be inside a round elsewhere. */
+static gboolean
+lock_for_source (GaioCore *core, GSource *source)
+{
+  if (!gaio_core_lock (core))
+    return FALSE;
+  if (core->source == source)
+    return TRUE;
+  gaio_core_unlock (core);
+  return FALSE;
+}
+
+/* Busy polling under GLib is a round in which nothing is called: the context may be closed
+ * meanwhile. Comes with the lock, and leaves without. TRUE if GLib is not to sleep. */
+static gboolean
+poll_in_prepare (GaioCore *core)
+{
+  GaioRound round;
+  gboolean ready;
+
+  if (!enter (&round, core))
+    {
+      gaio_core_unlock (core);
+      return TRUE;
+    }
+  ready = gaio_busy_poll_session (core, next_deadline (core));
+  gaio_core_unlock (core);
+  leave (&round);
+  return ready;
+}
+
+/* GLib is about to sleep, unless this returns TRUE. */
 gboolean
 gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
 {
   gboolean sleep;
 
-  if (!gaio_core_lock (core))
+  if (!lock_for_source (core, source))
     return TRUE;
-  if (core->source != source)
-    {
-      gaio_core_unlock (core);
-      return TRUE;
-    }
-  core->gather_seq++;
   show (core, source, timeout_ms);
+  if (gaio_busy_poll_is_on (core) && !is_pending (core) &&
+      (poll_in_prepare (core) || !lock_for_source (core, source)))
+    return TRUE;
+  core->gather_seq++;
   sleep = !core->restless ||
           (!is_pending (core) && limit_sleep (core, next_deadline (core), timeout_ms));
   if (sleep)
@@ -391,10 +429,9 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
 void
 gaio_round_check (GaioCore *core, GSource *source)
 {
-  if (!gaio_core_lock (core))
+  if (!lock_for_source (core, source))
     return;
-  if (core->source == source)
-    atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
+  atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
   gaio_core_unlock (core);
 }
 
@@ -405,9 +442,9 @@ gaio_round_dispatch (GaioCore *core, GSource *source)
 {
   GaioRound round;
 
-  if (!gaio_core_lock (core))
+  if (!lock_for_source (core, source))
     return;
-  if (core->source != source || !enter (&round, core))
+  if (!enter (&round, core))
     {
       gaio_core_unlock (core);
       return;
@@ -433,6 +470,21 @@ time_to_wait (GaioCore *core, gint64 end)
   return deadline == -1 ? -1 : time_until (deadline);
 }
 
+/* With the lock held: how long to wait after busy polling for that time. */
+static gint64
+poll_first (GaioCore *core, gint64 wait)
+{
+  gint64 deadline = -1;
+
+  if (wait == 0 || !gaio_busy_poll_is_on (core))
+    return wait;
+  if (wait != -1)
+    deadline = g_get_monotonic_time () + wait;
+  if (gaio_busy_poll_session (core, deadline))
+    return 0;
+  return deadline == -1 ? -1 : time_until (deadline);
+}
+
 /* Gathers until there is something to do, or the time is over: a signal, a timer that has been
  * disarmed since, or an event that nobody wants are no reason to return. With the lock held. */
 static void
@@ -444,7 +496,7 @@ wait_for_news (GaioRound *round, gint64 timeout_us)
   if (timeout_us > 0)
     end = g_get_monotonic_time () + MIN (timeout_us, G_MAXINT64 / 2);
   wait = timeout_us != 0 ? time_to_wait (core, end) : 0;
-  while (!gather (round, wait) && wait != 0)
+  while (!gather (round, poll_first (core, wait)) && wait != 0)
     {
       wait = time_to_wait (core, end);
       if (wait == 0)

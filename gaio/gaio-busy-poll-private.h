@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "gaio-registration-private.h"
+
+/* Adaptive busy polling: before the loop sleeps it asks in user space for a while whether something
+ * is ready. How long, each handler learns from how long the loop has had to wait for it. By the
+ * owner, with the lock held, which is released while handlers are asked. The idea is QEMU's. */
+
+gboolean gaio_busy_poll_is_usable (GaioCore *core);
+gboolean gaio_busy_poll_session (GaioCore *core, gint64 deadline);
+gboolean gaio_busy_poll_look (GaioCore *core);
+void gaio_busy_poll_adapt (GaioCore *core);
+
+static inline gboolean
+gaio_busy_poll_is_on (GaioCore *core)
+{
+  return G_UNLIKELY (core->poll_max_us > 0) && gaio_busy_poll_is_usable (core);
+}

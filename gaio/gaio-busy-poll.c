@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gaio-busy-poll-private.h"
+
+#include "gaio-handler-private.h"
+
+/* Where a window begins that was closed. */
+#define FIRST_WINDOW_US 4
+
+/* Who is asked during a session, as it was when that began: begin and end are a pair. */
+typedef struct
+{
+  GaioHandler *handler;
+  GaioPollFuncs funcs;
+} Poller;
+
+static GaioHandlerExtra *
+extra_from_pollers (GaioLink *link)
+{
+  return gaio_link_entry (link, GaioHandlerExtra, pollers);
+}
+
+/* One handler that can only be asked about in the kernel is enough to make it pointless, unless
+ * what the kernel says can be read without a system call. */
+gboolean
+gaio_busy_poll_is_usable (GaioCore *core)
+{
+  if (core->monitor.ops != NULL && core->monitor.ops->peek != NULL)
+    return TRUE;
+  return core->n_pollers > 0 && core->n_pollers == core->counters.n_handlers;
+}
+
+/* Each is held as in its callback, so that gaio_handler_remove_sync() waits for the end. */
+static GArray *
+take_pollers (GaioCore *core)
+{
+  GArray *pollers = g_array_new (FALSE, FALSE, sizeof (Poller));
+
+  gaio_list_foreach (&core->pollers, link)
+    {
+      GaioHandler *handler = extra_from_pollers (link)->handler;
+      Poller poller = { gaio_handler_ref (handler), extra_from_pollers (link)->poll_funcs };
+
+      gaio_entry_begin (&handler->entry);
+      g_array_append_val (pollers, poller);
+    }
+  return pollers;
+}
+
+/* Without the lock. */
+static void
+give_back (GaioCore *core, GArray *pollers)
+{
+  for (guint i = 0; i < pollers->len; i++)
+    {
+      GaioHandler *handler = g_array_index (pollers, Poller, i).handler;
+
+      if (gaio_entry_end (&handler->entry))
+        gaio_handler_after_callback (handler);
+      gaio_handler_unref (handler);
+    }
+  g_array_unref (pollers);
+}
+
+static gboolean
+ask (const Poller *poller)
+{
+  GaioHandler *handler = poller->handler;
+  gboolean ready = atomic_load_explicit (&handler->mask, memory_order_acquire) != 0 &&
+                   poller->funcs.poll (handler->entry.user_data);
+
+  atomic_store_explicit (&handler->extra->polled, ready, memory_order_relaxed);
+  return ready;
+}
+
+static gboolean
+ask_all (GArray *pollers)
+{
+  gboolean ready = FALSE;
+
+  for (guint i = 0; i < pollers->len; i++)
+    ready |= ask (&g_array_index (pollers, Poller, i));
+  return ready;
+}
+
+static void
+begin_all (GArray *pollers)
+{
+  for (guint i = 0; i < pollers->len; i++)
+    {
+      const Poller *poller = &g_array_index (pollers, Poller, i);
+
+      if (poller->funcs.begin != NULL)
+        poller->funcs.begin (poller->handler->entry.user_data);
+    }
+}
+
+static void
+end_all (GArray *pollers)
+{
+  for (guint i = 0; i < pollers->len; i++)
+    {
+      const Poller *poller = &g_array_index (pollers, Poller, i);
+
+      if (poller->funcs.end != NULL)
+        poller->funcs.end (poller->handler->entry.user_data);
+    }
+}
+
+/* Somebody has something for the loop, or the kernel has, as far as that can be seen. */
+static gboolean
+is_disturbed (GaioCore *core)
+{
+  const GaioFdmon *monitor = &core->monitor;
+
+  return atomic_load_explicit (&core->sleep, memory_order_relaxed) != GAIO_POLLING ||
+         (monitor->ops != NULL && monitor->ops->peek != NULL && monitor->ops->peek (monitor));
+}
+
+static gboolean
+ask_until (GaioCore *core, GArray *pollers, gint64 end)
+{
+  do
+    if (ask_all (pollers) || is_disturbed (core))
+      return TRUE;
+  while (g_get_monotonic_time () < end);
+  return FALSE;
+}
+
+static gint64
+longest_window (GaioCore *core)
+{
+  gint64 longest = core->poll_window_us;
+
+  gaio_list_foreach (&core->pollers, link)
+    longest = MAX (longest, extra_from_pollers (link)->window_us);
+  return MIN (longest, core->poll_max_us);
+}
+
+static gint64
+grown (GaioCore *core, gint64 window)
+{
+  if (window == 0)
+    return MIN (FIRST_WINDOW_US, core->poll_max_us);
+  return window > core->poll_max_us / core->poll_grow ? core->poll_max_us
+                                                      : window * core->poll_grow;
+}
+
+static gint64
+shrunk (GaioCore *core, gint64 window)
+{
+  return core->poll_shrink > 0 ? window / core->poll_shrink : 0;
+}
+
+/* A window that was too short for what came in time grows; one in which nothing comes shrinks. */
+static void
+adapt (GaioCore *core, gint64 *window, gint64 waited, gboolean was_ready)
+{
+  if (waited > core->poll_max_us)
+    *window = shrunk (core, *window);
+  else if (was_ready && waited > *window)
+    *window = grown (core, *window);
+}
+
+static void
+adapt_all (GaioCore *core, gboolean news)
+{
+  gint64 waited = g_get_monotonic_time () - core->poll_started;
+
+  if (core->poll_started == 0)
+    return;
+  core->poll_started = 0;
+  adapt (core, &core->poll_window_us, waited, news && core->n_pollers < core->counters.n_handlers);
+  gaio_list_foreach (&core->pollers, link)
+    {
+      GaioHandlerExtra *extra = extra_from_pollers (link);
+      GaioHandler *handler = extra->handler;
+      gboolean was_ready =
+          news && handler->entry.stamp == core->gather_seq && handler->revents != 0;
+
+      adapt (core, &extra->window_us, waited, was_ready);
+    }
+}
+
+/* After a gathering in which something was ready. */
+void
+gaio_busy_poll_adapt (GaioCore *core)
+{
+  adapt_all (core, TRUE);
+}
+
+/* Asks once, for the round that is about to gather: what a session has found may have been consumed
+ * by another source. */
+gboolean
+gaio_busy_poll_look (GaioCore *core)
+{
+  GArray *pollers = take_pollers (core);
+  gboolean ready;
+
+  gaio_core_unlock (core);
+  ready = ask_all (pollers);
+  give_back (core, pollers);
+  gaio_lock_take (&core->lock);
+  return ready;
+}
+
+/* Asks until something is ready, the window is over, or @deadline (-1: never) is. TRUE if the loop
+ * is not to sleep. */
+gboolean
+gaio_busy_poll_session (GaioCore *core, gint64 deadline)
+{
+  GArray *pollers;
+  gint64 window, end;
+  gboolean ready;
+
+  /* The wait before was in vain. */
+  adapt_all (core, FALSE);
+  window = longest_window (core);
+  core->poll_started = g_get_monotonic_time ();
+  if (window == 0)
+    return gaio_busy_poll_look (core);
+  end = core->poll_started + window;
+  if (deadline != -1)
+    end = MIN (end, deadline);
+  pollers = take_pollers (core);
+  if (gaio_fdmon_is_open (&core->monitor))
+    gaio_fdmon_begin_wait (&core->monitor);
+  atomic_store_explicit (&core->sleep, GAIO_POLLING, memory_order_relaxed);
+  gaio_core_unlock (core);
+  begin_all (pollers);
+  ready = ask_until (core, pollers, end);
+  end_all (pollers);
+  /* What came after it was asked for the last time, and was not signalled because of begin. */
+  ready = ready || ask_all (pollers);
+  give_back (core, pollers);
+  gaio_lock_take (&core->lock);
+  atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
+  return ready;
+}
