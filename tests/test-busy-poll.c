@@ -124,18 +124,20 @@ story_clear (Story *story)
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Story, story_clear)
 
-/* Lets the window become as long as it may, by an event that comes soon. */
+/* Lets the window become as long as it may: events come soon, but too late for it. */
 static void
 open_window (Story *story, gint64 max_us)
 {
   gaio_context_set_poll_params (story->rig.context, max_us, 1000000, 1);
-  for (guint i = 0; i < 3; i++)
+  clock_leap_us = 20;
+  for (guint i = 0; i < 2; i++)
     {
       guint before = story->calls;
 
       eventfd_add (story->fd);
       rig_until (&story->rig, story->calls > before);
     }
+  clock_leap_us = 0;
   story->polls = 0;
 }
 
