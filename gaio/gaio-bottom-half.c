@@ -180,15 +180,15 @@ enqueue (GaioBottomHalf *self)
   gaio_list_push (&core->bottom_halves, &self->entry.link);
 }
 
-/* With the lock held. */
-static void
-keep_loop_awake (GaioBottomHalf *self)
+/* TRUE if the loop is to be kicked for it. With the lock held. */
+static gboolean
+make_urgent (GaioBottomHalf *self)
 {
   if (self->urgent || self->set_aside)
-    return;
+    return FALSE;
   self->urgent = true;
   self->entry.core->n_urgent++;
-  gaio_core_kick (self->entry.core);
+  return TRUE;
 }
 
 /* With the lock held. */
@@ -205,6 +205,7 @@ static void
 schedule (GaioBottomHalf *self, guint how)
 {
   GaioCore *core = self->entry.core;
+  gboolean kick = FALSE;
   guint asked;
 
   /* A read-modify-write also where it changes nothing: what the caller has written before is then
@@ -219,11 +220,14 @@ schedule (GaioBottomHalf *self, guint how)
     {
       enqueue (self);
       if ((asked & URGENT) != 0)
-        keep_loop_awake (self);
+        kick = make_urgent (self);
       else
         limit_sleep (core);
     }
-  gaio_core_unlock (core);
+  if (kick)
+    gaio_core_unlock_and_kick (core);
+  else
+    gaio_core_unlock (core);
 }
 
 /**
@@ -362,7 +366,8 @@ put_back (GaioBottomHalf *self)
     place = place->next;
   gaio_link_insert_before (&self->entry.link, place);
   self->set_aside = false;
-  keep_loop_awake (self);
+  if (make_urgent (self))
+    gaio_core_kick (core);
 }
 
 /* Takes the first that was scheduled up to @last_seq and is not running. With the lock held. */

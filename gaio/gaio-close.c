@@ -60,7 +60,7 @@ tear_down (GaioCore *core, GSource *source)
 
   gaio_core_lock (core);
   if (core->n_lingering == 0)
-    gaio_fdmon_close (&core->monitor);
+    gaio_core_close_fds (core);
   gaio_core_unlock (core);
 }
 

@@ -55,7 +55,8 @@ typedef struct
   _Atomic (const void *) round_thread; /* or NULL */
   guint depth;                         /* (owner) of nested rounds */
   atomic_int sleep;                    /* a GaioSleep; (lock) */
-  gboolean restless; /* (lock) if not, nothing is pending beside ready fds, nor is a deadline */
+  gboolean restless;    /* (lock) if not, nothing is pending beside ready fds, nor is a deadline */
+  atomic_uint n_wakers; /* who write to the eventfd without the lock; grows under it */
   atomic_bool wake_requested;
   atomic_bool closed;
   gboolean torn_down; /* (lock) or about to be */
@@ -130,6 +131,8 @@ void gaio_core_unref (GaioCore *core);
 GaioContext *gaio_core_dup_context (GaioCore *core);
 gboolean gaio_core_check (GaioCore *core, GError **error);
 void gaio_core_kick (GaioCore *core);
+void gaio_core_unlock_and_kick (GaioCore *core);
+void gaio_core_close_fds (GaioCore *core);
 void gaio_core_deadline_moved (GaioCore *core, gint64 deadline);
 
 /* The core whose callback this thread is in, or NULL. */

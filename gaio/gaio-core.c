@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "gaio-core-private.h"
 
+#include <sched.h>
+
 #include <gaio/gaio-error.h>
 
 _Thread_local GaioCore *gaio_core_current;
@@ -84,18 +86,56 @@ gaio_core_check (GaioCore *core, GError **error)
   return TRUE;
 }
 
-/* There is something to look at: ends the sleep, if there is one. With the lock held: the sleeper
- * has looked at everything under the lock before it said that it sleeps. */
+/* There is something to look at. TRUE if somebody sleeps, and is to be woken now. With the lock
+ * held: the sleeper has looked at everything under the lock before it said that it sleeps. */
+static gboolean
+end_sleep (GaioCore *core)
+{
+  int sleep = atomic_load_explicit (&core->sleep, memory_order_relaxed);
+
+  core->restless = TRUE;
+  if (sleep == GAIO_AWAKE)
+    return FALSE;
+  atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
+  if (sleep == GAIO_POLLING)
+    return FALSE;
+  core->counters.wakeups++;
+  return TRUE;
+}
+
+/* There is something to look at: ends the sleep, if there is one. With the lock held. */
 void
 gaio_core_kick (GaioCore *core)
 {
-  int sleep = atomic_exchange_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
+  if (end_sleep (core))
+    gaio_fdmon_wake (core->monitor.wake_fd);
+}
 
-  core->restless = TRUE;
-  if (sleep == GAIO_AWAKE || sleep == GAIO_POLLING)
+/* gaio_core_kick() for other threads, by one that keeps @core alive. Gives up the lock, and does so
+ * first: else whom it wakes finds the lock taken, goes to sleep again and has to be woken twice. */
+void
+gaio_core_unlock_and_kick (GaioCore *core)
+{
+  gboolean wake = end_sleep (core);
+  int wake_fd = core->monitor.wake_fd;
+
+  if (wake)
+    atomic_fetch_add_explicit (&core->n_wakers, 1, memory_order_relaxed);
+  gaio_core_unlock (core);
+  if (!wake)
     return;
-  core->counters.wakeups++;
-  gaio_fdmon_wake (&core->monitor);
+  gaio_fdmon_wake (wake_fd);
+  /* Pairs with the load in gaio_core_close_fds(). */
+  atomic_fetch_sub_explicit (&core->n_wakers, 1, memory_order_release);
+}
+
+/* With the lock held. Once: to write to an eventfd takes no time. */
+void
+gaio_core_close_fds (GaioCore *core)
+{
+  while (atomic_load_explicit (&core->n_wakers, memory_order_acquire) > 0)
+    sched_yield ();
+  gaio_fdmon_close (&core->monitor);
 }
 
 /* Somebody has to be called at @deadline: makes sure that nobody sleeps longer. With the lock held.

@@ -105,7 +105,7 @@ void gaio_fdmon_lose (GaioFdmon *mon);
 void gaio_fdmon_clear (GaioFdmon *mon);
 const char *gaio_fdmon_get_name (const GaioFdmon *mon);
 int gaio_fdmon_epoll_wait_limited (GaioFdmon *mon, int max_events, gint64 timeout_us);
-void gaio_fdmon_wake (GaioFdmon *mon);
+void gaio_fdmon_wake (int wake_fd);
 gboolean gaio_fdmon_arm (GaioFdmon *mon, gint64 deadline);
 void gaio_fdmon_open_timer (GaioFdmon *mon);
 gboolean gaio_fdmon_show_one (GaioFdmon *mon, GSource *source);

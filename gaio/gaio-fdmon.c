@@ -170,11 +170,11 @@ gaio_fdmon_get_name (const GaioFdmon *mon)
 }
 
 void
-gaio_fdmon_wake (GaioFdmon *mon)
+gaio_fdmon_wake (int wake_fd)
 {
   guint64 one = 1;
 
-  while (write (mon->wake_fd, &one, sizeof one) < 0 && errno == EINTR)
+  while (write (wake_fd, &one, sizeof one) < 0 && errno == EINTR)
     ;
 }
 

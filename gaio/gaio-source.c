@@ -141,7 +141,7 @@ stop_lingering (GaioCore *core, GaioSource *self)
     return;
   self->lingering = FALSE;
   if (--core->n_lingering == 0 && core->torn_down)
-    gaio_fdmon_close (&core->monitor);
+    gaio_core_close_fds (core);
 }
 
 /* The source has been destroyed, and is not in its dispatch. This is the notify of its callback

@@ -61,8 +61,8 @@ byte wanted[2];      /* scheduled as IDLE, URGENT or both, and not yet called */
 bool second_wants_a; /* by the thread that schedules B after it */
 bool may_write;      /* the loop has said that it sleeps, and nobody has woken it yet */
 
-/* gaio_core_kick () */
-inline kick ()
+/* end_sleep () of gaio-core.c, with the lock held */
+inline end_sleep ()
 {
 #ifndef MUTANT_KICK_IS_NOT_RESTLESS
   restless = true;
@@ -75,8 +75,26 @@ inline kick ()
 #endif
        assert (may_write);
        may_write = false;
-       wake_event = true
+       wake = true
   fi
+}
+
+/* gaio_fdmon_wake (), if end_sleep () said so */
+inline write_if_asked ()
+{
+  if
+  :: wake ->
+       wake_event = true;
+       wake = false
+  :: else
+  fi
+}
+
+/* gaio_core_kick () */
+inline kick ()
+{
+  end_sleep ();
+  write_if_asked ()
 }
 
 /* gaio_fdmon_epoll_arm (). Setting a timerfd takes back that it has expired. */
@@ -126,7 +144,7 @@ inline enqueue (bh)
   fi
 }
 
-/* enqueue (), keep_loop_awake (), limit_sleep () */
+/* enqueue (), make_urgent (), limit_sleep () */
 inline place (bh)
 {
   enqueue (bh);
@@ -137,7 +155,7 @@ inline place (bh)
        :: else ->
             urgent[bh] = true;
             n_urgent++;
-            kick ()
+            end_sleep ()
        fi
   :: else ->
        if
@@ -171,7 +189,9 @@ inline schedule (bh, how)
          fi;
          asked_before = 0;
          armed_it = false
-       }
+       };
+       /* gaio_core_unlock_and_kick (): the lock has been given up. */
+       write_if_asked ()
   fi;
   asked_before = 0
 }
@@ -190,6 +210,7 @@ proctype First ()
 {
   byte asked_before;
   bool armed_it;
+  bool wake;
 
   if
   :: schedule (A, URGENT)
@@ -206,6 +227,7 @@ proctype Second ()
 {
   byte asked_before;
   bool armed_it;
+  bool wake;
 
   second_wants_a = true;
   schedule (A, URGENT);
@@ -216,6 +238,7 @@ proctype Second ()
 proctype Third ()
 {
   bool armed_it;
+  bool wake;
 
   with_lock { set_deadline (3) }
   with_lock { set_deadline (2) }
@@ -497,6 +520,7 @@ proctype Owner ()
   byte wait_until = NEVER, end_of_wait = NEVER;
   bool saw_wake, saw_timer, on_ready;
   bool armed_it, have_due;
+  bool wake;
   byte n_to_serve, bh;
 
   do
