@@ -1,5 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <dlfcn.h>
+#include <stdbool.h>
+
 #include "test-support.h"
+
+/* --- Writes to eventfds: stands in for the C library's --- */
+
+static atomic_bool counts_writes;
+static atomic_uint n_writes;
+
+ssize_t
+write (int fd, const void *buffer, size_t size)
+{
+  ssize_t (*next) (int, const void *, size_t) = dlsym (RTLD_NEXT, "write");
+
+  if (size == sizeof (guint64) && atomic_load (&counts_writes))
+    atomic_fetch_add (&n_writes, 1);
+  return next (fd, buffer, size);
+}
 
 /* A context whose loop runs in a thread of its own, stand-alone or under GLib. */
 typedef struct
@@ -1217,6 +1235,65 @@ add_end_tests (void)
   g_test_add_func ("/thread/detach-under-a-running-loop", test_detach_under_a_running_loop);
 }
 
+/* --- Waking costs what it must --- */
+
+typedef struct
+{
+  GaioContext *context;
+  atomic_uint calls;
+} Burst;
+
+static void *
+defer_many (void *data)
+{
+  Burst *burst = data;
+
+  for (guint i = 0; i < 1000; i++)
+    gaio_context_defer (burst->context, count_atomic, &burst->calls, NULL);
+  return NULL;
+}
+
+static void
+burst_from_elsewhere (gpointer data)
+{
+  atomic_store (&n_writes, 0);
+  atomic_store (&counts_writes, true);
+  join (spawn (defer_many, data));
+  atomic_store (&counts_writes, false);
+}
+
+/* A loop that is awake looks at everything before it sleeps: nobody need tell it. */
+static void
+test_awake_loop_is_not_woken (gconstpointer nested)
+{
+  g_auto (Rig) rig = rig_new (nested);
+  Burst burst = { rig.context, 0 };
+
+  gaio_context_defer (rig.context, burst_from_elsewhere, &burst, NULL);
+  rig_until (&rig, atomic_load (&burst.calls) == 1000);
+  g_assert_cmpuint (atomic_load (&n_writes), ==, 0);
+}
+
+/* One that sleeps is told once. */
+static void
+test_sleeping_loop_is_woken_once (gconstpointer nested)
+{
+  g_auto (Rig) rig = rig_new (nested);
+  Burst burst = { rig.context, 0 };
+  guint64 rounds = stat_of (rig.context, "rounds");
+  pthread_t thread;
+
+  atomic_store (&n_writes, 0);
+  atomic_store (&counts_writes, true);
+  thread = spawn (defer_many, &burst);
+  rig_until (&rig, atomic_load (&burst.calls) == 1000);
+  join (thread);
+  atomic_store (&counts_writes, false);
+  if (rig.main_context == NULL)
+    g_assert_cmpuint (atomic_load (&n_writes), <=, stat_of (rig.context, "rounds") - rounds);
+  g_assert_cmpuint (stat_of (rig.context, "wakeups"), <=, stat_of (rig.context, "rounds"));
+}
+
 int
 main (int argc, char **argv)
 {
@@ -1225,5 +1302,7 @@ main (int argc, char **argv)
   add_sync_tests ();
   add_end_tests ();
   add_both ("/thread/everything-at-once", test_stress);
+  add_both ("/thread/awake-loop-is-not-woken", test_awake_loop_is_not_woken);
+  add_both ("/thread/sleeping-loop-is-woken-once", test_sleeping_loop_is_woken_once);
   return g_test_run ();
 }
