@@ -12,8 +12,8 @@
 
 /* --- How often the kernel is asked: stands in for the C library's --- */
 
-static guint n_polls;
-static guint n_epoll_waits;
+static atomic_uint n_polls;
+static atomic_uint n_epoll_waits;
 
 int
 poll (struct pollfd *fds, nfds_t n_fds, int timeout)
@@ -272,16 +272,6 @@ test_timers_of_ours_fire (Fixture *self, gconstpointer data)
 }
 
 static gboolean
-take_first (gpointer data)
-{
-  Fixture *self = data;
-
-  self->others++;
-  eventfd_take (self->fd);
-  return G_SOURCE_REMOVE;
-}
-
-static gboolean
 must_not_be_old_news (gint fd, GIOCondition condition, gpointer data)
 {
   Fixture *self = data;
@@ -289,39 +279,6 @@ must_not_be_old_news (gint fd, GIOCondition condition, gpointer data)
   self->calls++;
   g_assert_true (eventfd_take (fd));
   return G_SOURCE_CONTINUE;
-}
-
-static void *
-fill_and_wake (void *data)
-{
-  Fixture *self = data;
-
-  /* Both at once, as far as can be: the fd turns ready, and GLib has something to do. */
-  for (guint i = 0; i < 300; i++)
-    {
-      GSource *source = g_idle_source_new ();
-
-      g_source_set_priority (source, i % 2 == 0 ? G_PRIORITY_HIGH : G_PRIORITY_DEFAULT);
-      g_source_set_callback (source, take_first, self, NULL);
-      eventfd_add (self->fd);
-      g_source_attach (source, self->main_context);
-      g_source_unref (source);
-    }
-  gaio_context_defer (self->context, cancel, self->cancellable, NULL);
-  return NULL;
-}
-
-/* What was found ready is not reported once another source has consumed it. */
-static void
-test_consumed_by_another_source_is_not_reported (Fixture *self, gconstpointer data)
-{
-  GaioHandler *handler =
-      add_fd (self->context, self->fd, G_IO_IN, must_not_be_old_news, self, NULL);
-  pthread_t thread = spawn (fill_and_wake, self);
-
-  assert_runs (self);
-  join (thread);
-  gaio_clear_handler (&handler);
 }
 
 /* Turns ready in check, without an fd, once @fd is readable; consumes it in its dispatch. */
@@ -356,10 +313,10 @@ fill_often (void *data)
   return NULL;
 }
 
-/* The same for a source that finds out in its check. It comes first in the list, so that it would
- * be dispatched before ours. */
+/* What was found ready is not reported once another source has consumed it: one that is dispatched
+ * before, because it comes first in the list or has a higher priority. */
 static void
-test_source_without_fd_that_consumes_first (Fixture *self, gconstpointer data)
+test_consumed_by_another_source_is_not_reported (Fixture *self, gconstpointer priority)
 {
   GSource *source = g_source_new (&checked_funcs, sizeof (GSource));
   GaioHandler *handler;
@@ -367,6 +324,7 @@ test_source_without_fd_that_consumes_first (Fixture *self, gconstpointer data)
 
   gaio_context_detach (self->context);
   checked_fd = self->fd;
+  g_source_set_priority (source, GPOINTER_TO_INT (priority));
   g_source_attach (source, self->main_context);
   attach (self->context, self->main_context);
   handler = add_fd (self->context, self->fd, G_IO_IN, must_not_be_old_news, self, NULL);
@@ -649,9 +607,12 @@ main (int argc, char **argv)
   add ("/host/foreign-fds-are-served", test_foreign_fds_are_served);
   add ("/host/timeouts-of-glib-fire", test_timeouts_of_glib_fire);
   add ("/host/timers-of-ours-fire", test_timers_of_ours_fire);
-  add ("/host/consumed-by-another-source-is-not-reported",
-       test_consumed_by_another_source_is_not_reported);
-  add ("/host/source-without-fd-that-consumes-first", test_source_without_fd_that_consumes_first);
+  g_test_add ("/host/consumed-by-another-source-is-not-reported/first", Fixture,
+              GINT_TO_POINTER (G_PRIORITY_DEFAULT), set_up,
+              test_consumed_by_another_source_is_not_reported, tear_down);
+  g_test_add ("/host/consumed-by-another-source-is-not-reported/urgent", Fixture,
+              GINT_TO_POINTER (G_PRIORITY_HIGH), set_up,
+              test_consumed_by_another_source_is_not_reported, tear_down);
   add ("/host/current-source-and-depth", test_current_source_and_depth);
   add ("/host/priorities", test_priorities);
   add ("/host/nested-main-loop", test_nested_main_loop);
