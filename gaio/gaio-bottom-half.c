@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "gaio-bottom-half-private.h"
 
+#include "gaio-trace-private.h"
+
 /* An idle one runs at the latest this long after it was scheduled. */
 #define IDLE_DELAY_US 10000
 
@@ -419,7 +421,7 @@ gaio_bottom_half_serve_next (GaioCore *core, guint64 last_seq)
   if (self == NULL)
     return FALSE;
   gaio_entry_begin (&self->entry);
-  self->func (self->entry.user_data);
+  gaio_trace_call ("bottom half", self->func, -1, NULL, self->func (self->entry.user_data));
   if (gaio_entry_end (&self->entry))
     after_callback (self);
   if (self->once)

@@ -5,6 +5,8 @@
 
 #include <gaio/gaio-error.h>
 
+#include "gaio-trace-private.h"
+
 _Thread_local GaioCore *gaio_core_current;
 
 GaioCore *
@@ -12,6 +14,7 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
 {
   GaioCore *core = g_new0 (GaioCore, 1);
 
+  gaio_trace_init ();
   gaio_ref_count_init (&core->ref_count, 1);
   core->fork_generation = gaio_fork_generation;
   gaio_lock_init (&core->lock);

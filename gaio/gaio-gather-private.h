@@ -5,6 +5,7 @@
 
 #include "gaio-busy-poll-private.h"
 #include "gaio-ready-set-private.h"
+#include "gaio-trace-private.h"
 
 /* From the kernel to the ready list, in two halves: between them the caller asks the kernel. By the
  * owner, with the lock held.
@@ -177,8 +178,9 @@ gather_all (GaioCore *core, gboolean full, GaioGathering *self)
   /* A stale one that is still there could not be got rid of, and would come again for ever. */
   while (full && !self->again && !self->stale)
     {
-      int n = gaio_fdmon_look (&core->monitor, GAIO_FDMON_MAX_EVENTS);
+      int n;
 
+      gaio_trace_poll (core, 0, n, gaio_fdmon_look (&core->monitor, GAIO_FDMON_MAX_EVENTS));
       see_events (core, n, self);
       full = n == GAIO_FDMON_MAX_EVENTS;
     }

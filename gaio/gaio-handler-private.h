@@ -2,6 +2,7 @@
 #pragma once
 
 #include "gaio-registration-private.h"
+#include "gaio-trace-private.h"
 
 typedef struct
 {
@@ -18,6 +19,7 @@ typedef struct
 GaioHandler *gaio_handler_add (GaioCore *core, const GaioHandlerParams *params, GError **error);
 gboolean gaio_handler_check_condition (gint fd, GIOCondition condition);
 void gaio_handler_bury (GaioHandler *self);
+gboolean gaio_handler_call_traced (GaioHandler *self, guint revents) GAIO_COLD;
 void gaio_handler_after_callback (GaioHandler *self);
 
 /* Calls @self with what was gathered and is still asked for. By the owner, without the lock. TRUE
@@ -31,7 +33,12 @@ gaio_handler_serve (GaioCore *core, GaioHandler *self)
   gaio_entry_begin (&self->entry);
   revents = self->revents & atomic_load_explicit (&self->mask, memory_order_acquire);
   if (G_LIKELY (revents != 0))
-    keep = self->func (self->fd, revents, self->entry.user_data);
+    {
+      if (gaio_trace_is_wanted ())
+        keep = gaio_handler_call_traced (self, revents);
+      else
+        keep = self->func (self->fd, revents, self->entry.user_data);
+    }
   if (G_UNLIKELY (gaio_entry_end (&self->entry)))
     gaio_handler_after_callback (self);
   if (G_UNLIKELY (keep == G_SOURCE_REMOVE))

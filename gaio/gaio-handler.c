@@ -89,6 +89,7 @@ register_handler (GaioHandler *self, GError **error)
     }
   core->counters.n_handlers++;
   core->n_members += self->entry.kind == GAIO_ENTRY_MEMBER;
+  gaio_trace (add, core, self->fd);
   return TRUE;
 }
 
@@ -343,6 +344,13 @@ stop_polling (GaioHandler *self)
   self->entry.core->n_pollers--;
 }
 
+/* With the lock held. */
+static const char *
+name_of (GaioHandler *self)
+{
+  return self->extra != NULL ? self->extra->name : NULL;
+}
+
 /* Removes @self and leaves its notify to the owner. With the lock held; once more does nothing. */
 void
 gaio_handler_bury (GaioHandler *self)
@@ -351,6 +359,7 @@ gaio_handler_bury (GaioHandler *self)
 
   if (gaio_entry_is_removed (&self->entry))
     return;
+  gaio_trace (remove, core, self->fd, name_of (self));
   atomic_store_explicit (&self->entry.removed, true, memory_order_release);
   gaio_registration_remove (self);
   if (self->entry.kind == GAIO_ENTRY_MEMBER)
@@ -470,6 +479,30 @@ gaio_handler_set_name (GaioHandler *self, const char *name)
   g_free (extra->name);
   extra->name = g_strdup (name);
   gaio_core_unlock (self->entry.core);
+}
+
+/* Returns a copy, or NULL. Without the lock. */
+static char *
+dup_name (GaioHandler *self)
+{
+  char *name;
+
+  if (!gaio_core_lock (self->entry.core))
+    return NULL;
+  name = g_strdup (name_of (self));
+  gaio_core_unlock (self->entry.core);
+  return name;
+}
+
+/* Calls its function. Out of line, because gaio_handler_serve() is in the hot loop. */
+gboolean
+gaio_handler_call_traced (GaioHandler *self, guint revents)
+{
+  gboolean keep;
+
+  gaio_trace_call ("handler", self->func, self->fd, dup_name (self),
+                   keep = self->func (self->fd, revents, self->entry.user_data));
+  return keep;
 }
 
 /**

@@ -5,6 +5,7 @@
 #include <gaio/gaio-source.h>
 
 #include "gaio-core-private.h"
+#include "gaio-trace-private.h"
 
 /**
  * SECTION:gaio-host
@@ -122,10 +123,12 @@ wait_for_both (GaioHost *host, gboolean *woken)
   GaioCore *core = host->core;
   guint max = atomic_load_explicit (&core->max_callbacks, memory_order_relaxed);
   gint64 timeout_us = host->timeout_ms < 0 ? -1 : host->timeout_ms * G_GINT64_CONSTANT (1000);
+  int n;
 
   if (max == 0 || max > GAIO_FDMON_MAX_EVENTS)
     max = GAIO_FDMON_MAX_EVENTS;
-  return sort_events (core, gaio_fdmon_wait (&core->monitor, max, timeout_us), woken);
+  gaio_trace_poll (core, timeout_us, n, gaio_fdmon_wait (&core->monitor, max, timeout_us));
+  return sort_events (core, n, woken);
 }
 
 /* With one wait. What it has found is still true in the dispatch of our source if no other comes

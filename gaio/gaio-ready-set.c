@@ -321,7 +321,8 @@ gaio_ready_set_serve (GaioReadySetWatch *watch)
   if (set == NULL)
     return FALSE;
   gaio_entry_begin (&watch->entry);
-  watch->func (set, n_ready, watch->entry.user_data);
+  gaio_trace_call ("ready set", watch->func, -1, NULL,
+                   watch->func (set, n_ready, watch->entry.user_data));
   if (gaio_entry_end (&watch->entry))
     after_callback (watch, set);
   g_object_unref (set);

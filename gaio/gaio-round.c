@@ -8,6 +8,7 @@
 #include "gaio-handler-private.h"
 #include "gaio-ready-set-private.h"
 #include "gaio-timer-private.h"
+#include "gaio-trace-private.h"
 
 /* How soon to try again what the kernel has refused. */
 #define RETRY_US 10000
@@ -280,10 +281,11 @@ wait_asleep (GaioCore *core, int max, gint64 timeout_us)
 
   if (G_LIKELY (open))
     gaio_fdmon_begin_wait (&core->monitor);
+  gaio_trace (sleep, core, next_deadline (core));
   atomic_store_explicit (&core->sleep, GAIO_ASLEEP_IN_ITERATE, memory_order_relaxed);
   gaio_core_unlock (core);
   if (G_LIKELY (open))
-    n = gaio_fdmon_wait (&core->monitor, max, timeout_us);
+    gaio_trace_poll (core, timeout_us, n, gaio_fdmon_wait (&core->monitor, max, timeout_us));
   else
     g_usleep (MIN ((guint64) timeout_us, RETRY_US));
   gaio_lock_take (&core->lock);
@@ -324,7 +326,7 @@ gather (GaioRound *round, gint64 timeout_us)
   else if (core->n_fetched >= 0)
     n = take_fetched (core);
   else if (gaio_fdmon_is_open (&core->monitor))
-    n = gaio_fdmon_look (&core->monitor, gathering.max);
+    gaio_trace_poll (core, 0, n, gaio_fdmon_look (&core->monitor, gathering.max));
   news = gaio_gather_end (core, n, &gathering);
   if (busy_poll)
     news = gaio_gather_polled (core, news);
@@ -420,7 +422,10 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
   sleep = !core->restless ||
           (!is_pending (core) && limit_sleep (core, next_deadline (core), timeout_ms));
   if (sleep)
-    atomic_store_explicit (&core->sleep, GAIO_ASLEEP_IN_GLIB, memory_order_relaxed);
+    {
+      gaio_trace (sleep, core, next_deadline (core));
+      atomic_store_explicit (&core->sleep, GAIO_ASLEEP_IN_GLIB, memory_order_relaxed);
+    }
   gaio_core_unlock (core);
   return !sleep;
 }

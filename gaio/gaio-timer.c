@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "gaio-timer-private.h"
 
+#include "gaio-trace-private.h"
+
 /**
  * SECTION:gaio-timer
  * @title: GaioTimer
@@ -404,7 +406,7 @@ serve (GaioTimer *self)
   gboolean keep;
 
   gaio_entry_begin (&self->entry);
-  keep = call (self);
+  gaio_trace_call ("timer", self->once, -1, NULL, keep = call (self));
   /* Whatever it says: the lock is needed anyhow. */
   gaio_entry_end (&self->entry);
   if (!gaio_core_lock (self->entry.core))

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+
+/* What can be seen from outside: USDT probes, sysprof marks, and the warning of GAIO_SLOW_MS. All
+ * of it is behind one test of a flag, and out of line. */
+
+/* Not 0 while somebody wants to see anything. It is the semaphore of all our probes, too: who
+ * attaches to one of them adds 1. */
+extern unsigned short gaio_trace_wanted G_GNUC_INTERNAL;
+
+typedef struct
+{
+  const char *kind; /* of callback */
+  gconstpointer func;
+  gint fd;    /* or -1 */
+  char *name; /* or NULL */
+  gint64 began;
+} GaioTraceCall;
+
+#define GAIO_COLD __attribute__ ((cold))
+
+void gaio_trace_init (void);
+void gaio_trace_call_begin (GaioTraceCall *self) GAIO_COLD;
+void gaio_trace_call_end (GaioTraceCall *self) GAIO_COLD;
+gint64 gaio_trace_poll_begin (gconstpointer core, gint64 timeout_us) GAIO_COLD;
+void gaio_trace_poll_end (gconstpointer core, gint64 began, int n) GAIO_COLD;
+void gaio_trace_add (gconstpointer core, gint fd) GAIO_COLD;
+void gaio_trace_remove (gconstpointer core, gint fd, const char *name) GAIO_COLD;
+void gaio_trace_sleep (gconstpointer core, gint64 deadline) GAIO_COLD;
+
+#define gaio_trace_is_wanted() G_UNLIKELY (gaio_trace_wanted != 0)
+
+/* One point in time: the add, remove or sleep of above. The arguments are only looked at if they
+ * are wanted. */
+#define gaio_trace(event, ...)                                                                     \
+  G_STMT_START                                                                                     \
+  {                                                                                                \
+    if (gaio_trace_is_wanted ())                                                                   \
+      gaio_trace_##event (__VA_ARGS__);                                                            \
+  }                                                                                                \
+  G_STMT_END
+
+/* Runs the statement @call, which calls the user's @what_func. @what_name is a copy, which is taken
+ * over. */
+#define gaio_trace_call(what_kind, what_func, what_fd, what_name, call)                            \
+  G_STMT_START                                                                                     \
+  {                                                                                                \
+    if (!gaio_trace_is_wanted ())                                                                  \
+      call;                                                                                        \
+    else                                                                                           \
+      {                                                                                            \
+        GaioTraceCall traced_ = { (what_kind), (gconstpointer) (what_func), (what_fd),             \
+                                  (what_name) };                                                   \
+                                                                                                   \
+        gaio_trace_call_begin (&traced_);                                                          \
+        call;                                                                                      \
+        gaio_trace_call_end (&traced_);                                                            \
+      }                                                                                            \
+  }                                                                                                \
+  G_STMT_END
+
+/* Sets @n to what @ask, which asks the kernel, returns. Leaves errno alone. */
+#define gaio_trace_poll(core, timeout_us, n, ask)                                                  \
+  G_STMT_START                                                                                     \
+  {                                                                                                \
+    if (!gaio_trace_is_wanted ())                                                                  \
+      (n) = ask;                                                                                   \
+    else                                                                                           \
+      {                                                                                            \
+        gint64 began_ = gaio_trace_poll_begin ((core), (timeout_us));                              \
+                                                                                                   \
+        (n) = ask;                                                                                 \
+        gaio_trace_poll_end ((core), began_, (n));                                                 \
+      }                                                                                            \
+  }                                                                                                \
+  G_STMT_END

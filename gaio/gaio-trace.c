@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gaio-trace-private.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+#define USEC_PER_MSEC 1000
+#define NSEC_PER_USEC 1000
+
+#ifdef GAIO_HAVE_USDT
+/* Where tracers look for semaphores. */
+#  define IN_PROBES __attribute__ ((section (".probes")))
+#else
+#  define IN_PROBES
+#endif
+
+unsigned short gaio_trace_wanted IN_PROBES = 0;
+
+#ifdef GAIO_HAVE_USDT
+#  define SDT_USE_VARIADIC
+#  define _SDT_HAS_SEMAPHORES
+#  include <sys/sdt.h>
+
+#  define SEMAPHORE(name)                                                                          \
+    extern unsigned short gaio_##name##_semaphore __attribute__ ((alias ("gaio_trace_wanted")));
+
+SEMAPHORE (add)
+SEMAPHORE (remove)
+SEMAPHORE (dispatch_begin)
+SEMAPHORE (dispatch_end)
+SEMAPHORE (poll_begin)
+SEMAPHORE (poll_end)
+SEMAPHORE (sleep)
+
+#  define probe(...) STAP_PROBEV (gaio, __VA_ARGS__)
+#else
+#  define probe(...)                                                                               \
+    G_STMT_START                                                                                   \
+    {                                                                                              \
+    }                                                                                              \
+    G_STMT_END
+#endif
+
+#ifdef GAIO_HAVE_SYSPROF
+#  include <sysprof-capture.h>
+
+#  define is_marking() sysprof_collector_is_active ()
+#  define mark(began, ended, ...)                                                                  \
+    sysprof_collector_mark_printf ((began) *NSEC_PER_USEC, ((ended) - (began)) * NSEC_PER_USEC,    \
+                                   "Gaio", __VA_ARGS__)
+#else
+#  define is_marking() FALSE
+#  define mark(began, ended, ...)                                                                  \
+    G_STMT_START                                                                                   \
+    {                                                                                              \
+    }                                                                                              \
+    G_STMT_END
+#endif
+
+/* What GAIO_SLOW_MS says; G_MAXINT64 if it says nothing. */
+static gint64 slow_us = G_MAXINT64;
+
+static void
+read_limit (void)
+{
+  const char *value = g_getenv ("GAIO_SLOW_MS");
+  guint64 ms;
+
+  if (value == NULL)
+    return;
+  if (g_ascii_string_to_unsigned (value, 10, 0, G_MAXINT, &ms, NULL))
+    slow_us = ms > 0 ? (gint64) ms * USEC_PER_MSEC : G_MAXINT64;
+  else
+    g_warning ("GAIO_SLOW_MS=%s is no number of milliseconds", value);
+}
+
+static void
+init_once (void)
+{
+  read_limit ();
+  if (slow_us != G_MAXINT64 || is_marking ())
+    gaio_trace_wanted++;
+}
+
+/* Before the first callback. */
+void
+gaio_trace_init (void)
+{
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+  pthread_once (&once, init_once);
+}
+
+static const char *
+or_empty (const char *name)
+{
+  return name != NULL ? name : "";
+}
+
+void
+gaio_trace_call_begin (GaioTraceCall *self)
+{
+  probe (dispatch_begin, self->kind, self->fd, or_empty (self->name), self->func);
+  self->began = g_get_monotonic_time ();
+}
+
+static void
+warn (const GaioTraceCall *self, gint64 us)
+{
+  g_autofree char *what = NULL;
+
+  if (self->fd == -1)
+    what = g_strdup_printf ("%s (function %p)", self->kind, self->func);
+  else
+    what = g_strdup_printf ("%s%s%s (fd %d)", self->kind, self->name != NULL ? " " : "",
+                            or_empty (self->name), self->fd);
+  g_warning ("%s ran for %" G_GINT64_FORMAT " ms", what, us / USEC_PER_MSEC);
+}
+
+void
+gaio_trace_call_end (GaioTraceCall *self)
+{
+  gint64 ended = g_get_monotonic_time ();
+
+  probe (dispatch_end, self->kind, self->fd, or_empty (self->name), self->func);
+  mark (self->began, ended, self->kind, "%s fd %d", or_empty (self->name), self->fd);
+  if (ended - self->began > slow_us)
+    warn (self, ended - self->began);
+  g_free (self->name);
+}
+
+gint64
+gaio_trace_poll_begin (gconstpointer core, gint64 timeout_us)
+{
+  probe (poll_begin, core, timeout_us);
+  return g_get_monotonic_time ();
+}
+
+void
+gaio_trace_poll_end (gconstpointer core, gint64 began, int n)
+{
+  int errsv = errno;
+
+  probe (poll_end, core, n);
+  mark (began, g_get_monotonic_time (), "poll", "%d events", n);
+  errno = errsv;
+}
+
+void
+gaio_trace_add (gconstpointer core, gint fd)
+{
+  probe (add, core, fd);
+  mark (g_get_monotonic_time (), g_get_monotonic_time (), "add", "fd %d", fd);
+}
+
+void
+gaio_trace_remove (gconstpointer core, gint fd, const char *name)
+{
+  probe (remove, core, fd, or_empty (name));
+  mark (g_get_monotonic_time (), g_get_monotonic_time (), "remove", "%s fd %d", or_empty (name),
+        fd);
+}
+
+void
+gaio_trace_sleep (gconstpointer core, gint64 deadline)
+{
+  probe (sleep, core, deadline);
+  mark (g_get_monotonic_time (), g_get_monotonic_time (), "sleep", "until %" G_GINT64_FORMAT " us",
+        deadline);
+}
