@@ -45,12 +45,11 @@ SEMAPHORE (sleep)
 #  include <sysprof-capture.h>
 
 #  define is_marking() sysprof_collector_is_active ()
-#  define mark(began, ended, ...)                                                                  \
-    sysprof_collector_mark_printf ((began) *NSEC_PER_USEC, ((ended) - (began)) * NSEC_PER_USEC,    \
-                                   "Gaio", __VA_ARGS__)
+#  define mark(began, us, ...)                                                                     \
+    sysprof_collector_mark_printf ((began) *NSEC_PER_USEC, (us) *NSEC_PER_USEC, "Gaio", __VA_ARGS__)
 #else
 #  define is_marking() FALSE
-#  define mark(began, ended, ...)                                                                  \
+#  define mark(began, us, ...)                                                                     \
     G_STMT_START                                                                                   \
     {                                                                                              \
     }                                                                                              \
@@ -91,7 +90,7 @@ gaio_trace_init (void)
   pthread_once (&once, init_once);
 }
 
-static const char *
+static inline const char *
 or_empty (const char *name)
 {
   return name != NULL ? name : "";
@@ -104,28 +103,34 @@ gaio_trace_call_begin (GaioTraceCall *self)
   self->began = g_get_monotonic_time ();
 }
 
-static void
-warn (const GaioTraceCall *self, gint64 us)
+static char *
+describe (const GaioTraceCall *self)
 {
-  g_autofree char *what = NULL;
-
   if (self->fd == -1)
-    what = g_strdup_printf ("%s (function %p)", self->kind, self->func);
-  else
-    what = g_strdup_printf ("%s%s%s (fd %d)", self->kind, self->name != NULL ? " " : "",
-                            or_empty (self->name), self->fd);
-  g_warning ("%s ran for %" G_GINT64_FORMAT " ms", what, us / USEC_PER_MSEC);
+    return g_strdup_printf ("(function %p)", self->func);
+  if (self->name == NULL)
+    return g_strdup_printf ("(fd %d)", self->fd);
+  return g_strdup_printf ("%s (fd %d)", self->name, self->fd);
+}
+
+static void
+tell (const GaioTraceCall *self, gint64 us)
+{
+  g_autofree char *what = describe (self);
+
+  mark (self->began, us, self->kind, "%s", what);
+  if (us > slow_us)
+    g_warning ("%s %s ran for %" G_GINT64_FORMAT " ms", self->kind, what, us / USEC_PER_MSEC);
 }
 
 void
 gaio_trace_call_end (GaioTraceCall *self)
 {
-  gint64 ended = g_get_monotonic_time ();
+  gint64 us = g_get_monotonic_time () - self->began;
 
   probe (dispatch_end, self->kind, self->fd, or_empty (self->name), self->func);
-  mark (self->began, ended, self->kind, "%s fd %d", or_empty (self->name), self->fd);
-  if (ended - self->began > slow_us)
-    warn (self, ended - self->began);
+  if (us > slow_us || is_marking ())
+    tell (self, us);
   g_free (self->name);
 }
 
@@ -142,7 +147,7 @@ gaio_trace_poll_end (gconstpointer core, gint64 began, int n)
   int errsv = errno;
 
   probe (poll_end, core, n);
-  mark (began, g_get_monotonic_time (), "poll", "%d events", n);
+  mark (began, g_get_monotonic_time () - began, "poll", "%d events", n);
   errno = errsv;
 }
 
@@ -150,21 +155,19 @@ void
 gaio_trace_add (gconstpointer core, gint fd)
 {
   probe (add, core, fd);
-  mark (g_get_monotonic_time (), g_get_monotonic_time (), "add", "fd %d", fd);
+  mark (g_get_monotonic_time (), 0, "add", "fd %d", fd);
 }
 
 void
 gaio_trace_remove (gconstpointer core, gint fd, const char *name)
 {
   probe (remove, core, fd, or_empty (name));
-  mark (g_get_monotonic_time (), g_get_monotonic_time (), "remove", "%s fd %d", or_empty (name),
-        fd);
+  mark (g_get_monotonic_time (), 0, "remove", "%s fd %d", or_empty (name), fd);
 }
 
 void
 gaio_trace_sleep (gconstpointer core, gint64 deadline)
 {
   probe (sleep, core, deadline);
-  mark (g_get_monotonic_time (), g_get_monotonic_time (), "sleep", "until %" G_GINT64_FORMAT " us",
-        deadline);
+  mark (g_get_monotonic_time (), 0, "sleep", "until %" G_GINT64_FORMAT " us", deadline);
 }
