@@ -460,7 +460,7 @@ gaio_handler_is_removed (GaioHandler *self)
 /**
  * gaio_handler_set_name:
  * @self: a handler
- * @name: (nullable): a name for debugging messages; copied
+ * @name: (nullable): a name for debugging messages and tracers; copied
  *
  * Names @self. Any thread.
  *

@@ -19,6 +19,7 @@ typedef struct
   gint64 began;
 } GaioTraceCall;
 
+/* Keeps the compiler from making room for it where it is called. */
 #define GAIO_COLD __attribute__ ((cold))
 
 void gaio_trace_init (void);
@@ -32,8 +33,7 @@ void gaio_trace_sleep (gconstpointer core, gint64 deadline) GAIO_COLD;
 
 #define gaio_trace_is_wanted() G_UNLIKELY (gaio_trace_wanted != 0)
 
-/* One point in time: the add, remove or sleep of above. The arguments are only looked at if they
- * are wanted. */
+/* Tells of add, remove or sleep. The arguments are not evaluated unless somebody wants them. */
 #define gaio_trace(event, ...)                                                                     \
   G_STMT_START                                                                                     \
   {                                                                                                \
