@@ -4,8 +4,10 @@
  * between two runs with other ROUNDS is free of what setting up costs. */
 #include <errno.h>
 #include <malloc.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <gaio/gaio.h>
 
@@ -292,6 +294,64 @@ run_memory (Driver *driver)
   return (heap_in_use () - before) / driver->n;
 }
 
+static gint64
+resident_bytes (void)
+{
+  FILE *file = fopen ("/proc/self/statm", "re");
+  long pages;
+
+  if (file == NULL || fscanf (file, "%*d %ld", &pages) != 1)
+    g_error ("/proc/self/statm cannot be read");
+  fclose (file);
+  return (gint64) pages * sysconf (_SC_PAGESIZE);
+}
+
+/* All are watched for a round, and one is ready. */
+static void
+add_and_remove_all (Driver *driver)
+{
+  add_all (driver);
+  ring (driver->fds[step (driver)]);
+  g_main_context_iteration (driver->main_context, FALSE);
+  for (guint i = 0; i < driver->n; i++)
+    {
+      gaio_handler_remove (driver->handlers[i]);
+      gaio_clear_handler (&driver->handlers[i]);
+    }
+  g_main_context_iteration (driver->main_context, FALSE);
+}
+
+/* by how many bytes the process grows in rounds additions and removals, n at a time, after a tenth
+ * of them */
+static guint64
+run_soak (Driver *driver)
+{
+  guint n_batches = driver->rounds / driver->n;
+  gint64 before, growth;
+
+  attach (driver);
+  for (guint i = 0; i < n_batches / 10; i++)
+    add_and_remove_all (driver);
+  before = resident_bytes ();
+  for (guint i = 0; i < n_batches; i++)
+    add_and_remove_all (driver);
+  if (driver->served == 0)
+    g_error ("nothing was watched");
+  growth = resident_bytes () - before;
+  return MAX (growth, 0);
+}
+
+/* whether the monitor is another than the one asked for */
+static guint64
+run_refused (Driver *driver)
+{
+  g_autoptr (GVariant) stats = NULL;
+
+  attach (driver);
+  stats = g_variant_ref_sink (gaio_context_dup_stats (driver->context));
+  return g_variant_lookup (stats, "monitor-note", "&s", NULL);
+}
+
 static guint
 count_pollfds (GMainContext *main_context)
 {
@@ -323,7 +383,7 @@ static const struct
   { "nested", run_nested },   { "standalone", run_alone }, { "sporadic", run_sporadic },
   { "idle", run_idle },       { "add", run_add },          { "churn", run_churn },
   { "modify", run_modify },   { "timers", run_timers },    { "memory", run_memory },
-  { "pollfds", run_pollfds },
+  { "pollfds", run_pollfds }, { "soak", run_soak },        { "refused", run_refused },
 };
 
 static void

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The bounds of Gaio that can be counted, not timed: system calls with strace, instructions with
-callgrind, bytes, pollfds. The only argument is the path of bounds-driver."""
+callgrind, bytes, pages, pollfds. The only argument is the path of bounds-driver."""
 
 import collections
 import concurrent.futures
@@ -18,6 +18,7 @@ DRIVER = sys.argv[1]
 FEW = 10
 SOME = 100
 MANY = 10000
+CYCLES = 1000000
 # For Python, strace, valgrind, and what a context needs itself.
 SPARE_FDS = 100
 # % time, seconds, usecs/call, calls, errors if any, name
@@ -37,9 +38,10 @@ def raise_fd_limit():
         MANY = min(MANY, hard - SPARE_FDS)
 
 
-def run(*command):
+def run(*command, **environment):
     done = subprocess.run(
-        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, **environment},
     )
     if done.returncode != 0:
         raise RuntimeError(f"{command}: {done.returncode}\n{done.stderr}".rstrip())
@@ -48,6 +50,10 @@ def run(*command):
 
 def drive(mode, n, k, rounds):
     return int(run(DRIVER, mode, n, k, rounds))
+
+
+def drive_on(monitor, mode, n, k, rounds):
+    return int(run(DRIVER, mode, n, k, rounds, GAIO_MONITOR=monitor))
 
 
 def need(*command):
@@ -109,6 +115,18 @@ def test_one_pollfd():
 def test_memory():
     size = drive("memory", MANY, 0, 0)
     yield 0 < size <= 200, f"{size} bytes for each of {MANY} handlers"
+
+
+def soak_test(monitor):
+    def test():
+        if drive_on(monitor, "refused", 0, 0, 0):
+            raise Skip(f"{monitor} cannot be had here")
+        growth = drive_on(monitor, "soak", SOME, 0, CYCLES)
+        yield growth < 256 * 1024, (
+            f"{growth} bytes more after {CYCLES} additions and removals under GLib, {monitor}"
+        )
+
+    return test
 
 
 def test_sporadic_events_poll_once_each():
@@ -175,6 +193,9 @@ def instructions_test(what, mode, small, limit):
 TESTS = [
     test_one_pollfd,
     test_memory,
+    soak_test("epoll"),
+    soak_test("poll"),
+    soak_test("io_uring"),
     test_sporadic_events_poll_once_each,
     test_idle_is_silent,
     test_calls_per_event,
