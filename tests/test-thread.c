@@ -2,7 +2,7 @@
 #include <dlfcn.h>
 #include <stdbool.h>
 
-#include "test-support.h"
+#include "test-loop.h"
 
 /* --- Writes to eventfds: stands in for the C library's --- */
 
@@ -19,124 +19,6 @@ write (int fd, const void *buffer, size_t size)
   return next (fd, buffer, size);
 }
 
-/* A context whose loop runs in a thread of its own, stand-alone or under GLib. */
-typedef struct
-{
-  GaioContext *context;
-  GMainContext *main_context;
-  pthread_t thread;
-  pthread_t self; /* as the thread itself knows it */
-  gint started;
-  atomic_bool stop;
-} Loop;
-
-static void *
-loop_run (gpointer data)
-{
-  Loop *loop = data;
-
-  loop->self = pthread_self ();
-  if (loop->main_context != NULL)
-    g_assert_true (g_main_context_acquire (loop->main_context));
-  eventfd_add (loop->started);
-  while (!atomic_load (&loop->stop))
-    {
-      if (loop->main_context != NULL)
-        g_main_context_iteration (loop->main_context, TRUE);
-      else if (!gaio_context_iterate (loop->context, -1))
-        sched_yield (); /* a closed one returns at once */
-    }
-  if (loop->main_context != NULL)
-    g_main_context_release (loop->main_context);
-  return NULL;
-}
-
-static void
-loop_init (Loop *loop, gconstpointer nested)
-{
-  *loop = (Loop){ .context = gaio_context_new (), .started = eventfd_new (0) };
-  if (nested != NULL)
-    loop->main_context = main_context_new ();
-}
-
-static void
-loop_spawn (Loop *loop)
-{
-  loop->thread = spawn (loop_run, loop);
-  eventfd_wait (loop->started);
-}
-
-static void
-loop_start (Loop *loop, gconstpointer nested)
-{
-  loop_init (loop, nested);
-  if (nested != NULL)
-    attach (loop->context, loop->main_context);
-  loop_spawn (loop);
-}
-
-static void
-loop_stop (Loop *loop)
-{
-  atomic_store (&loop->stop, TRUE);
-  if (loop->main_context != NULL)
-    g_main_context_wakeup (loop->main_context);
-  else
-    gaio_context_wakeup (loop->context);
-  join (loop->thread);
-}
-
-static void
-loop_free (Loop *loop)
-{
-  gaio_context_detach (loop->context);
-  g_clear_pointer (&loop->main_context, g_main_context_unref);
-  g_assert_finalize_object (g_steal_pointer (&loop->context));
-  close (loop->started);
-}
-
-static void
-signal_eventfd (gpointer fd)
-{
-  eventfd_add (GPOINTER_TO_INT (fd));
-}
-
-/* When it returns, the rounds that were under way before have got to their bottom halves again. */
-static void
-loop_barrier (Loop *loop)
-{
-  gint fd = eventfd_new (0);
-
-  for (guint i = 0; i < 3; i++)
-    {
-      gaio_context_defer (loop->context, signal_eventfd, GINT_TO_POINTER (fd), NULL);
-      eventfd_wait (fd);
-    }
-  close (fd);
-}
-
-/* Of fds that stay ready: it yields so that the loop does not keep the others from running where
- * all threads share one processor, as under valgrind. */
-static gboolean
-count_atomic_fd (gint fd, GIOCondition condition, gpointer data)
-{
-  atomic_fetch_add ((atomic_uint *) data, 1);
-  sched_yield ();
-  return G_SOURCE_CONTINUE;
-}
-
-/* Waits for what another thread does, with nothing of the library's to help. */
-#define wait_for(condition)                                                                        \
-  G_STMT_START                                                                                     \
-  {                                                                                                \
-    gint64 until_ = g_get_monotonic_time () + GUARD_US;                                            \
-    while (!(condition))                                                                           \
-      {                                                                                            \
-        g_assert_cmpint (g_get_monotonic_time (), <, until_);                                      \
-        sched_yield ();                                                                            \
-      }                                                                                            \
-  }                                                                                                \
-  G_STMT_END
 
 /* --- Adding and removing --- */
 
@@ -1060,125 +942,6 @@ test_main_contexts_die_under_load (void)
   gaio_clear_timer (&self.timer);
 }
 
-/* --- Everything at once --- */
-
-typedef struct
-{
-  Loop *loop;
-  GaioTimer *timer;
-  GaioBottomHalf *bh;
-  GaioHandler *handler;
-  gint fd;
-  guint seed;
-  atomic_uint calls;
-  atomic_uint deferred;
-  atomic_uint notified;
-} Stress;
-
-static void
-stress_shared (Stress *stress, guint what)
-{
-  GaioContext *context = stress->loop->context;
-
-  switch (what % 8)
-    {
-    case 0:
-      gaio_bottom_half_schedule (stress->bh);
-      break;
-    case 1:
-      gaio_bottom_half_schedule_idle (stress->bh);
-      break;
-    case 2:
-      gaio_bottom_half_cancel (stress->bh);
-      break;
-    case 3:
-      gaio_timer_arm (stress->timer, what % 1000);
-      break;
-    case 4:
-      gaio_timer_disarm (stress->timer);
-      break;
-    case 5:
-      gaio_context_wakeup (context);
-      break;
-    case 6:
-      g_assert_true (gaio_handler_set_condition (stress->handler, what % 16 ? G_IO_IN : 0, NULL));
-      break;
-    default:
-      g_assert_cmpuint (stat_of (context, "handlers"), >=, 1);
-      break;
-    }
-}
-
-static void
-stress_own (Stress *stress, guint what)
-{
-  GaioContext *context = stress->loop->context;
-  g_autoptr (GaioHandler) handler =
-      add_fd (context, stress->fd, G_IO_IN, count_atomic_fd, &stress->calls, NULL);
-  g_autoptr (GaioBottomHalf) bh =
-      gaio_context_add_bottom_half (context, count_atomic, &stress->calls, NULL);
-  g_autoptr (GaioTimer) timer =
-      gaio_context_add_timeout (context, 1 + what % 100, count_again, g_new0 (guint, 1), g_free);
-
-  gaio_bottom_half_schedule (bh);
-  gaio_bottom_half_remove (bh);
-  gaio_timer_remove (timer);
-  gaio_handler_remove (handler);
-}
-
-static void *
-stress_run (gpointer data)
-{
-  Stress *stress = data;
-  guint seed = stress->seed;
-
-  for (guint i = 0; i < 600; i++)
-    {
-      guint what = rand_r (&seed);
-
-      stress_shared (stress, what >> 4);
-      if (what % 4 == 0)
-        stress_own (stress, what >> 4);
-      gaio_context_defer (stress->loop->context, count_atomic, &stress->deferred, NULL);
-      gaio_context_defer (stress->loop->context, count_atomic, &stress->calls, NULL);
-    }
-  return NULL;
-}
-
-static void
-test_stress (gconstpointer nested)
-{
-  Loop loop;
-  Stress stress[3];
-  pthread_t threads[3];
-
-  loop_start (&loop, nested);
-  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
-    {
-      stress[i] = (Stress){ .loop = &loop, .seed = g_test_rand_int (), .fd = eventfd_new (1) };
-      stress[i].timer = gaio_context_add_timer (loop.context, count_atomic, &stress[i].calls, NULL);
-      stress[i].bh =
-          gaio_context_add_bottom_half (loop.context, count_atomic, &stress[i].calls, NULL);
-      stress[i].handler =
-          add_fd (loop.context, stress[i].fd, G_IO_IN, count_atomic_fd, &stress[i].calls, NULL);
-      threads[i] = spawn (stress_run, &stress[i]);
-    }
-  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
-    join (threads[i]);
-  loop_barrier (&loop);
-  loop_stop (&loop);
-  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
-    {
-      g_assert_cmpuint (atomic_load (&stress[i].deferred), ==, 600);
-      gaio_clear_timer (&stress[i].timer);
-      gaio_clear_bottom_half (&stress[i].bh);
-      gaio_clear_handler (&stress[i].handler);
-    }
-  loop_free (&loop);
-  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
-    close (stress[i].fd);
-}
-
 static void
 add_change_tests (void)
 {
@@ -1301,7 +1064,6 @@ main (int argc, char **argv)
   add_change_tests ();
   add_sync_tests ();
   add_end_tests ();
-  add_both ("/thread/everything-at-once", test_stress);
   add_both ("/thread/awake-loop-is-not-woken", test_awake_loop_is_not_woken);
   add_both ("/thread/sleeping-loop-is-woken-once", test_sleeping_loop_is_woken_once);
   return g_test_run ();
