@@ -18,6 +18,7 @@ typedef struct
 {
   int epoll_fd;
   Watch *watches;
+  gboolean quit;
 } Set;
 
 typedef struct
@@ -25,6 +26,7 @@ typedef struct
   Set set;
   GSource *source;
   GMainContext *context;
+  GMainLoop *main_loop;
 } Nested;
 
 typedef struct
@@ -103,6 +105,22 @@ raw_turn (gpointer user_data)
 }
 
 static void
+raw_run (gpointer user_data)
+{
+  Set *set = user_data;
+
+  set->quit = FALSE;
+  while (!set->quit)
+    set_serve (set, -1);
+}
+
+static void
+raw_quit (gpointer user_data)
+{
+  ((Set *) user_data)->quit = TRUE;
+}
+
+static void
 raw_close (gpointer user_data)
 {
   Set *set = user_data;
@@ -128,6 +146,7 @@ nested_open (void)
 
   set_init (&nested->set);
   nested->context = g_main_context_new ();
+  nested->main_loop = g_main_loop_new (nested->context, FALSE);
   g_main_context_acquire (nested->context);
   nested->source = g_source_new (&nested_funcs, sizeof (NestedSource));
   ((NestedSource *) nested->source)->set = &nested->set;
@@ -156,12 +175,25 @@ nested_turn (gpointer user_data)
 }
 
 static void
+nested_run (gpointer user_data)
+{
+  g_main_loop_run (((Nested *) user_data)->main_loop);
+}
+
+static void
+nested_quit (gpointer user_data)
+{
+  g_main_loop_quit (((Nested *) user_data)->main_loop);
+}
+
+static void
 nested_close (gpointer user_data)
 {
   Nested *nested = user_data;
 
   g_source_destroy (nested->source);
   g_source_unref (nested->source);
+  g_main_loop_unref (nested->main_loop);
   g_main_context_release (nested->context);
   g_main_context_unref (nested->context);
   set_clear (&nested->set);
@@ -173,6 +205,8 @@ const BenchContender bench_raw_epoll = {
   .open = raw_open,
   .turn = raw_turn,
   .close = raw_close,
+  .run = raw_run,
+  .quit = raw_quit,
   .watch = raw_watch,
 };
 
@@ -181,5 +215,7 @@ const BenchContender bench_hand_written = {
   .open = nested_open,
   .turn = nested_turn,
   .close = nested_close,
+  .run = nested_run,
+  .quit = nested_quit,
   .watch = nested_watch,
 };

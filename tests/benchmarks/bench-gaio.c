@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Gaio itself: nested in a GMainContext, and stand-alone. */
+/* Gaio itself: nested in a GMainContext, stand-alone, and running the GMainContext itself. */
 #include "bench.h"
 
 #include <gaio/gaio.h>
@@ -8,6 +8,8 @@ typedef struct
 {
   GaioContext *context;
   GMainContext *main_context;
+  GMainLoop *main_loop;
+  GCancellable *cancellable;
   GPtrArray *handlers;
 } Loop;
 
@@ -33,6 +35,7 @@ nested_open (void)
   if (source == NULL)
     g_error ("%s", error->message);
   loop->main_context = g_main_context_new ();
+  loop->main_loop = g_main_loop_new (loop->main_context, FALSE);
   g_main_context_acquire (loop->main_context);
   g_source_attach (source, loop->main_context);
   return loop;
@@ -55,6 +58,36 @@ nested_turn (gpointer user_data)
 }
 
 static void
+nested_run (gpointer user_data)
+{
+  g_main_loop_run (((Loop *) user_data)->main_loop);
+}
+
+static void
+nested_quit (gpointer user_data)
+{
+  g_main_loop_quit (((Loop *) user_data)->main_loop);
+}
+
+static void
+host_run (gpointer user_data)
+{
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  Loop *loop = user_data;
+
+  loop->cancellable = cancellable;
+  if (!gaio_context_run (loop->context, loop->main_context, cancellable, &error))
+    g_error ("%s", error->message);
+}
+
+static void
+host_quit (gpointer user_data)
+{
+  g_cancellable_cancel (((Loop *) user_data)->cancellable);
+}
+
+static void
 alone_close (gpointer user_data)
 {
   Loop *loop = user_data;
@@ -69,6 +102,7 @@ static void
 nested_close (gpointer user_data)
 {
   g_autoptr (GMainContext) main_context = ((Loop *) user_data)->main_context;
+  g_autoptr (GMainLoop) main_loop = ((Loop *) user_data)->main_loop;
 
   alone_close (user_data);
   g_main_context_release (main_context);
@@ -163,6 +197,8 @@ const BenchContender bench_gaio_nested = {
   .open = nested_open,
   .turn = nested_turn,
   .close = nested_close,
+  .run = nested_run,
+  .quit = nested_quit,
   COMMON,
 };
 
@@ -171,5 +207,15 @@ const BenchContender bench_gaio_alone = {
   .open = alone_open,
   .turn = alone_turn,
   .close = alone_close,
+  COMMON,
+};
+
+const BenchContender bench_gaio_host = {
+  .name = "gaio-host",
+  .open = nested_open,
+  .turn = nested_turn,
+  .close = nested_close,
+  .run = host_run,
+  .quit = host_quit,
   COMMON,
 };

@@ -6,12 +6,6 @@
  * is compared was thus measured within the same second or so, which a noisy machine asks for. */
 #include "bench-loop.h"
 
-#include <sys/eventfd.h>
-#include <sys/resource.h>
-
-/* Left for the loops' own fds and the standard ones. */
-#define SPARE_FDS 64
-
 static const BenchContender *const contenders[BENCH_N_CONTENDERS] = {
   [BENCH_GLIB] = &bench_glib,
   [BENCH_RAW_EPOLL] = &bench_raw_epoll,
@@ -91,17 +85,6 @@ parse_list (const char *list, guint max)
   return numbers;
 }
 
-static guint
-raise_fd_limit (void)
-{
-  struct rlimit limit;
-
-  getrlimit (RLIMIT_NOFILE, &limit);
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit (RLIMIT_NOFILE, &limit);
-  return MIN (limit.rlim_cur, 1u << 20) - SPARE_FDS;
-}
-
 static BenchCell *
 cell_new (BenchKind kind, guint n, guint k)
 {
@@ -127,7 +110,7 @@ cell_free (gpointer user_data)
 static GPtrArray *
 make_cells (void)
 {
-  guint limit = raise_fd_limit ();
+  guint limit = bench_raise_fd_limit ();
   g_autoptr (GArray) ns = parse_list (option_n ? option_n : "1,10,100,1000,10000,19000", limit);
   g_autoptr (GArray) ks = parse_list (option_k ? option_k : "1,16,256", limit);
   GPtrArray *cells = g_ptr_array_new_with_free_func (cell_free);
@@ -145,34 +128,14 @@ make_cells (void)
   return cells;
 }
 
-static GArray *
+static int *
 open_eventfds (GPtrArray *cells)
 {
-  GArray *fds = g_array_new (FALSE, FALSE, sizeof (int));
   guint n = 0;
 
   for (guint i = 0; i < cells->len; i++)
     n = MAX (n, ((BenchCell *) cells->pdata[i])->n);
-  for (guint i = 0; i < n; i++)
-    {
-      int fd = eventfd (0, EFD_NONBLOCK | EFD_CLOEXEC);
-
-      if (fd < 0)
-        g_error ("eventfd: too many");
-      g_array_append_val (fds, fd);
-    }
-  return fds;
-}
-
-/* A linear contender is given some milliseconds: 40 us for each event at N=400. */
-static guint
-choose_units (const BenchContender *contender, guint n, guint k)
-{
-  guint units = MAX ((option_quick ? 500 : 2000) / k, 4);
-
-  if (contender->linear)
-    return CLAMP ((option_quick ? 10000 : 40000) / (n * k), 2, units);
-  return units;
+  return bench_open_eventfds (n);
 }
 
 static void
@@ -190,7 +153,7 @@ measure_cell (BenchCell *cell, guint round, GRand *rand, const int *fds)
         BenchSlice slice = { .kind = cell->kind,
                              .n = cell->n,
                              .k = cell->k,
-                             .units = choose_units (contender, cell->n, cell->k),
+                             .units = bench_slice_units (contender, cell->n, cell->k, option_quick),
                              .fds = fds,
                              .order = order };
 
@@ -201,7 +164,7 @@ measure_cell (BenchCell *cell, guint round, GRand *rand, const int *fds)
 static void
 measure (GPtrArray *cells)
 {
-  g_autoptr (GArray) fds = open_eventfds (cells);
+  g_autofree int *fds = open_eventfds (cells);
   g_autoptr (GRand) rand = g_rand_new_with_seed (1);
 
   for (int round = 0; round < option_rounds; round++)
@@ -211,7 +174,7 @@ measure (GPtrArray *cells)
 
         bench_progress ("round %d of %d: %s N=%u K=%u", round + 1, option_rounds,
                         kind_names[cell->kind], cell->n, cell->k);
-        measure_cell (cell, round, rand, (gconstpointer) fds->data);
+        measure_cell (cell, round, rand, fds);
       }
   bench_progress_end ();
 }

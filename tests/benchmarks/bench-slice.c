@@ -123,3 +123,14 @@ bench_slice_measure (const BenchSlice *slice, const BenchContender *contender)
     drain (slice);
   return ns;
 }
+
+/* A linear contender is given some milliseconds: 40 us for each event at N=400. */
+guint
+bench_slice_units (const BenchContender *contender, guint n, guint k, gboolean quick)
+{
+  guint units = MAX ((quick ? 500 : 2000) / k, 4);
+
+  if (contender->linear)
+    return CLAMP ((quick ? 10000 : 40000) / (n * k), 2, units);
+  return units;
+}

@@ -3,26 +3,14 @@
  * new each time, so that what is compared was measured within the same second or so. */
 #include "bench-table.h"
 
-#define N_OURS 2
-
-/* Gaio's first. */
-static const BenchContender *const contenders[] = {
-  &bench_gaio_nested,
-  &bench_gaio_alone,
-  &bench_glib,
-#ifdef HAVE_LIBUV
-  &bench_uv,
-#endif
-};
-
-#define N_CONTENDERS G_N_ELEMENTS (contenders)
-
 /* All rounds of one cost of one task. */
 typedef struct
 {
   char *name;
-  double *ns[N_CONTENDERS]; /* one per round */
+  double *ns[BENCH_MAX_CONTENDERS]; /* one per round */
 } Row;
+
+static const BenchTable *table;
 
 static gboolean option_quick;
 static int option_rounds;
@@ -36,7 +24,7 @@ static const GOptionEntry option_entries[] = {
   { "task", 0, 0, G_OPTION_ARG_STRING, &option_task, "Only this one, as the table names it",
     "NAME" },
   { "contender", 0, 0, G_OPTION_ARG_STRING, &option_contender,
-    "Only this one: gaio-nested, gaio-alone, glib or libuv", "NAME" },
+    "Only this one, as the table names it", "NAME" },
   { "csv", 0, 0, G_OPTION_ARG_FILENAME, &option_csv, "Write each measurement to a file", "FILE" },
   { NULL },
 };
@@ -50,7 +38,7 @@ bench_task_n (const BenchTask *task)
 static gboolean
 takes_part (guint contender)
 {
-  return bench_chosen (option_contender, contenders[contender]->name);
+  return bench_chosen (option_contender, table->contenders[contender]->name);
 }
 
 static Row *
@@ -59,7 +47,7 @@ row_new (const BenchTask *task, const char *cost)
   Row *row = g_new0 (Row, 1);
 
   row->name = g_strdup_printf ("%s%s%s", task->name, *cost != '\0' ? ": " : "", cost);
-  for (guint c = 0; c < N_CONTENDERS; c++)
+  for (guint c = 0; c < table->n_contenders; c++)
     if (takes_part (c))
       row->ns[c] = g_new0 (double, option_rounds);
   return row;
@@ -71,7 +59,7 @@ row_free (gpointer user_data)
   Row *row = user_data;
 
   g_free (row->name);
-  for (guint c = 0; c < N_CONTENDERS; c++)
+  for (guint c = 0; c < table->n_contenders; c++)
     g_free (row->ns[c]);
   g_free (row);
 }
@@ -89,16 +77,16 @@ count_costs (const BenchTask *task)
 static void
 measure_task (const BenchTask *task, Row **rows, guint round, GRand *rand)
 {
-  int turns[N_CONTENDERS];
+  int turns[BENCH_MAX_CONTENDERS];
   double ns[BENCH_MAX_COSTS];
 
-  for (guint c = 0; c < N_CONTENDERS; c++)
+  for (guint c = 0; c < table->n_contenders; c++)
     turns[c] = c;
-  bench_shuffle (rand, turns, N_CONTENDERS);
-  for (guint i = 0; i < N_CONTENDERS; i++)
+  bench_shuffle (rand, turns, table->n_contenders);
+  for (guint i = 0; i < table->n_contenders; i++)
     if (takes_part (turns[i]))
       {
-        task->measure (task, contenders[turns[i]], ns);
+        task->measure (task, table->contenders[turns[i]], ns);
         for (guint cost = 0; cost < count_costs (task); cost++)
           rows[cost]->ns[turns[i]][round] = ns[cost];
       }
@@ -106,28 +94,28 @@ measure_task (const BenchTask *task, Row **rows, guint round, GRand *rand)
 
 /* Of the tasks that were asked for, in their order. */
 static GPtrArray *
-make_rows (const BenchTask *tasks, guint n_tasks)
+make_rows (void)
 {
   GPtrArray *rows = g_ptr_array_new_with_free_func (row_free);
 
-  for (guint t = 0; t < n_tasks; t++)
-    for (guint cost = 0; cost < count_costs (&tasks[t]); cost++)
-      if (bench_chosen (option_task, tasks[t].name))
-        g_ptr_array_add (rows, row_new (&tasks[t], tasks[t].costs[cost]));
+  for (guint t = 0; t < table->n_tasks; t++)
+    for (guint cost = 0; cost < count_costs (&table->tasks[t]); cost++)
+      if (bench_chosen (option_task, table->tasks[t].name))
+        g_ptr_array_add (rows, row_new (&table->tasks[t], table->tasks[t].costs[cost]));
   return rows;
 }
 
 static void
-measure_round (const BenchTask *tasks, guint n_tasks, GPtrArray *rows, guint round, GRand *rand)
+measure_round (GPtrArray *rows, guint round, GRand *rand)
 {
   guint row = 0;
 
-  for (guint t = 0; t < n_tasks; t++)
-    if (bench_chosen (option_task, tasks[t].name))
+  for (guint t = 0; t < table->n_tasks; t++)
+    if (bench_chosen (option_task, table->tasks[t].name))
       {
-        bench_progress ("round %u of %d: %s", round + 1, option_rounds, tasks[t].name);
-        measure_task (&tasks[t], (Row **) &rows->pdata[row], round, rand);
-        row += count_costs (&tasks[t]);
+        bench_progress ("round %u of %d: %s", round + 1, option_rounds, table->tasks[t].name);
+        measure_task (&table->tasks[t], (Row **) &rows->pdata[row], round, rand);
+        row += count_costs (&table->tasks[t]);
       }
 }
 
@@ -135,15 +123,15 @@ static void
 print_medians (GPtrArray *rows)
 {
   g_print ("\n%-35s", "ns, median");
-  for (guint c = 0; c < N_CONTENDERS; c++)
-    g_print (" %12s", contenders[c]->name);
+  for (guint c = 0; c < table->n_contenders; c++)
+    g_print (" %12s", table->contenders[c]->name);
   g_print ("\n");
   for (guint i = 0; i < rows->len; i++)
     {
       const Row *row = rows->pdata[i];
 
       g_print ("%-35s", row->name);
-      for (guint c = 0; c < N_CONTENDERS; c++)
+      for (guint c = 0; c < table->n_contenders; c++)
         if (row->ns[c] != NULL)
           g_print (" %12.0f", bench_spread (row->ns[c], option_rounds).median);
         else
@@ -162,11 +150,11 @@ static void
 print_ratios (GPtrArray *rows)
 {
   g_print ("\n%-35s", "ratio within a round (quartiles)");
-  for (guint rival = N_OURS; rival < N_CONTENDERS; rival++)
-    for (guint ours = 0; ours < N_OURS; ours++)
+  for (guint rival = table->n_ours; rival < table->n_contenders; rival++)
+    for (guint ours = 0; ours < table->n_ours; ours++)
       {
-        g_autofree char *title =
-            g_strdup_printf ("%s/%s", contenders[ours]->name, contenders[rival]->name);
+        g_autofree char *title = g_strdup_printf ("%s/%s", table->contenders[ours]->name,
+                                                  table->contenders[rival]->name);
 
         g_print (" %22s", title);
       }
@@ -176,8 +164,8 @@ print_ratios (GPtrArray *rows)
       const Row *row = rows->pdata[i];
 
       g_print ("%-35s", row->name);
-      for (guint rival = N_OURS; rival < N_CONTENDERS; rival++)
-        for (guint ours = 0; ours < N_OURS; ours++)
+      for (guint rival = table->n_ours; rival < table->n_contenders; rival++)
+        for (guint ours = 0; ours < table->n_ours; ours++)
           {
             BenchSpread spread = ratio (row, ours, rival);
 
@@ -188,43 +176,62 @@ print_ratios (GPtrArray *rows)
 }
 
 static void
-print_verdict (guint ours, guint rival, const Row *row, BenchSpread spread, gboolean holds)
+print_verdict (const BenchBound *bound, const Row *row, BenchSpread spread, gboolean holds)
 {
-  g_print ("%-11s never behind %-6s by more than noise: %-35s %5.2f (%.2f-%.2f)  %s\n",
-           contenders[ours]->name, contenders[rival]->name, row->name, spread.median, spread.low,
-           spread.high, holds ? "holds" : "DOES NOT HOLD");
+  const char *rival = table->contenders[bound->rival]->name;
+  g_autofree char *text = bound->limit > 0
+                              ? g_strdup_printf ("at most %.2fx %s", bound->limit, rival)
+                              : g_strdup_printf ("never behind %-6s by more than noise", rival);
+
+  g_print ("%-11s %s: %-35s %5.2f (%.2f-%.2f)  %s\n", table->contenders[bound->ours]->name, text,
+           row->name, spread.median, spread.low, spread.high, holds ? "holds" : "DOES NOT HOLD");
 }
 
-/* Behind is who was slower in three rounds of four. */
+/* Above 1 the bound does not hold. Behind is who was slower in three rounds of four. */
+static double
+excess (const BenchBound *bound, BenchSpread spread)
+{
+  return bound->limit > 0 ? spread.median / bound->limit : spread.low;
+}
+
 static void
-judge (GPtrArray *rows, guint ours, guint rival)
+judge (GPtrArray *rows, const BenchBound *bound)
 {
   const Row *worst = NULL;
   BenchSpread worst_spread = { 0 };
 
   for (guint i = 0; i < rows->len; i++)
     {
-      BenchSpread spread = ratio (rows->pdata[i], ours, rival);
+      BenchSpread spread = ratio (rows->pdata[i], bound->ours, bound->rival);
 
-      if (spread.low > 1)
-        print_verdict (ours, rival, rows->pdata[i], spread, FALSE);
-      if (spread.low > worst_spread.low)
+      if (excess (bound, spread) > 1)
+        print_verdict (bound, rows->pdata[i], spread, FALSE);
+      if (excess (bound, spread) > excess (bound, worst_spread))
         {
           worst = rows->pdata[i];
           worst_spread = spread;
         }
     }
-  if (worst != NULL && worst_spread.low <= 1)
-    print_verdict (ours, rival, worst, worst_spread, TRUE);
+  if (worst != NULL && excess (bound, worst_spread) <= 1)
+    print_verdict (bound, worst, worst_spread, TRUE);
+}
+
+static void
+judge_all_pairs (GPtrArray *rows)
+{
+  for (guint ours = 0; ours < table->n_ours; ours++)
+    for (guint rival = table->n_ours; rival < table->n_contenders; rival++)
+      judge (rows, &(BenchBound){ ours, rival, 0 });
 }
 
 static void
 print_verdicts (GPtrArray *rows)
 {
   g_print ("\nverdict (what does not hold, or else the worst that does)\n");
-  for (guint ours = 0; ours < N_OURS; ours++)
-    for (guint rival = N_OURS; rival < N_CONTENDERS; rival++)
-      judge (rows, ours, rival);
+  for (guint i = 0; i < table->n_bounds; i++)
+    judge (rows, &table->bounds[i]);
+  if (table->bounds == NULL)
+    judge_all_pairs (rows);
 }
 
 static gboolean
@@ -237,43 +244,44 @@ write_csv (GPtrArray *rows, const char *path, GError **error)
       const Row *row = rows->pdata[i];
 
       for (int round = 0; round < option_rounds; round++)
-        for (guint c = 0; c < N_CONTENDERS; c++)
+        for (guint c = 0; c < table->n_contenders; c++)
           if (row->ns[c] != NULL)
             g_string_append_printf (text, "\"%s\",%d,%s,%.1f\n", row->name, round,
-                                    contenders[c]->name, row->ns[c][round]);
+                                    table->contenders[c]->name, row->ns[c][round]);
     }
   return g_file_set_contents (path, text->str, text->len, error);
 }
 
 static void
-check_names (const BenchTask *tasks, guint n_tasks)
+check_names (void)
 {
   gboolean known_contender = FALSE, known_task = FALSE;
 
-  for (guint c = 0; c < N_CONTENDERS; c++)
+  for (guint c = 0; c < table->n_contenders; c++)
     known_contender |= takes_part (c);
   if (!known_contender)
     bench_usage_error ("no such contender");
-  for (guint t = 0; t < n_tasks; t++)
-    known_task |= bench_chosen (option_task, tasks[t].name);
+  for (guint t = 0; t < table->n_tasks; t++)
+    known_task |= bench_chosen (option_task, table->tasks[t].name);
   if (!known_task)
     bench_usage_error ("no such task");
 }
 
 int
-bench_table_main (const char *summary, const BenchTask *tasks, guint n_tasks, int argc, char **argv)
+bench_table_main (const BenchTable *of, int argc, char **argv)
 {
   g_autoptr (GPtrArray) rows = NULL;
   g_autoptr (GRand) rand = g_rand_new_with_seed (1);
   g_autoptr (GError) error = NULL;
 
-  bench_parse_options (summary, option_entries, &argc, &argv);
-  check_names (tasks, n_tasks);
+  table = of;
+  bench_parse_options (table->summary, option_entries, &argc, &argv);
+  check_names ();
   if (option_rounds <= 0)
     option_rounds = option_quick ? 11 : 51;
-  rows = make_rows (tasks, n_tasks);
+  rows = make_rows ();
   for (int round = 0; round < option_rounds; round++)
-    measure_round (tasks, n_tasks, rows, round, rand);
+    measure_round (rows, round, rand);
   bench_progress_end ();
   print_medians (rows);
   if (option_contender == NULL)

@@ -365,11 +365,21 @@ static const BenchTask tasks[] = {
   { "round trip, signals, 2 cpus", { "" }, measure_signal_trip, 1000, 400, .n_processors = 2 },
 };
 
+static const BenchContender *const contenders[] = BENCH_LIBRARIES;
+
+static const BenchTable table = {
+  .summary = "Nanoseconds per call, signal and round trip between threads.",
+  .contenders = contenders,
+  .n_contenders = G_N_ELEMENTS (contenders),
+  .n_ours = 2,
+  .tasks = tasks,
+  .n_tasks = G_N_ELEMENTS (tasks),
+};
+
 int
 main (int argc, char **argv)
 {
   sched_getaffinity (0, sizeof processors, &processors);
   bind_to_processor (0);
-  return bench_table_main ("Nanoseconds per call, signal and round trip between threads.", tasks,
-                           G_N_ELEMENTS (tasks), argc, argv);
+  return bench_table_main (&table, argc, argv);
 }

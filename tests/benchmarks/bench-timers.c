@@ -190,8 +190,19 @@ static const BenchTask tasks[] = {
   { "100,000 armed", COSTS, measure, 100000, 0, 0 },
 };
 
+static const BenchContender *const contenders[] = BENCH_LIBRARIES;
+
+static const BenchTable table = {
+  .summary = "Nanoseconds per timer.",
+  .contenders = contenders,
+  .n_contenders = G_N_ELEMENTS (contenders),
+  .n_ours = 2,
+  .tasks = tasks,
+  .n_tasks = G_N_ELEMENTS (tasks),
+};
+
 int
 main (int argc, char **argv)
 {
-  return bench_table_main ("Nanoseconds per timer.", tasks, G_N_ELEMENTS (tasks), argc, argv);
+  return bench_table_main (&table, argc, argv);
 }

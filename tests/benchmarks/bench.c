@@ -3,8 +3,13 @@
 #include "bench.h"
 
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
+
+/* Left for the loops' own fds and the standard ones. */
+#define SPARE_FDS 64
 
 static int
 compare_doubles (gconstpointer a, gconstpointer b)
@@ -54,6 +59,31 @@ bench_shuffle (GRand *rand, int *numbers, guint n)
       numbers[i - 1] = numbers[j];
       numbers[j] = number;
     }
+}
+
+guint
+bench_raise_fd_limit (void)
+{
+  struct rlimit limit;
+
+  getrlimit (RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit (RLIMIT_NOFILE, &limit);
+  return MIN (limit.rlim_cur, 1u << 20) - SPARE_FDS;
+}
+
+int *
+bench_open_eventfds (guint n)
+{
+  int *fds = g_new (int, n);
+
+  for (guint i = 0; i < n; i++)
+    {
+      fds[i] = eventfd (0, EFD_NONBLOCK | EFD_CLOEXEC);
+      if (fds[i] < 0)
+        g_error ("eventfd: too many");
+    }
+  return fds;
 }
 
 gboolean

@@ -17,6 +17,10 @@ typedef struct
   void (*turn) (gpointer loop); /* once, and may block */
   void (*close) (gpointer loop);
 
+  /* Turns until a callback quits. */
+  void (*run) (gpointer loop);
+  void (*quit) (gpointer loop);
+
   /* Once for each loop. */
   void (*watch) (gpointer loop,
                  const int *fds,
@@ -44,6 +48,7 @@ extern const BenchContender bench_raw_epoll;
 extern const BenchContender bench_hand_written;
 extern const BenchContender bench_gaio_nested;
 extern const BenchContender bench_gaio_alone;
+extern const BenchContender bench_gaio_host;
 #ifdef HAVE_LIBUV
 extern const BenchContender bench_uv;
 #endif
@@ -60,6 +65,11 @@ BenchSpread bench_paired_ratio (const double *numerators, const double *denomina
 
 double bench_now_ns (void);
 void bench_shuffle (GRand *rand, int *numbers, guint n);
+/* How many fds a benchmark may have. */
+guint bench_raise_fd_limit (void);
+/* Ascending. */
+int *bench_open_eventfds (guint n);
+
 gboolean bench_chosen (const char *option, const char *name);
 
 void
