@@ -153,7 +153,8 @@ measure_cell (BenchCell *cell, guint round, GRand *rand, const int *fds)
         BenchSlice slice = { .kind = cell->kind,
                              .n = cell->n,
                              .k = cell->k,
-                             .units = bench_slice_units (contender, cell->n, cell->k, option_quick),
+                             .units = bench_slice_units (contender, cell->n, cell->k,
+                                                         option_quick ? 500 : 2000),
                              .fds = fds,
                              .order = order };
 

@@ -22,7 +22,7 @@ typedef struct
 } BenchSlice;
 
 double bench_slice_measure (const BenchSlice *slice, const BenchContender *contender);
-guint bench_slice_units (const BenchContender *contender, guint n, guint k, gboolean quick);
+guint bench_slice_units (const BenchContender *contender, guint n, guint k, guint n_events);
 
 enum
 {

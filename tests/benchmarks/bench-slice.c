@@ -124,13 +124,14 @@ bench_slice_measure (const BenchSlice *slice, const BenchContender *contender)
   return ns;
 }
 
-/* A linear contender is given some milliseconds: 40 us for each event at N=400. */
+/* For about that many events. A linear contender is given some milliseconds: 40 us for each event
+ * at N=400. */
 guint
-bench_slice_units (const BenchContender *contender, guint n, guint k, gboolean quick)
+bench_slice_units (const BenchContender *contender, guint n, guint k, guint n_events)
 {
-  guint units = MAX ((quick ? 500 : 2000) / k, 4);
+  guint units = MAX (n_events / k, 4);
 
   if (contender->linear)
-    return CLAMP ((quick ? 10000 : 40000) / (n * k), 2, units);
+    return CLAMP (20 * n_events / (n * k), 2, units);
   return units;
 }

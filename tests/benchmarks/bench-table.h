@@ -21,6 +21,9 @@ struct BenchTask
   guint n_threads;
   guint n_processors;
   guint n_fds;
+  guint n_ready;
+  gboolean dry;
+  gboolean nested;
 };
 
 /* A promise about the ratio of two contenders, in every row. */
