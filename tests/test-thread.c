@@ -19,7 +19,6 @@ write (int fd, const void *buffer, size_t size)
   return next (fd, buffer, size);
 }
 
-
 /* --- Adding and removing --- */
 
 static void

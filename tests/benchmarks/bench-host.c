@@ -81,7 +81,7 @@ measure (const BenchTask *task, const BenchContender *contender, double *ns)
 
 #define TASK(name, n_fds_)                                                                         \
   {                                                                                                \
-    name, { "" }, measure, 20000, 5000, .n_fds = n_fds_                                             \
+    name, { "" }, measure, 20000, 5000, .n_fds = n_fds_                                            \
   }
 
 static const BenchTask tasks[] = {
