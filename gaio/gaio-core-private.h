@@ -63,6 +63,15 @@ typedef struct
   gboolean released;  /* (lock) the reference of the shell has been dropped */
   int lost_fd;        /* (lock) the epoll fd that somebody has closed, or -1 */
 
+  /* Busy polling */
+  gint64 poll_max_us;    /* (lock) 0: off */
+  guint poll_grow;       /* (lock) */
+  guint poll_shrink;     /* (lock) */
+  GaioList pollers;      /* (lock) handlers that can be asked in user space */
+  guint n_pollers;       /* (lock) how many */
+  gint64 poll_window_us; /* (lock) for the others, which a monitor can be asked about */
+  gint64 poll_started;   /* (owner) when the wait began, or 0 */
+
   /* Where it is nested. */
   GSource *source;            /* (lock) the live one; it unsets itself */
   GMainContext *main_context; /* (lock) of the source, once known */
@@ -104,15 +113,6 @@ typedef struct
   _Atomic (gint64) max_time_us; /* 0: no limit */
   guint first_kind;             /* (owner) the kind of callback the next round begins with */
 
-  /* Busy polling */
-  gint64 poll_max_us;    /* (lock) 0: off */
-  guint poll_grow;       /* (lock) */
-  guint poll_shrink;     /* (lock) */
-  GaioList pollers;      /* (lock) handlers that can be asked in user space */
-  guint n_pollers;       /* (lock) how many */
-  gint64 poll_window_us; /* (lock) for the others, which a monitor can be asked about */
-  gint64 poll_started;   /* (owner) when the wait began, or 0 */
-
   GaioCounters counters; /* (lock), callbacks (owner) */
 } GaioCore;
 
@@ -136,7 +136,8 @@ void gaio_core_close_fds (GaioCore *core);
 void gaio_core_deadline_moved (GaioCore *core, gint64 deadline);
 
 /* The core whose callback this thread is in, or NULL. */
-extern _Thread_local GaioCore *gaio_core_current __attribute__ ((tls_model ("initial-exec")));
+extern _Thread_local GaioCore *gaio_core_current
+    __attribute__ ((tls_model ("initial-exec"), visibility ("hidden")));
 
 static inline gboolean
 gaio_core_is_forked (const GaioCore *core)

@@ -92,10 +92,10 @@ struct _GaioFdmon
   struct epoll_event events[GAIO_FDMON_MAX_EVENTS];
 };
 
-extern const GaioFdmonOps gaio_fdmon_epoll_ops;
-extern const GaioFdmonOps gaio_fdmon_poll_ops;
+extern const GaioFdmonOps gaio_fdmon_epoll_ops G_GNUC_INTERNAL;
+extern const GaioFdmonOps gaio_fdmon_poll_ops G_GNUC_INTERNAL;
 #ifdef GAIO_HAVE_LIBURING
-extern const GaioFdmonOps gaio_fdmon_uring_ops;
+extern const GaioFdmonOps gaio_fdmon_uring_ops G_GNUC_INTERNAL;
 #endif
 
 void gaio_fdmon_init (GaioFdmon *mon, GaioMonitorType requested);

@@ -13,7 +13,7 @@
  *
  * At least one of the two loads sees the other side's store. */
 
-extern bool gaio_fence_has_membarrier;
+extern bool gaio_fence_has_membarrier __attribute__ ((visibility ("hidden")));
 
 static inline void
 gaio_fence_light (void)

@@ -19,7 +19,8 @@ typedef struct
   atomic_bool inside;    /* the favourite is, without the mutex */
 } GaioLock;
 
-extern _Thread_local char gaio_lock_thread_mark __attribute__ ((tls_model ("initial-exec")));
+extern _Thread_local char gaio_lock_thread_mark
+    __attribute__ ((tls_model ("initial-exec"), visibility ("hidden")));
 
 /* What is another address in each thread: cheaper to ask for than pthread_self(). */
 static inline const void *
