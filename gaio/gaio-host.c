@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <gaio/gaio-host.h>
 
+#include <errno.h>
+
 #include <gaio/gaio-error.h>
 #include <gaio/gaio-source.h>
 
@@ -104,7 +106,6 @@ sort_events (GaioCore *core, int n, gboolean *woken)
   struct epoll_event *events = core->monitor.events;
   int n_own = 0;
 
-  *woken = FALSE;
   for (int i = 0; i < n; i++)
     {
       if (events[i].data.u64 == GAIO_FDMON_KEY_HOST)
@@ -117,6 +118,7 @@ sort_events (GaioCore *core, int n, gboolean *woken)
   return n_own;
 }
 
+/* Returns how many events are ours, or -1 if somebody has closed the epoll fd. */
 static int
 wait_for_both (GaioHost *host, gboolean *woken)
 {
@@ -128,6 +130,9 @@ wait_for_both (GaioHost *host, gboolean *woken)
   if (max == 0 || max > GAIO_FDMON_MAX_EVENTS)
     max = GAIO_FDMON_MAX_EVENTS;
   gaio_trace_poll (core, timeout_us, n, gaio_fdmon_wait (&core->monitor, max, timeout_us));
+  *woken = FALSE;
+  if (n < 0 && errno != EINTR)
+    return -1;
   return sort_events (core, n, woken);
 }
 
@@ -148,6 +153,7 @@ check_together (GaioHost *host, GPollFD *own, GPollFD *glib)
     return FALSE;
   own->revents = G_IO_IN;
   glib->revents = 0;
+  /* If it is -1, the round finds out why. */
   host->core->n_fetched = n;
   return g_main_context_check (host->main_context, host->priority, host->pollfds, 2);
 }

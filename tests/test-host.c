@@ -501,6 +501,38 @@ test_ghost_does_not_cut_it_off (Fixture *self, gconstpointer data)
   close (self->copy);
 }
 
+static void
+close_epoll_fd (gpointer data)
+{
+  for (gint fd = 3; fd < 64; fd++)
+    {
+      g_autofree char *path = g_strdup_printf ("/proc/self/fd/%d", fd);
+      g_autofree char *file = g_file_read_link (path, NULL);
+
+      if (g_strcmp0 (file, "anon_inode:[eventpoll]") == 0)
+        close (fd);
+    }
+}
+
+static void
+test_closed_epoll_fd_ends_it (Fixture *self, gconstpointer data)
+{
+  GaioTimer *timer;
+
+  if (!is_epoll (self->context))
+    {
+      g_test_skip ("only epoll has such a set");
+      return;
+    }
+  timer = gaio_context_add_timer (self->context, close_epoll_fd, NULL, NULL);
+  gaio_timer_arm (timer, 1000);
+  g_test_expect_message ("Gaio", G_LOG_LEVEL_CRITICAL, "Somebody has closed fd *");
+  assert_runs (self);
+  g_test_assert_expected_messages ();
+  g_assert_true (gaio_context_is_closed (self->context));
+  gaio_clear_timer (&timer);
+}
+
 /* Afterwards GLib's waking up is no business of ours. */
 static void
 test_leaves_no_trace (Fixture *self, gconstpointer data)
@@ -620,6 +652,7 @@ main (int argc, char **argv)
   add ("/host/poll-func-is-respected", test_poll_func_is_respected);
   add ("/host/idle-costs-nothing", test_idle_costs_nothing);
   add ("/host/ghost-does-not-cut-it-off", test_ghost_does_not_cut_it_off);
+  add ("/host/closed-epoll-fd-ends-it", test_closed_epoll_fd_ends_it);
   add ("/host/leaves-no-trace", test_leaves_no_trace);
   add ("/host/attaches-and-detaches", test_attaches_and_detaches);
   add ("/host/nested-elsewhere-fails", test_nested_elsewhere_fails);
