@@ -30,8 +30,9 @@ typedef struct
   gint size;
   gint priority;
   gint timeout_ms;
-  int glib_fd;      /* the one in the epoll set, or -1 */
-  guint64 rebuilds; /* of the epoll set when it was put there */
+  int glib_fd;       /* the one in the epoll set, or -1 */
+  gboolean borrowed; /* a run() further out has put it there, and takes it away */
+  guint64 rebuilds;  /* of the epoll set when it was put there */
 } GaioHost;
 
 static void
@@ -62,12 +63,11 @@ watch_glib (GaioHost *host, int fd)
     errsv = core->monitor.ops->add (&core->monitor, fd, G_IO_IN, GAIO_FDMON_KEY_HOST);
   host->rebuilds = core->counters.rebuilds;
   gaio_core_unlock (core);
-  /* A run() further out has put it there, and takes it away. */
-  if (errsv == EEXIST)
-    return TRUE;
-  if (errsv == 0)
-    host->glib_fd = fd;
-  return errsv == 0;
+  if (errsv != 0 && errsv != EEXIST)
+    return FALSE;
+  host->glib_fd = fd;
+  host->borrowed = errsv == EEXIST;
+  return TRUE;
 }
 
 static void
@@ -75,7 +75,7 @@ unwatch_glib (GaioHost *host)
 {
   GaioCore *core = host->core;
 
-  if (host->glib_fd < 0 || !gaio_core_lock (core))
+  if (host->glib_fd < 0 || host->borrowed || !gaio_core_lock (core))
     return;
   if (gaio_fdmon_is_open (&core->monitor))
     core->monitor.ops->remove (&core->monitor, host->glib_fd);

@@ -319,7 +319,6 @@ gather (GaioRound *round, gint64 timeout_us)
 
   if (busy_poll && gaio_busy_poll_look (core))
     timeout_us = 0;
-
   gaio_gather_begin (core, room_for_ready (round), &gathering);
   if (timeout_us != 0)
     n = wait_asleep (core, gathering.max, timeout_us);
