@@ -62,7 +62,16 @@ set_place (GaioFdmonPoll *self, int fd, guint place)
   g_array_index (self->places, guint, fd) = place;
 }
 
-/* GLib is to be told. */
+static void
+drop_changes_of_removed (GaioFdmonPoll *self)
+{
+  g_array_set_size (self->changed, 0);
+  for (guint i = 0; i < self->entries->len; i++)
+    if (entry_at (self, i)->changed)
+      g_array_append_val (self->changed, entry_at (self, i)->fd);
+}
+
+/* GLib is to be told. It may never ask: fds that come and go must not pile up. */
 static void
 mark_changed (GaioFdmonPoll *self, Entry *entry)
 {
@@ -70,6 +79,8 @@ mark_changed (GaioFdmonPoll *self, Entry *entry)
     return;
   entry->changed = TRUE;
   g_array_append_val (self->changed, entry->fd);
+  if (self->changed->len > 2 * self->entries->len)
+    drop_changes_of_removed (self);
 }
 
 static void

@@ -306,39 +306,64 @@ resident_bytes (void)
   return (gint64) pages * sysconf (_SC_PAGESIZE);
 }
 
+static void
+turn_nested (Driver *driver)
+{
+  g_main_context_iteration (driver->main_context, FALSE);
+}
+
+static void
+turn_alone (Driver *driver)
+{
+  gaio_context_iterate (driver->context, 0);
+}
+
 /* All are watched for a round, and one is ready. */
 static void
-add_and_remove_all (Driver *driver)
+add_and_remove_all (Driver *driver, void (*turn) (Driver *driver))
 {
   add_all (driver);
   ring (driver->fds[step (driver)]);
-  g_main_context_iteration (driver->main_context, FALSE);
+  turn (driver);
   for (guint i = 0; i < driver->n; i++)
     {
       gaio_handler_remove (driver->handlers[i]);
       gaio_clear_handler (&driver->handlers[i]);
     }
-  g_main_context_iteration (driver->main_context, FALSE);
+  turn (driver);
 }
 
 /* by how many bytes the process grows in rounds additions and removals, n at a time, after a tenth
  * of them */
 static guint64
-run_soak (Driver *driver)
+soak (Driver *driver, void (*turn) (Driver *driver))
 {
   guint n_batches = driver->rounds / driver->n;
   gint64 before, growth;
 
-  attach (driver);
   for (guint i = 0; i < n_batches / 10; i++)
-    add_and_remove_all (driver);
+    add_and_remove_all (driver, turn);
   before = resident_bytes ();
   for (guint i = 0; i < n_batches; i++)
-    add_and_remove_all (driver);
+    add_and_remove_all (driver, turn);
   if (driver->served == 0)
     g_error ("nothing was watched");
   growth = resident_bytes () - before;
   return MAX (growth, 0);
+}
+
+static guint64
+run_soak (Driver *driver)
+{
+  attach (driver);
+  return soak (driver, turn_nested);
+}
+
+/* without GLib */
+static guint64
+run_soak_alone (Driver *driver)
+{
+  return soak (driver, turn_alone);
 }
 
 /* whether the monitor is another than the one asked for */
@@ -383,7 +408,8 @@ static const struct
   { "nested", run_nested },   { "standalone", run_alone }, { "sporadic", run_sporadic },
   { "idle", run_idle },       { "add", run_add },          { "churn", run_churn },
   { "modify", run_modify },   { "timers", run_timers },    { "memory", run_memory },
-  { "pollfds", run_pollfds }, { "soak", run_soak },        { "refused", run_refused },
+  { "pollfds", run_pollfds }, { "soak", run_soak },        { "soak-alone", run_soak_alone },
+  { "refused", run_refused },
 };
 
 static void

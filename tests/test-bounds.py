@@ -117,13 +117,13 @@ def test_memory():
     yield 0 < size <= 200, f"{size} bytes for each of {MANY} handlers"
 
 
-def soak_test(monitor):
+def soak_test(monitor, mode, where):
     def test():
         if drive_on(monitor, "refused", 0, 0, 0):
             raise Skip(f"{monitor} cannot be had here")
-        growth = drive_on(monitor, "soak", SOME, 0, CYCLES)
+        growth = drive_on(monitor, mode, SOME, 0, CYCLES)
         yield growth < 256 * 1024, (
-            f"{growth} bytes more after {CYCLES} additions and removals under GLib, {monitor}"
+            f"{growth} bytes more after {CYCLES} additions and removals {where}, {monitor}"
         )
 
     return test
@@ -193,9 +193,12 @@ def instructions_test(what, mode, small, limit):
 TESTS = [
     test_one_pollfd,
     test_memory,
-    soak_test("epoll"),
-    soak_test("poll"),
-    soak_test("io_uring"),
+    soak_test("epoll", "soak", "under GLib"),
+    soak_test("poll", "soak", "under GLib"),
+    soak_test("io_uring", "soak", "under GLib"),
+    soak_test("epoll", "soak-alone", "stand-alone"),
+    soak_test("poll", "soak-alone", "stand-alone"),
+    soak_test("io_uring", "soak-alone", "stand-alone"),
     test_sporadic_events_poll_once_each,
     test_idle_is_silent,
     test_calls_per_event,
