@@ -41,7 +41,16 @@ gaio_records_merge (GaioRecords *records,
   record->condition |= condition;
 }
 
-/* Takes out of the record of @ref, if it has one, what is not in @mask. */
+/* References to what was in it find nothing from now on. */
+static void
+begin_batch (GaioRecords *records)
+{
+  records->length = records->n_live = 0;
+  records->batch++;
+}
+
+/* Takes out of the record of @ref, if it has one, what is not in @mask. Where nothing is left a new
+ * batch begins: nobody will take one that is empty, and it must not grow for ever. */
 void
 gaio_records_filter (GaioRecords *records, const GaioRecordRef *ref, guint32 mask)
 {
@@ -54,6 +63,8 @@ gaio_records_filter (GaioRecords *records, const GaioRecordRef *ref, guint32 mas
     return;
   record->condition &= mask;
   records->n_live -= record->condition == 0;
+  if (records->n_live == 0)
+    begin_batch (records);
 }
 
 /* Hands out the batch, NULL if nothing is in it, and begins the next. */
@@ -67,8 +78,7 @@ gaio_records_take (GaioRecords *records, guint *length)
     if (items[i].condition != 0)
       items[n++] = items[i];
   *length = n;
-  records->length = records->n_live = 0;
-  records->batch++;
+  begin_batch (records);
   if (n == 0)
     return NULL;
   records->items = NULL;

@@ -181,6 +181,27 @@ all_filtered_is_empty (void)
 }
 
 static void
+come_and_gone_does_not_pile_up (void)
+{
+  GaioRecords records;
+  guint capacity = 0;
+
+  gaio_records_init (&records);
+  for (guint i = 0; i < 1000; i++)
+    {
+      GaioRecordRef ref = { 0 };
+
+      gaio_records_merge (&records, &ref, i, i, G_IO_IN);
+      if (i == 0)
+        capacity = records.capacity;
+      gaio_records_filter (&records, &ref, 0);
+    }
+  g_assert_cmpuint (records.capacity, ==, capacity);
+  assert_empty (&records);
+  gaio_records_clear (&records);
+}
+
+static void
 never_recorded_has_no_record (void)
 {
   GaioRecordRef ready = { 0 };
@@ -216,6 +237,7 @@ main (int argc, char *argv[])
   g_test_add_func ("/records/filtered-record-comes-back-when-ready-again",
                    filtered_record_comes_back_when_ready_again);
   g_test_add_func ("/records/all-filtered-is-empty", all_filtered_is_empty);
+  g_test_add_func ("/records/come-and-gone-does-not-pile-up", come_and_gone_does_not_pile_up);
   g_test_add_func ("/records/never-recorded-has-no-record", never_recorded_has_no_record);
   return g_test_run ();
 }
