@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <gaio/gaio-context.h>
 
+#include <stdlib.h>
+
 #include <gaio/gaio-enum-types.h>
 
 #include "gaio-close-private.h"
@@ -48,11 +50,12 @@ enum
 
 static GParamSpec *properties[N_PROPS];
 
+/* Whoever starts a setuid program may not choose what it asks of the kernel. */
 static GaioMonitorType
 monitor_from_environment (void)
 {
   static const char *const names[] = { "auto", "epoll", "poll", "io_uring" };
-  const char *value = g_getenv ("GAIO_MONITOR");
+  const char *value = secure_getenv ("GAIO_MONITOR");
 
   for (guint i = 0; value != NULL && i < G_N_ELEMENTS (names); i++)
     if (g_str_equal (value, names[i]))

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 
 #define USEC_PER_MSEC 1000
 #define NSEC_PER_USEC 1000
@@ -59,10 +60,11 @@ SEMAPHORE (sleep)
 /* What GAIO_SLOW_MS says; G_MAXINT64 if it says nothing. */
 static gint64 slow_us = G_MAXINT64;
 
+/* The warnings have addresses in them, which are not for whoever starts a setuid program. */
 static void
 read_limit (void)
 {
-  const char *value = g_getenv ("GAIO_SLOW_MS");
+  const char *value = secure_getenv ("GAIO_SLOW_MS");
   guint64 ms;
 
   if (value == NULL)

@@ -2,6 +2,7 @@
 #include <dlfcn.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -40,6 +41,15 @@ io_uring_queue_init (unsigned entries, struct io_uring *ring, unsigned flags)
   /* Gaio may have been built without. */
   g_assert_true (refused_uring != 0 || next != NULL);
   return refused_uring != 0 ? -refused_uring : next (entries, ring, flags);
+}
+
+/* As in a setuid program. */
+static gboolean environment_is_untrusted;
+
+char *
+secure_getenv (const char *name)
+{
+  return environment_is_untrusted ? NULL : getenv (name);
 }
 
 static char *
@@ -409,6 +419,31 @@ test_consumed_by_another_source_is_not_reported (void)
   close (drained.fd);
 }
 
+static void
+assert_automatic_is (const char *monitor)
+{
+  g_autoptr (GaioContext) context = gaio_context_new ();
+  g_autofree char *name = string_stat (context, "monitor");
+
+  g_assert_cmpstr (name, ==, monitor);
+}
+
+static void
+test_environment_chooses_unless_setuid (void)
+{
+  g_autofree char *before = g_strdup (g_getenv ("GAIO_MONITOR"));
+
+  g_setenv ("GAIO_MONITOR", "poll", TRUE);
+  assert_automatic_is ("poll");
+  environment_is_untrusted = TRUE;
+  assert_automatic_is ("epoll");
+  environment_is_untrusted = FALSE;
+  if (before != NULL)
+    g_setenv ("GAIO_MONITOR", before, TRUE);
+  else
+    g_unsetenv ("GAIO_MONITOR");
+}
+
 int
 main (int argc, char **argv)
 {
@@ -417,6 +452,8 @@ main (int argc, char **argv)
   g_test_add_func ("/monitor/io-uring-refused-is-epoll", test_uring_refused_is_epoll);
   g_test_add_func ("/monitor/both-refused-is-poll", test_both_refused_is_poll);
   g_test_add_func ("/monitor/limit-is-no-refusal", test_limit_is_no_refusal);
+  g_test_add_func ("/monitor/environment-chooses-unless-setuid",
+                   test_environment_chooses_unless_setuid);
   add_both ("/monitor/closed-after-removal-ends-for-the-peer",
             test_closed_after_removal_ends_for_the_peer);
   add_both ("/monitor/closed-from-elsewhere-ends-for-the-peer",

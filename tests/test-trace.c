@@ -1,5 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <stdlib.h>
+
 #include "test-support.h"
+
+/* As in a setuid program; stands in for the C library's. */
+static gboolean environment_is_untrusted;
+
+char *
+secure_getenv (const char *name)
+{
+  return environment_is_untrusted ? NULL : getenv (name);
+}
 
 /* The limit is read once in a process: each test that sets one runs itself again in another. TRUE
  * in that one. */
@@ -181,6 +192,15 @@ test_off (void)
 }
 
 static void
+test_setuid (void)
+{
+  if (!in_subprocess_with_limit ("1"))
+    return;
+  environment_is_untrusted = TRUE;
+  dawdle_unnoticed ();
+}
+
+static void
 test_nonsense (void)
 {
   if (!in_subprocess_with_limit ("1.5"))
@@ -203,6 +223,7 @@ main (int argc, char **argv)
   g_test_add_func ("/trace/within-the-limit-is-silent", test_quick);
   g_test_add_func ("/trace/limit-of-zero-is-none", test_zero);
   g_test_add_func ("/trace/off-without-a-limit", test_off);
+  g_test_add_func ("/trace/off-in-a-setuid-program", test_setuid);
   g_test_add_func ("/trace/nonsense-is-told", test_nonsense);
   return g_test_run ();
 }
