@@ -168,7 +168,8 @@ peer_take_line (Peer *peer, const char *line)
       load->n_subscribed++;
       peers_open (load);
     }
-  else if (sscanf (line, "MSG t%*u %" G_GINT64_FORMAT, &sent_at) == 1)
+  /* Those outside the ring are not sent anything. */
+  else if (peer->next != NULL && sscanf (line, "MSG t%*u %" G_GINT64_FORMAT, &sent_at) == 1)
     {
       guint32 latency = g_get_monotonic_time () - sent_at;
 
