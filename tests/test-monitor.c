@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -444,6 +445,54 @@ test_environment_chooses_unless_setuid (void)
     g_unsetenv ("GAIO_MONITOR");
 }
 
+static guint
+count_inherited_fds (void)
+{
+  guint n = 0;
+
+  for (gint fd = 0; fd < 1024; fd++)
+    {
+      gint flags = fcntl (fd, F_GETFD);
+
+      n += flags != -1 && (flags & FD_CLOEXEC) == 0;
+    }
+  return n;
+}
+
+/* A copy keeps a file in an epoll set, from which its number is gone: that takes a new set. */
+static void
+have_rebuilt (GaioContext *context)
+{
+  gint fd = eventfd_new (0);
+  gint copy = fcntl (fd, F_DUPFD_CLOEXEC, 0);
+  GaioHandler *handler = add_fd (context, fd, G_IO_IN, never_fd, NULL, NULL);
+
+  close (fd);
+  gaio_clear_handler (&handler);
+  eventfd_add (copy);
+  gaio_context_iterate (context, 0);
+  close (copy);
+}
+
+static void
+test_own_fds_are_close_on_exec (void)
+{
+  guint before = count_inherited_fds ();
+  g_autoptr (GMainContext) main_context = main_context_new ();
+  g_autoptr (GaioContext) context = gaio_context_new ();
+  g_autoptr (GaioNotifier) notifier = gaio_notifier_new (NULL);
+  g_autofree char *monitor = string_stat (context, "monitor");
+
+  g_assert_nonnull (notifier);
+  attach (context, main_context);
+  assert_serves (context, main_context);
+  g_assert_cmpuint (count_inherited_fds (), ==, before);
+  have_rebuilt (context);
+  g_assert_cmpuint (count_inherited_fds (), ==, before);
+  if (g_str_equal (monitor, "epoll"))
+    g_assert_cmpuint (stat_of (context, "rebuilds"), ==, 1);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -452,6 +501,7 @@ main (int argc, char **argv)
   g_test_add_func ("/monitor/io-uring-refused-is-epoll", test_uring_refused_is_epoll);
   g_test_add_func ("/monitor/both-refused-is-poll", test_both_refused_is_poll);
   g_test_add_func ("/monitor/limit-is-no-refusal", test_limit_is_no_refusal);
+  g_test_add_func ("/monitor/own-fds-are-close-on-exec", test_own_fds_are_close_on_exec);
   g_test_add_func ("/monitor/environment-chooses-unless-setuid",
                    test_environment_chooses_unless_setuid);
   add_both ("/monitor/closed-after-removal-ends-for-the-peer",
