@@ -25,10 +25,14 @@ gaio_file_id_get (GaioFileId *id, int fd)
   return 0;
 }
 
+/* A file system that does not answer has not taken the file away. */
 static inline gboolean
 gaio_file_id_is_still (const GaioFileId *id, int fd)
 {
   GaioFileId now;
+  int errsv = gaio_file_id_get (&now, fd);
 
-  return gaio_file_id_get (&now, fd) == 0 && now.dev == id->dev && now.ino == id->ino;
+  if (errsv != 0)
+    return errsv != EBADF;
+  return now.dev == id->dev && now.ino == id->ino;
 }
