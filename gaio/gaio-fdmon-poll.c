@@ -11,6 +11,8 @@
  * Everything about it is O(n), and GLib sees one pollfd for each fd. */
 
 #define NOWHERE G_MAXUINT
+/* How soon to try again what the kernel has refused. */
+#define RETRY_US 10000
 
 typedef struct
 {
@@ -140,24 +142,6 @@ fdmon_poll_remove (GaioFdmon *mon, int fd)
   return 0;
 }
 
-static int
-fdmon_poll_open (GaioFdmon *mon)
-{
-  GaioFdmonPoll *self = g_new0 (GaioFdmonPoll, 1);
-
-  self->entries = g_array_new (FALSE, FALSE, sizeof (Entry));
-  self->pollfds = g_array_new (FALSE, FALSE, sizeof (struct pollfd));
-  self->places = g_array_new (FALSE, FALSE, sizeof (guint));
-  self->asked = g_array_new (FALSE, FALSE, sizeof (struct pollfd));
-  self->changed = g_array_new (FALSE, FALSE, sizeof (int));
-  self->gone = g_ptr_array_new ();
-  mon->poll = self;
-  fdmon_poll_add (mon, mon->wake_fd, POLLIN, GAIO_FDMON_KEY_WAKE);
-  if (mon->timer_fd >= 0)
-    fdmon_poll_add (mon, mon->timer_fd, POLLIN, GAIO_FDMON_KEY_TIMER);
-  return 0;
-}
-
 static void
 fdmon_poll_close (GaioFdmon *mon)
 {
@@ -175,6 +159,27 @@ fdmon_poll_clear (GaioFdmon *mon)
   g_array_unref (self->changed);
   g_ptr_array_unref (self->gone);
   g_free (self);
+}
+
+static int
+fdmon_poll_open (GaioFdmon *mon)
+{
+  GaioFdmonPoll *self = g_new0 (GaioFdmonPoll, 1);
+  int errsv;
+
+  self->entries = g_array_new (FALSE, FALSE, sizeof (Entry));
+  self->pollfds = g_array_new (FALSE, FALSE, sizeof (struct pollfd));
+  self->places = g_array_new (FALSE, FALSE, sizeof (guint));
+  self->asked = g_array_new (FALSE, FALSE, sizeof (struct pollfd));
+  self->changed = g_array_new (FALSE, FALSE, sizeof (int));
+  self->gone = g_ptr_array_new ();
+  mon->poll = self;
+  errsv = fdmon_poll_add (mon, mon->wake_fd, POLLIN, GAIO_FDMON_KEY_WAKE);
+  if (errsv == 0 && mon->timer_fd >= 0)
+    errsv = fdmon_poll_add (mon, mon->timer_fd, POLLIN, GAIO_FDMON_KEY_TIMER);
+  if (errsv != 0)
+    fdmon_poll_clear (mon);
+  return errsv;
 }
 
 /* A source that knows nothing yet: tags of another one mean nothing. */
@@ -240,9 +245,14 @@ fdmon_poll_wait (GaioFdmon *mon, int max_events, gint64 timeout_us)
   gint64 wait_us = MIN (timeout_us, GAIO_FDMON_LONGEST_WAIT_US);
   struct timespec ts = { .tv_sec = wait_us / G_USEC_PER_SEC,
                          .tv_nsec = wait_us % G_USEC_PER_SEC * 1000 };
+  int n =
+      ppoll ((struct pollfd *) (void *) asked->data, asked->len, timeout_us < 0 ? NULL : &ts, NULL);
 
-  return ppoll ((struct pollfd *) (void *) asked->data, asked->len, timeout_us < 0 ? NULL : &ts,
-                NULL);
+  if (n >= 0 || errno == EINTR)
+    return n;
+  /* No memory, or more fds than the limit, which has been lowered since. */
+  g_usleep (MIN ((guint64) timeout_us, RETRY_US));
+  return 0;
 }
 
 /* Level-triggered, what is ours has to be read. */

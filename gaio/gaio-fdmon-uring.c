@@ -334,10 +334,15 @@ fdmon_uring_wait (GaioFdmon *mon, int max_events, gint64 timeout_us)
   if (timeout_us == 0 || io_uring_cq_ready (&self->ring) > 0)
     return 0;
   errsv = -io_uring_wait_cqes (&self->ring, &cqe, 1, &ts, NULL);
-  if (errsv != EINTR && errsv != EBADF)
-    return 0;
-  errno = errsv;
-  return -1;
+  if (errsv == EINTR || errsv == EBADF)
+    {
+      errno = errsv;
+      return -1;
+    }
+  /* It has not waited. */
+  if (errsv > 0 && errsv != ETIME)
+    g_usleep (MIN (wait_us, RETRY_US));
+  return 0;
 }
 
 /* Puts what @cqe says into @event. What is old is to be confirmed with @poll. FALSE if it says
