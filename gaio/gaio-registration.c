@@ -331,10 +331,14 @@ gaio_registration_rebuild (GaioCore *core)
   for (guint fd = 0; complete && fd < gaio_slots_size (&core->slots); fd++)
     {
       GaioSlot *slot = gaio_slots_lookup (&core->slots, fd);
+      int errsv;
 
       if (slot == NULL || slot->state != IN_SET)
         continue;
-      if (modify (core, slot, fd, slot->mask) != 0)
+      errsv = modify (core, slot, fd, slot->mask);
+      if (errsv == ENOMEM)
+        complete = FALSE;
+      else if (errsv != 0)
         make_dormant (core, slot, fd);
       else
         complete = gaio_fdmon_epoll_rebuild_carry (&rebuild, fd, slot->mask, slot_key (slot, fd));
