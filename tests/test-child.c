@@ -226,6 +226,8 @@ test_many (gconstpointer nested)
   g_auto (Rig) rig = rig_new (nested);
   g_autofree Child *children = g_new0 (Child, N_CHILDREN);
 
+  if (!test_may_open (N_CHILDREN + 20))
+    return;
   for (guint i = 0; i < N_CHILDREN; i++)
     watch_child (&children[i], &rig, fork_and_exit (i));
   if (rig.main_context != NULL)

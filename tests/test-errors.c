@@ -749,7 +749,7 @@ test_wait_without_epoll_pwait2 (gconstpointer errsv)
       wait_refused (GPOINTER_TO_INT (errsv));
       _exit (0);
     }
-  g_assert_cmpint (waitpid (child, &status, 0), ==, child);
+  g_assert_cmpint (TEMP_FAILURE_RETRY (waitpid (child, &status, 0)), ==, child);
   g_assert_true (WIFEXITED (status));
   if (WEXITSTATUS (status) == 77)
     g_test_skip ("no seccomp filters here");

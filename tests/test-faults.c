@@ -151,7 +151,7 @@ assert_unchanged (Tale *tale, const State *before, guint notified)
   /* What it takes when it first needs it, it keeps: all or nothing. */
   if (now.n_fds != before->n_fds && !tale->open)
     {
-      g_assert_cmpuint (now.n_fds - before->n_fds, >=, 2);
+      g_assert_cmpuint (now.n_fds - before->n_fds, >=, 1);
       g_assert_cmpuint (now.n_fds - before->n_fds, <=, 3);
       tale->open = TRUE;
     }
@@ -717,9 +717,13 @@ test_story (gconstpointer data)
 {
   const Story *story = data;
   guint counts[N_FUNCTIONS];
-  guint n;
+  guint n = 0;
 
-  n = tell (story, N_FUNCTIONS, 0, 0, FALSE, G_MAXUINT);
+  if (story->tell == tell_child && !test_has ("pidfd_open", syscall (SYS_pidfd_open, getpid (), 0)))
+    return;
+  /* Twice: what this kernel does not have is found out once. */
+  for (guint i = 0; i < 2; i++)
+    n = tell (story, N_FUNCTIONS, 0, 0, FALSE, G_MAXUINT);
   for (guint i = 0; i < N_FUNCTIONS; i++)
     counts[i] = atomic_load (&fault.counts[i]);
   for (guint i = 0; i < N_FUNCTIONS; i++)

@@ -377,6 +377,8 @@ assert_all_are_gathered_at_once (TestLoop *loop, guint n)
 static void
 all_that_is_ready_is_gathered (TestLoop *loop, gconstpointer mode)
 {
+  if (!test_may_open (720))
+    return;
   assert_all_are_gathered_at_once (loop, 127);
   assert_all_are_gathered_at_once (loop, 128);
   assert_all_are_gathered_at_once (loop, 129);
@@ -386,6 +388,8 @@ all_that_is_ready_is_gathered (TestLoop *loop, gconstpointer mode)
 static void
 limit_does_not_cut_a_batch (TestLoop *loop, gconstpointer mode)
 {
+  if (!test_may_open (320))
+    return;
   gaio_context_set_dispatch_limits (loop->context, 1, 0);
   assert_all_are_gathered_at_once (loop, 300);
 }
@@ -639,6 +643,8 @@ iterate_gathers_all_without_a_function (TestLoop *loop, gconstpointer mode)
   g_auto (Batch) batch = { NULL };
   g_autofree Member *members = g_new0 (Member, n);
 
+  if (!test_may_open (n + 20))
+    return;
   batch_init (&batch, loop);
   for (guint i = 0; i < n; i++)
     member_start (&members[i], &batch, test_eventfd (1), G_IO_IN, i);

@@ -184,6 +184,8 @@ test_exactly_one_pollfd (void)
   gint fds[100];
   gint before = main_context_n_fds (main_context);
 
+  if (!test_may_open (G_N_ELEMENTS (fds) + 20))
+    return;
   attach (context, main_context);
   for (guint i = 0; i < G_N_ELEMENTS (fds); i++)
     {
@@ -239,6 +241,7 @@ test_one_poll_per_bottom_half (void)
   g_autoptr (GMainContext) main_context = main_context_new ();
   g_autoptr (GaioContext) context = gaio_context_new ();
   guint calls = 0;
+  guint interruptions = test_interruptions ();
 
   attach (context, main_context);
   main_context_settle (main_context);
@@ -249,7 +252,7 @@ test_one_poll_per_bottom_half (void)
       while (calls < i)
         g_main_context_iteration (main_context, TRUE);
     }
-  g_assert_cmpuint (atomic_load (&glib_polls), <=, 101);
+  g_assert_cmpuint (atomic_load (&glib_polls), <=, 101 + test_interruptions () - interruptions);
 }
 
 static gboolean
@@ -267,6 +270,7 @@ test_idle_context_makes_no_polls (void)
   GSource *end = g_timeout_source_new (30);
   gint fd = eventfd_new (0);
   gboolean over = FALSE;
+  guint interruptions = test_interruptions ();
 
   attach (context, main_context);
   watch_fd (context, fd, never_fd, NULL);
@@ -276,7 +280,7 @@ test_idle_context_makes_no_polls (void)
   atomic_store (&glib_polls, 0);
   while (!over)
     g_main_context_iteration (main_context, TRUE);
-  g_assert_cmpuint (atomic_load (&glib_polls), <=, 2);
+  g_assert_cmpuint (atomic_load (&glib_polls), <=, 2 + test_interruptions () - interruptions);
   g_source_unref (end);
   close (fd);
 }
@@ -489,6 +493,7 @@ test_closed_context_leaves_glib (void)
   g_autoptr (GaioContext) context = gaio_context_new ();
   GSource *end = g_timeout_source_new (20);
   gboolean over = FALSE;
+  guint interruptions = test_interruptions ();
 
   attach (context, main_context);
   assert_serves (context, main_context);
@@ -499,7 +504,7 @@ test_closed_context_leaves_glib (void)
   atomic_store (&glib_polls, 0);
   while (!over)
     g_main_context_iteration (main_context, TRUE);
-  g_assert_cmpuint (atomic_load (&glib_polls), <=, 3);
+  g_assert_cmpuint (atomic_load (&glib_polls), <=, 3 + test_interruptions () - interruptions);
   g_source_unref (end);
 }
 

@@ -188,6 +188,8 @@ test_microseconds (gconstpointer nested)
       g_test_skip ("no epoll_pwait2() here: iterate() knows milliseconds only");
       return;
     }
+  if (nested != NULL && !test_has_timerfd ())
+    return;
   for (gint64 until = g_get_monotonic_time () + GUARD_US; best > 500;)
     {
       guint before = calls;
@@ -783,7 +785,10 @@ test_one_poll_per_timer_and_no_timeout (void)
   g_auto (Rig) rig = rig_new (GINT_TO_POINTER (TRUE));
   guint calls = 0;
   g_autoptr (GaioTimer) timer = add_timer (&rig, count_once, &calls);
+  guint interruptions = test_interruptions ();
 
+  if (!test_has_timerfd ())
+    return;
   rig_settle (&rig);
   atomic_store (&glib_polls, 0);
   for (guint i = 1; i <= 100; i++)
@@ -795,7 +800,7 @@ test_one_poll_per_timer_and_no_timeout (void)
           g_assert_cmpint (atomic_load (&glib_poll_timeout), <=, 0);
         }
     }
-  g_assert_cmpuint (atomic_load (&glib_polls), <=, 101);
+  g_assert_cmpuint (atomic_load (&glib_polls), <=, 101 + test_interruptions () - interruptions);
 }
 
 static void
