@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""run-tests.py BUILD... [-- ARGUMENT...]: `meson test` in each build directory, then one count.
+"""run-tests.py BUILD[:SETUP]... [-- ARGUMENT...]: `meson test` in each, then one count.
+
+BUILD is a directory, SETUP one of meson's test setups.
 
 The count is of test cases, not of programs. A program that crashes, hangs or leaks without naming
 a case, and a build that fails, counts as one failed.
@@ -41,6 +43,9 @@ def count_program(run):
 
 def run_build(build, arguments):
     """Build and test one directory, and count what its log says."""
+    build, _, setup = build.partition(':')
+    if setup:
+        arguments = [f'--setup={setup}', *arguments]
     logs = pathlib.Path(build, 'meson-logs')
     for old in logs.glob('testlog*.json'):
         old.unlink()

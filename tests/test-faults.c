@@ -774,6 +774,7 @@ static const char *const harmless[] = {
   "pthread_mutex_unlock",
   "pthread_once",
   "sched_yield",
+  "secure_getenv",
   "sem_destroy",
   "sem_init",
   "sem_post",
