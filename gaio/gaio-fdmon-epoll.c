@@ -108,7 +108,13 @@ reopen_timer (GaioFdmon *mon)
   if (mon->timer_fd >= 0)
     return;
   gaio_fdmon_open_timer (mon);
-  control (mon->fd, EPOLL_CTL_ADD, mon->timer_fd, EPOLLIN | EPOLLET, GAIO_FDMON_KEY_TIMER);
+  /* Outside the set it would end no wait. */
+  if (mon->timer_fd >= 0 &&
+      control (mon->fd, EPOLL_CTL_ADD, mon->timer_fd, EPOLLIN | EPOLLET, GAIO_FDMON_KEY_TIMER) != 0)
+    {
+      close (mon->timer_fd);
+      mon->timer_fd = -1;
+    }
 }
 
 gboolean

@@ -751,6 +751,61 @@ static const Story stories[] = {
   { "/faults/close", tell_close },
 };
 
+/* --- At the limit of fds --- */
+
+/* Sets the limit of open fds to what is open. */
+static void
+leave_no_room (struct rlimit *before)
+{
+  struct rlimit none;
+  gint fd = eventfd_new (0);
+
+  g_assert_cmpint (getrlimit (RLIMIT_NOFILE, before), ==, 0);
+  none = *before;
+  none.rlim_cur = fd;
+  close (fd);
+  g_assert_cmpint (setrlimit (RLIMIT_NOFILE, &none), ==, 0);
+}
+
+static void
+fire (Tale *tale)
+{
+  GaioTimer *timer = gaio_context_add_timer (tale->context, tale_called, tale, NULL);
+
+  tale->calls = 0;
+  gaio_timer_arm (timer, 1500);
+  tale_until (tale, tale->calls == 1);
+  gaio_clear_timer (&timer);
+}
+
+/* The timerfd, which makes room for a new set, may not get into that. */
+static void
+test_timer_survives_a_rebuild (void)
+{
+  for (guint nth = 0; nth < 4; nth++)
+    {
+      Tale tale = { .context = gaio_context_new () };
+      struct rlimit before;
+      GaioHandler *handler;
+      gint fd, copy;
+
+      tale_attach (&tale);
+      fd = eventfd_new (1);
+      copy = dup (fd);
+      handler = tale_add (&tale, fd);
+      close (fd);
+      gaio_clear_handler (&handler);
+      leave_no_room (&before);
+      fault_begin (EPOLL_ADD, nth, ENOSPC, FALSE);
+      fire (&tale);
+      fault_end ();
+      fire (&tale);
+      g_assert_cmpint (setrlimit (RLIMIT_NOFILE, &before), ==, 0);
+      tale_end (&tale);
+      close (copy);
+    }
+}
+
 /* --- Nothing has been forgotten --- */
 
 /* Of the C library, but either without the kernel or without a way to fail that anybody can see. */
@@ -856,6 +911,7 @@ main (int argc, char **argv)
   signal (SIGTRAP, say_where);
   for (guint i = 0; i < G_N_ELEMENTS (stories); i++)
     g_test_add_data_func (stories[i].path, &stories[i], test_story);
+  g_test_add_func ("/faults/timer-survives-a-rebuild", test_timer_survives_a_rebuild);
   g_test_add_func ("/faults/every-call-is-known", test_every_call_is_known);
   return g_test_run ();
 }
