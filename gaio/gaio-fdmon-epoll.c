@@ -57,7 +57,10 @@ fdmon_epoll_add (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
 static int
 fdmon_epoll_modify (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
 {
-  return control (mon->fd, EPOLL_CTL_MOD, fd, mask, key);
+  int errsv = control (mon->fd, EPOLL_CTL_MOD, fd, mask, key);
+
+  /* What epoll refuses is not the file that it took. */
+  return errsv == EPERM ? ENOENT : errsv;
 }
 
 static int

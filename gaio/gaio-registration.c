@@ -165,7 +165,7 @@ enter_set (GaioCore *core, GaioSlot *slot, gint fd, guint32 mask)
   if (slot->state == IN_SET)
     {
       errsv = modify (core, slot, fd, mask | wanted_by_all (slot));
-      if (errsv != ENOENT && errsv != EPERM)
+      if (errsv != ENOENT)
         return errsv;
       make_dormant (core, slot, fd);
     }

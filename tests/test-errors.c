@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
@@ -200,6 +201,23 @@ test_condition_of_a_closed_fd (void)
   gaio_clear_handler (&handler);
   assert_works (context);
   g_assert_cmpuint (notified, ==, 1);
+}
+
+static void
+test_condition_of_a_number_that_epoll_refuses (void)
+{
+  g_autoptr (GaioContext) context = gaio_context_new ();
+  g_autoptr (GError) error = NULL;
+  gint fd = eventfd_new (0);
+  gint other = open ("/dev/null", O_RDONLY | O_CLOEXEC);
+  GaioHandler *handler = add_fd (context, fd, G_IO_IN, never_fd, NULL, NULL);
+
+  g_assert_cmpint (dup2 (other, fd), ==, fd);
+  g_assert_false (gaio_handler_set_condition (handler, G_IO_OUT, &error));
+  assert_error_tells (error, GAIO_ERROR_BAD_FD, fd);
+  gaio_clear_handler (&handler);
+  close (fd);
+  close (other);
 }
 
 static void
@@ -865,6 +883,8 @@ add_input_tests (void)
   g_test_add_func ("/errors/bad-fd-in-ready-set", test_bad_fd_in_ready_set);
   g_test_add_func ("/errors/may-be-ignored", test_error_may_be_ignored);
   g_test_add_func ("/errors/condition-of-a-closed-fd", test_condition_of_a_closed_fd);
+  g_test_add_func ("/errors/condition-of-a-number-that-epoll-refuses",
+                   test_condition_of_a_number_that_epoll_refuses);
   g_test_add_func ("/errors/condition-of-a-removed-handler", test_condition_of_a_removed_handler);
   g_test_add_func ("/critical/null-callback", test_null_callback_is_a_critical);
   g_test_add_func ("/critical/bad-interval-notifies", test_bad_interval_notifies);
