@@ -229,6 +229,17 @@ gaio_handler_unref (GaioHandler *self)
   gaio_entry_unref (&self->entry);
 }
 
+/* What its set has silenced may have nothing in the batch any more, for which it was silenced. With
+ * the lock held. */
+static void
+unsilence (GaioHandler *self)
+{
+  if (self->entry.kind != GAIO_ENTRY_MEMBER || !gaio_link_is_linked (&self->entry.link))
+    return;
+  gaio_link_unlink (&self->entry.link);
+  gaio_registration_set_masked (self, FALSE);
+}
+
 /* With the lock held. */
 static gboolean
 change_condition (GaioHandler *self, GIOCondition condition, GError **error)
@@ -244,10 +255,13 @@ change_condition (GaioHandler *self, GIOCondition condition, GError **error)
       return FALSE;
     }
   errsv = gaio_registration_set_condition (self, condition);
-  if (errsv == 0)
-    return TRUE;
-  gaio_error_set_for_fd (error, errsv, self->fd);
-  return FALSE;
+  if (errsv != 0)
+    {
+      gaio_error_set_for_fd (error, errsv, self->fd);
+      return FALSE;
+    }
+  unsilence (self);
+  return TRUE;
 }
 
 /**

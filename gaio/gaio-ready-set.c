@@ -165,11 +165,13 @@ replace_watch (GaioReadySet *self, GaioReadySetWatch *watch)
   if (self->watch != NULL)
     gaio_ready_set_watch_bury (self->watch);
   self->watch = watch;
+  /* What the last one has left aside, because it was running, is for the next one, or for a take.
+   */
+  unsilence (self);
   if (watch == NULL)
     return;
   watch->set = self;
   gaio_list_push (&self->core->set_funcs, &watch->entry.siblings);
-  unsilence (self);
 }
 
 static GaioReadySetWatch *

@@ -307,6 +307,48 @@ changed_condition_filters_its_record (TestLoop *loop, gconstpointer mode)
   g_assert_cmpuint (batch.records[0].condition, ==, G_IO_OUT);
 }
 
+/* Recorded and silent, until it is asked for something else: then the record no longer counts. */
+static void
+changed_condition_ends_the_silence (TestLoop *loop, gconstpointer mode)
+{
+  g_auto (Batch) batch = { NULL };
+  g_auto (Member) member = MEMBER_INIT;
+
+  batch_init (&batch, loop);
+  member_start (&member, &batch, test_eventfd (1), G_IO_OUT, 1);
+  test_loop_step (loop);
+  g_assert_true (gaio_handler_set_condition (member.handler, G_IO_IN, NULL));
+  test_loop_step (loop);
+  batch_take (&batch);
+  g_assert_cmpuint (batch.n_records, ==, 1);
+  g_assert_cmpuint (batch.records[0].condition, ==, G_IO_IN);
+}
+
+static void
+go_on_without_function (Batch *batch)
+{
+  batch->act = NULL;
+  gather (batch);
+  gaio_ready_set_set_func (batch->set, NULL, NULL, NULL);
+  gather (batch);
+  batch_take (batch);
+  g_assert_cmpuint (batch->n_records, ==, 1);
+}
+
+/* While it ran it was not to be called, and what was ready was left aside. */
+static void
+removed_function_ends_the_silence (TestLoop *loop, gconstpointer mode)
+{
+  g_auto (Batch) batch = { NULL };
+  g_auto (Member) member = MEMBER_INIT;
+
+  batch_start (&batch, loop);
+  batch.act = go_on_without_function;
+  member_start (&member, &batch, test_eventfd (1), G_IO_IN, 1);
+  test_loop_step (loop);
+  g_assert_cmpuint (batch.calls, ==, 1);
+}
+
 static void
 hang_up_is_recorded (TestLoop *loop, gconstpointer mode)
 {
@@ -1008,6 +1050,8 @@ add_record_tests (void)
                  TEST_ITERATE);
   test_add_mode ("/ready-set/changed-condition-filters-its-record",
                  changed_condition_filters_its_record, TEST_ITERATE);
+  test_add ("/ready-set/changed-condition-ends-the-silence", changed_condition_ends_the_silence);
+  test_add ("/ready-set/removed-function-ends-the-silence", removed_function_ends_the_silence);
   test_add ("/ready-set/hang-up-is-recorded", hang_up_is_recorded);
 }
 
