@@ -6,21 +6,30 @@
 #include <poll.h>
 
 #include "gaio-file-id-private.h"
+#include "gaio-lock-private.h"
 
 /* io_uring(7). Each fd has one poll request in the kernel, for one event: a request for many would
  * be edge-triggered. After the event it is asked for anew, when the kernel is called anyhow.
+ *
+ * Of a peer that will send no more (POLLRDHUP) the kernel tells, asked or not, and would do so each
+ * time. Where that is all there is, edge-triggered is what it takes: a request for many says it
+ * once, and then tells of changes.
  *
  * A completion says what was true when it was posted. Those found at the beginning of a wait may
  * be old news: before they are reported poll(2) has a look at all of them together, which is
  * cheaper than to ask again with a request each.
  *
- * A request belongs to the thread whose system call submitted it. When that thread ends, the kernel
- * cancels it, says so, and it is submitted again.
+ * A request belongs to the thread whose system call submitted it. That thread posts its completion
+ * when it comes by; then what another thread finds may be old from the start, and is confirmed as
+ * well. When the thread ends, the kernel cancels the request, says so, and it is submitted again.
  *
  * A request in the kernel holds on to its file: remove() submits the cancellation before it
  * returns, so that close() means what it should to the other end. */
 
 #define N_ENTRIES 256
+/* Who wakes a poll request says what may be the matter, and names these with the others at a guess.
+ */
+#define SELDOM (POLLPRI | POLLRDBAND | POLLWRBAND | POLLMSG)
 /* What the completion of a cancellation is for. */
 #define USER_DATA_NOBODY G_GUINT64_CONSTANT (0xfffffffc)
 /* How soon to try again what the kernel has refused. */
@@ -39,7 +48,8 @@ typedef struct
   guint32 mask;
   guint32 serial; /* of its last request */
   WatchState state;
-  gboolean queued; /* in self->pending */
+  bool queued;  /* in self->pending */
+  bool changes; /* is told of changes, for what is there is of no interest */
   GaioFileId file;
 } Watch;
 
@@ -52,6 +62,8 @@ struct _GaioFdmonUring
   gboolean refused; /* the kernel has not been told of everything */
   gboolean wake_asked;
   gboolean timer_asked;
+  const void *asker;    /* the thread that has made the requests, or NULL */
+  gboolean many_askers; /* there are several, and completions that come late */
 };
 
 static Watch *
@@ -106,7 +118,10 @@ ask (GaioFdmonUring *self, Watch *watch, int fd)
     return FALSE;
   watch->serial++;
   watch->state = ASKED;
-  io_uring_prep_poll_add (sqe, fd, watch->mask);
+  if (watch->changes)
+    io_uring_prep_poll_multishot (sqe, fd, watch->mask);
+  else
+    io_uring_prep_poll_add (sqe, fd, watch->mask);
   io_uring_sqe_set_data64 (sqe, user_data_of (watch, fd));
   return TRUE;
 }
@@ -167,6 +182,9 @@ flush (GaioFdmon *mon)
   GaioFdmonUring *self = mon->uring;
   gboolean all;
 
+  if (self->asker != gaio_lock_this_thread ())
+    self->many_askers |= self->asker != NULL;
+  self->asker = gaio_lock_this_thread ();
   ask_own (self, mon->wake_fd, GAIO_FDMON_KEY_WAKE, &self->wake_asked);
   ask_own (self, mon->timer_fd, GAIO_FDMON_KEY_TIMER, &self->timer_asked);
   all = ask_all (self);
@@ -188,6 +206,7 @@ fdmon_uring_add (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
   watch = lookup (self, fd);
   watch->key = key;
   watch->mask = mask;
+  watch->changes = false;
   watch->file = file;
   queue (self, watch, fd);
   return 0;
@@ -202,10 +221,11 @@ fdmon_uring_modify (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
   if (!gaio_file_id_is_still (&watch->file, fd))
     return ENOENT;
   watch->key = key;
-  if (watch->mask == mask)
-    return 0;
+  /* Also for the same mask: the request may be for a file that has been closed, and that cannot be
+   * told from the one under the number now. */
   cancel (self, watch, fd);
   watch->mask = mask;
+  watch->changes = false;
   queue (self, watch, fd);
   return 0;
 }
@@ -286,13 +306,13 @@ see_own (const struct io_uring_cqe *cqe, gboolean *asked)
     *asked = FALSE;
 }
 
-/* The watch that @cqe answers, or NULL; it is to be asked for again. */
+/* The watch that @cqe is for, or NULL. */
 static Watch *
-see (GaioFdmon *mon, const struct io_uring_cqe *cqe)
+watch_of (GaioFdmon *mon, const struct io_uring_cqe *cqe)
 {
   GaioFdmonUring *self = mon->uring;
   int fd = (guint32) cqe->user_data;
-  Watch *watch;
+  Watch *watch = lookup (self, fd);
 
   if (cqe->user_data == GAIO_FDMON_KEY_WAKE)
     see_own (cqe, &self->wake_asked);
@@ -301,11 +321,29 @@ see (GaioFdmon *mon, const struct io_uring_cqe *cqe)
       see_own (cqe, &self->timer_asked);
       mon->armed = -1;
     }
-  watch = lookup (self, fd);
   if (watch == NULL || watch->state != ASKED || user_data_of (watch, fd) != cqe->user_data)
     return NULL;
-  queue (self, watch, fd);
   return watch;
+}
+
+/* TRUE if @cqe has news for @watch, which is asked for again. */
+static gboolean
+see (GaioFdmonUring *self, Watch *watch, const struct io_uring_cqe *cqe)
+{
+  gboolean unasked = cqe->res >= 0 && (cqe->res & watch->mask) == 0;
+  gboolean more = (cqe->flags & IORING_CQE_F_MORE) != 0;
+  int fd = (guint32) cqe->user_data;
+
+  if (unasked && more)
+    return FALSE;
+  if (more)
+    cancel (self, watch, fd);
+  watch->state = IDLE;
+  watch->changes = unasked;
+  /* A file that never makes anybody wait is not ready for what is asked of it, and will not be. */
+  if (cqe->res != -EINVAL)
+    queue (self, watch, fd);
+  return !unasked && cqe->res != -EINVAL && cqe->res != -ECANCELED;
 }
 
 static void
@@ -345,7 +383,14 @@ fdmon_uring_wait (GaioFdmon *mon, int max_events, gint64 timeout_us)
   return 0;
 }
 
-/* Puts what @cqe says into @event. What is old is to be confirmed with @poll. FALSE if it says
+/* What may have been true when @cqe was posted, but need not be now. */
+static gboolean
+is_doubtful (const GaioFdmonUring *self, const struct io_uring_cqe *cqe, gboolean old)
+{
+  return cqe->res >= 0 && (old || self->many_askers || (cqe->res & SELDOM) != 0);
+}
+
+/* Puts what @cqe says into @event. What is doubtful is to be confirmed with @poll. FALSE if it says
  * nothing. */
 static gboolean
 report (GaioFdmon *mon,
@@ -353,17 +398,17 @@ report (GaioFdmon *mon,
         struct epoll_event *event,
         struct pollfd *poll)
 {
-  Watch *watch = see (mon, cqe);
+  Watch *watch = watch_of (mon, cqe);
   gboolean old = mon->uring->n_old > 0;
 
   mon->uring->n_old -= old;
-  if (watch == NULL || cqe->res == -ECANCELED)
+  if (watch == NULL || !see (mon->uring, watch, cqe))
     return FALSE;
   event->events = cqe->res;
   event->data.u64 = watch->key;
   if (cqe->res < 0)
     event->data.u64 = cqe->user_data << 32 | GAIO_FDMON_KEY_GONE;
-  *poll = (struct pollfd){ .fd = old && cqe->res >= 0 ? (int) cqe->user_data : -1,
+  *poll = (struct pollfd){ .fd = is_doubtful (mon->uring, cqe, old) ? (int) cqe->user_data : -1,
                            .events = watch->mask };
   return TRUE;
 }
@@ -395,7 +440,7 @@ fdmon_uring_end_wait (GaioFdmon *mon, int n, int max_events)
   GaioFdmonUring *self = mon->uring;
   struct pollfd polls[GAIO_FDMON_MAX_EVENTS];
   struct io_uring_cqe *cqes[GAIO_FDMON_MAX_EVENTS];
-  gboolean any_old = self->n_old > 0;
+  gboolean any_doubt = FALSE;
   int n_events = 0;
   guint n_cqes;
 
@@ -405,10 +450,11 @@ fdmon_uring_end_wait (GaioFdmon *mon, int n, int max_events)
          (n_cqes = io_uring_peek_batch_cqe (&self->ring, cqes, max_events - n_events)) > 0)
     {
       for (guint i = 0; i < n_cqes; i++)
-        n_events += report (mon, cqes[i], &mon->events[n_events], &polls[n_events]);
+        if (report (mon, cqes[i], &mon->events[n_events], &polls[n_events]))
+          any_doubt |= polls[n_events++].fd >= 0;
       io_uring_cq_advance (&self->ring, n_cqes);
     }
-  return any_old ? confirm (mon, polls, n_events) : n_events;
+  return any_doubt ? confirm (mon, polls, n_events) : n_events;
 }
 
 const GaioFdmonOps gaio_fdmon_uring_ops = {

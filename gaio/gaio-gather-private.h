@@ -113,7 +113,7 @@ gather_always (GaioCore *core, guint room, GaioGathering *self)
   guint n = 0;
   GaioLink *link;
 
-  for (; n < most && (link = gaio_list_first (&core->always)) != NULL; n++)
+  while (n < most && (link = gaio_list_first (&core->always)) != NULL)
     {
       GaioHandler *handler = gaio_link_entry (link, GaioHandlerExtra, always)->handler;
 
@@ -122,9 +122,10 @@ gather_always (GaioCore *core, guint room, GaioGathering *self)
       gaio_link_unlink (link);
       gaio_list_push (&core->always, link);
       handler->entry.stamp = core->gather_seq;
-      if (gaio_registration_check_always (handler))
-        self->news |= offer (core, handler, GAIO_ALWAYS_READY);
+      /* One whose callback is running takes no place. */
+      n += gaio_registration_check_always (handler) && offer (core, handler, GAIO_ALWAYS_READY);
     }
+  self->news |= n > 0;
   return MAX (room - n, 1);
 }
 

@@ -47,6 +47,22 @@ reused_number_does_not_wake_the_dormant (TestLoop *loop, gconstpointer mode)
   g_assert_cmpuint (watch.calls, ==, 0);
 }
 
+/* All eventfds share one inode: nothing tells the new one from the old but that it is added. */
+static void
+whoever_adds_a_reused_number_hears_of_the_new_file (TestLoop *loop, gconstpointer mode)
+{
+  g_auto (TestWatch) newer = TEST_WATCH_INIT;
+  g_auto (TestWatch) older = TEST_WATCH_INIT;
+
+  test_watch_start (&older, loop, test_eventfd (0), G_IO_IN);
+  test_loop_settle (loop);
+  test_move_fd (test_eventfd (0), older.fd);
+  test_watch_start (&newer, loop, g_steal_fd (&older.fd), G_IO_IN);
+  test_loop_settle (loop);
+  test_signal (newer.fd);
+  test_run_until (loop, newer.calls > 0);
+}
+
 static void
 somebody_else_adds_the_reused_number (TestLoop *loop, gconstpointer mode)
 {
@@ -930,6 +946,63 @@ number_goes_from_a_closed_file_to_a_silent_one (TestLoop *loop, gconstpointer mo
   g_assert_cmpuint (heir.calls + victim.calls, ==, 0);
 }
 
+static void
+always_ready_file_is_silent_for_what_it_never_has (TestLoop *loop, gconstpointer mode)
+{
+  g_auto (TestWatch) watch = TEST_WATCH_INIT;
+
+  test_watch_start (&watch, loop, test_open ("/dev/null"), G_IO_PRI);
+  test_loop_assert_sleeps (loop);
+  g_assert_cmpuint (watch.calls, ==, 0);
+  g_assert_true (gaio_handler_set_condition (watch.handler, G_IO_IN, NULL));
+  test_run_until (loop, watch.calls > 0);
+  g_assert_cmpint (watch.condition, ==, G_IO_IN);
+}
+
+static void
+nest_three_rounds (TestWatch *watch)
+{
+  for (guint i = 0; i < 3; i++)
+    test_loop_step (watch->loop);
+}
+
+/* One callback a round: those that run have no need of it. */
+static void
+running_always_ready_handler_takes_no_place (TestLoop *loop, gconstpointer mode)
+{
+  g_auto (TestWatch) outer = TEST_WATCH_INIT;
+  g_auto (TestWatch) other = TEST_WATCH_INIT;
+
+  gaio_context_set_dispatch_limits (loop->context, 1, 0);
+  outer.act = nest_three_rounds;
+  test_watch_start (&outer, loop, test_open ("/dev/null"), G_IO_IN);
+  test_watch_start (&other, loop, test_open ("/dev/zero"), G_IO_IN);
+  test_loop_step (loop);
+  g_assert_cmpuint (outer.calls, ==, 1);
+  g_assert_cmpuint (outer.deepest, ==, 1);
+  g_assert_cmpuint (other.calls, ==, 3);
+}
+
+/* --- What is there, and was not asked for --- */
+
+static void
+half_closed_peer_keeps_nobody_awake (TestLoop *loop, gconstpointer mode)
+{
+  g_auto (TestWatch) watch = TEST_WATCH_INIT;
+  gint fds[2];
+
+  test_socketpair (fds);
+  test_watch_start (&watch, loop, fds[0], G_IO_HUP);
+  g_assert_cmpint (shutdown (fds[1], SHUT_WR), ==, 0);
+  test_loop_assert_sleeps (loop);
+  g_assert_cmpuint (watch.calls, ==, 0);
+  close (fds[1]);
+  test_run_until (loop, watch.calls > 0);
+  g_assert_cmpint (watch.condition, ==, G_IO_HUP);
+  g_assert_true (gaio_handler_set_condition (watch.handler, G_IO_IN, NULL));
+  test_run_until (loop, (watch.condition & G_IO_IN) != 0);
+}
+
 /* --- One pollfd --- */
 
 static guint
@@ -1332,6 +1405,13 @@ add_dormant_tests (void)
   test_add ("/hazards/removal-after-the-close-is-quiet", removal_after_the_close_is_quiet);
   test_add ("/hazards/reused-number-does-not-wake-the-dormant",
             reused_number_does_not_wake_the_dormant);
+  test_add ("/hazards/whoever-adds-a-reused-number-hears-of-the-new-file",
+            whoever_adds_a_reused_number_hears_of_the_new_file);
+  test_add ("/hazards/always-ready-file-is-silent-for-what-it-never-has",
+            always_ready_file_is_silent_for_what_it_never_has);
+  test_add_nested ("/hazards/running-always-ready-handler-takes-no-place",
+                   running_always_ready_handler_takes_no_place);
+  test_add ("/hazards/half-closed-peer-keeps-nobody-awake", half_closed_peer_keeps_nobody_awake);
   test_add ("/hazards/somebody-else-adds-the-reused-number", somebody_else_adds_the_reused_number);
   test_add ("/hazards/the-newer-of-two-leaves-first", the_newer_of_two_leaves_first);
   test_add ("/hazards/set-condition-does-not-wake-the-dormant",
