@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Stands in for a fuzzing engine: runs each file of its arguments, and each file of each directory,
  * once, as TAP. So what an engine has found stays tested. */
-#include <stdint.h>
-
-#include <glib.h>
-
-int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 static guint n_run;
 
