@@ -192,6 +192,12 @@ client_flush (Client *client)
   if (n_sent < 0)
     return errno == EAGAIN;
   g_string_erase (client->out, 0, n_sent);
+  /* A GString never shrinks: else each client would keep the longest queue it ever had. */
+  if (client->out->len == 0)
+    {
+      g_string_free (client->out, TRUE);
+      client->out = g_string_new (NULL);
+    }
   return client_settle (client);
 }
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Usage: test-relay.py RELAY. What the example daemon makes of good and bad clients, as TAP."""
 
+import os
 import resource
 import signal
 import socket
@@ -13,19 +14,27 @@ import traceback
 
 DEADLINE = 30
 MAX_LINE = 4096
+MAX_QUEUE = 256 * 1024
 FD_LIMIT = 24
+# What is large goes back to the system at once when it is freed.
+EXACT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+
+
+class Skip(Exception):
+    """The test says nothing here; the reason."""
 
 
 class Relay:
     """A relay process; leaving the block stops it with SIGTERM and checks that it ended well."""
 
-    def __init__(self, binary, watch, fd_limit=None):
+    def __init__(self, binary, watch, fd_limit=None, environment=None):
         def limit_fds():
             if fd_limit is not None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (fd_limit, fd_limit))
 
         self.process = subprocess.Popen([binary, "--watch=" + watch], stdout=subprocess.PIPE,
-                                        text=True, preexec_fn=limit_fds)
+                                        text=True, preexec_fn=limit_fds,
+                                        env={**os.environ, **(environment or {})})
         line = self.process.stdout.readline()
         assert line.startswith("listening on 127.0.0.1:"), line
         self.port = int(line.rsplit(":", 1)[1])
@@ -46,6 +55,15 @@ class Relay:
         output, _ = self.process.communicate(timeout=DEADLINE)
         assert self.process.returncode == 0, self.process.returncode
         assert output.startswith("stopped: STATS "), output
+
+    def is_sanitized(self):
+        with open(f"/proc/{self.process.pid}/maps", encoding="utf-8") as maps:
+            return "libasan" in maps.read()
+
+    def memory(self):
+        """The bytes that are resident."""
+        with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * resource.getpagesize()
 
     def connect(self, receive_buffer=None):
         return Client(self.port, receive_buffer)
@@ -307,6 +325,58 @@ def test_one_who_never_reads_is_cut_off(start):
         publisher.close()
 
 
+def test_one_who_asks_and_never_reads_is_dropped(start):
+    with start() as relay:
+        watcher, client = relay.connect(), relay.connect(receive_buffer=4096)
+        deadline = time.monotonic() + DEADLINE
+        while (stats := watcher.stats())["dropped"] == "0":
+            assert time.monotonic() < deadline
+            assert int(stats["queued_bytes"]) <= MAX_QUEUE
+            client.send(b"PING\n" * 4096)
+        client.close()
+        watcher.wait_for_stats("connections", 1)
+        watcher.wait_for_stats("queued_bytes", 0)
+        watcher.close()
+
+
+def test_topics_that_nobody_hears_are_not_kept(start):
+    with start() as relay:
+        client = relay.connect()
+        for i in range(2000):
+            client.send(b"PUB p%d x\nSUB s%d\nUNSUB s%d\nUNSUB u%d\n" % (i, i, i, i))
+            client.expect(b"OK", b"OK", b"OK")
+        assert client.stats()["topics"] == "0"
+        client.close()
+
+
+def test_a_queue_that_was_long_is_given_back(start):
+    count, queue = 40, MAX_QUEUE * 3 // 4
+    line = b"x" * 4000
+    with start(environment=EXACT_MEMORY) as relay:
+        if relay.is_sanitized():
+            raise Skip("ASan keeps what was freed")
+        publisher = relay.connect()
+        clients = [relay.connect(receive_buffer=4096) for _ in range(count)]
+        for i, client in enumerate(clients):
+            client.ask(b"SUB t%d\n" % i, b"OK")
+        before = relay.memory()
+        for i in range(count):
+            while int(publisher.stats()["queued_bytes"]) < (i + 1) * queue:
+                publisher.send((b"PUB t%d " % i + line + b"\n") * 4)
+        assert relay.memory() - before > count * queue / 2
+        for i, client in enumerate(clients):
+            client.send(b"PING\n")
+            while (got := client.read_line()) != b"PONG":
+                assert got == b"MSG t%d " % i + line, got
+        stats = publisher.stats()
+        assert stats["queued_bytes"] == stats["dropped"] == "0", stats
+        grown = relay.memory() - before
+        assert grown < count * queue / 2, grown
+        for client in clients:
+            client.close()
+        publisher.close()
+
+
 def test_out_of_fds_pauses_accepting(start):
     with start(fd_limit=FD_LIMIT) as relay:
         clients = [relay.connect()]
@@ -352,8 +422,10 @@ def main():
     for number, (name, function, watch) in enumerate(tests, 1):
         description = f"{number} - {watch}: {name[len('test_'):].replace('_', ' ')}"
         try:
-            function(lambda fd_limit=None: Relay(binary, watch, fd_limit))
+            function(lambda **options: Relay(binary, watch, **options))
             print("ok " + description, flush=True)
+        except Skip as reason:
+            print(f"ok {description} # SKIP {reason}", flush=True)
         except Exception:
             failed = True
             print("not ok " + description, flush=True)
