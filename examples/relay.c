@@ -266,10 +266,11 @@ relay_take_stats (Relay *relay)
   g_autofree char *heartbeat = NULL;
 
   qsort (relay->late_us, n, sizeof relay->late_us[0], compare_times);
-  heartbeat =
-      g_strdup_printf ("ticks=%u late_p99_us=%" G_GINT64_FORMAT " late_max_us=%" G_GINT64_FORMAT,
-                       relay->n_ticks, n > 0 ? relay->late_us[(n - 1) * 99 / 100] : 0,
-                       n > 0 ? relay->late_us[n - 1] : 0);
+  heartbeat = g_strdup_printf ("ticks=%u late_p50_us=%" G_GINT64_FORMAT
+                               " late_p99_us=%" G_GINT64_FORMAT " late_max_us=%" G_GINT64_FORMAT,
+                               relay->n_ticks, n > 0 ? relay->late_us[(n - 1) / 2] : 0,
+                               n > 0 ? relay->late_us[(n - 1) * 99 / 100] : 0,
+                               n > 0 ? relay->late_us[n - 1] : 0);
   relay->n_ticks = 0;
 
   return g_strdup_printf ("STATS watch=%s connections=%u topics=%u published=%" G_GUINT64_FORMAT
