@@ -3,16 +3,18 @@
 
 #include "gaio-fdmon-private.h"
 
-/* Between begin and end the caller carries each of its fds over into a new set, which then, if that
- * is complete, takes the place and the number of the old one. Each FALSE leaves the old one in
- * place. Only an epoll set needs that: the others forget what they are told to. */
+/* Between begin and end the caller adds each of its fds to a new set, which then, if that is
+ * complete, takes the place and the number of the old one. Each FALSE leaves the old one in place.
+ * Only an epoll set needs that: the others forget what they are told to. */
 typedef struct
 {
   int new_set;
+  gboolean suspect; /* it may know a file that nobody can remove from it by its number */
 } GaioFdmonRebuild;
 
 gboolean gaio_fdmon_epoll_rebuild_begin (GaioFdmon *mon, GaioFdmonRebuild *rebuild);
-gboolean
-gaio_fdmon_epoll_rebuild_carry (GaioFdmonRebuild *rebuild, int fd, guint32 mask, guint64 key);
+/* Returns 0 or an errno. */
+int gaio_fdmon_epoll_rebuild_add (GaioFdmonRebuild *rebuild, int fd, guint32 mask, guint64 key);
+void gaio_fdmon_epoll_rebuild_remove (GaioFdmonRebuild *rebuild, int fd);
 gboolean
 gaio_fdmon_epoll_rebuild_end (GaioFdmon *mon, GaioFdmonRebuild *rebuild, gboolean complete);

@@ -123,6 +123,7 @@ reopen_timer (GaioFdmon *mon)
 gboolean
 gaio_fdmon_epoll_rebuild_begin (GaioFdmon *mon, GaioFdmonRebuild *rebuild)
 {
+  rebuild->suspect = FALSE;
   rebuild->new_set = epoll_create1 (EPOLL_CLOEXEC);
   /* At the limit of fds the timerfd makes room for the time being. */
   if (rebuild->new_set < 0 && errno == EMFILE && mon->timer_fd >= 0)
@@ -137,10 +138,17 @@ gaio_fdmon_epoll_rebuild_begin (GaioFdmon *mon, GaioFdmonRebuild *rebuild)
   return rebuild->new_set >= 0;
 }
 
-gboolean
-gaio_fdmon_epoll_rebuild_carry (GaioFdmonRebuild *rebuild, int fd, guint32 mask, guint64 key)
+int
+gaio_fdmon_epoll_rebuild_add (GaioFdmonRebuild *rebuild, int fd, guint32 mask, guint64 key)
 {
-  return control (rebuild->new_set, EPOLL_CTL_ADD, fd, mask, key) == 0;
+  return control (rebuild->new_set, EPOLL_CTL_ADD, fd, mask, key);
+}
+
+void
+gaio_fdmon_epoll_rebuild_remove (GaioFdmonRebuild *rebuild, int fd)
+{
+  if (epoll_ctl (rebuild->new_set, EPOLL_CTL_DEL, fd, NULL) != 0)
+    rebuild->suspect = TRUE;
 }
 
 gboolean

@@ -317,6 +317,22 @@ gaio_registration_file_gone (GaioCore *core, int fd)
     make_dormant (core, slot, fd);
 }
 
+/* Puts the file of @slot into the new set. Another thread may close the number at any time, and get
+ * it for another file: what the old set knows it by afterwards is what the new one was told of. */
+static gboolean
+carry_over (GaioCore *core, GaioFdmonRebuild *rebuild, GaioSlot *slot, gint fd)
+{
+  int added = gaio_fdmon_epoll_rebuild_add (rebuild, fd, slot->mask, slot_key (slot, fd));
+  int errsv = modify (core, slot, fd, slot->mask);
+
+  if (errsv == 0 || errsv == ENOMEM)
+    return added == 0 && errsv == 0;
+  make_dormant (core, slot, fd);
+  if (added == 0)
+    gaio_fdmon_epoll_rebuild_remove (rebuild, fd);
+  return TRUE;
+}
+
 /* Gets rid of what the set still knows and nobody can delete by its number. FALSE if the kernel
  * refuses what that takes: then the set is as it was. */
 gboolean
@@ -331,21 +347,13 @@ gaio_registration_rebuild (GaioCore *core)
   for (guint fd = 0; complete && fd < gaio_slots_size (&core->slots); fd++)
     {
       GaioSlot *slot = gaio_slots_lookup (&core->slots, fd);
-      int errsv;
 
-      if (slot == NULL || slot->state != IN_SET)
-        continue;
-      errsv = modify (core, slot, fd, slot->mask);
-      if (errsv == ENOMEM)
-        complete = FALSE;
-      else if (errsv != 0)
-        make_dormant (core, slot, fd);
-      else
-        complete = gaio_fdmon_epoll_rebuild_carry (&rebuild, fd, slot->mask, slot_key (slot, fd));
+      if (slot != NULL && slot->state == IN_SET)
+        complete = carry_over (core, &rebuild, slot, fd);
     }
   if (!gaio_fdmon_epoll_rebuild_end (&core->monitor, &rebuild, complete))
     return FALSE;
-  core->suspect = FALSE;
+  core->suspect = rebuild.suspect;
   core->counters.rebuilds++;
   return TRUE;
 }
