@@ -59,6 +59,7 @@ tear_down (GaioCore *core, GSource *source)
     gaio_entry_run_notifies (core);
 
   gaio_core_lock (core);
+  core->buried = TRUE;
   if (core->n_lingering == 0)
     gaio_core_close_fds (core);
   gaio_core_unlock (core);

@@ -60,6 +60,7 @@ typedef struct
   atomic_bool wake_requested;
   atomic_bool closed;
   gboolean torn_down; /* (lock) or about to be */
+  gboolean buried;    /* (lock) everything has been removed: its fds may be closed */
   gboolean released;  /* (lock) the reference of the shell has been dropped */
   int lost_fd;        /* (lock) the epoll fd that somebody has closed, or -1 */
 

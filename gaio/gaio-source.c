@@ -140,7 +140,7 @@ stop_lingering (GaioCore *core, GaioSource *self)
   if (!self->lingering)
     return;
   self->lingering = FALSE;
-  if (--core->n_lingering == 0 && core->torn_down)
+  if (--core->n_lingering == 0 && core->buried)
     gaio_core_close_fds (core);
 }
 

@@ -19,6 +19,27 @@ write (int fd, const void *buffer, size_t size)
   return next (fd, buffer, size);
 }
 
+/* --- Where others come in between: these, too, stand in for what the library calls --- */
+
+static _Thread_local gboolean lets_others_in;
+
+static void
+let_others_in (void)
+{
+  for (guint i = 0; lets_others_in && i < 50; i++)
+    sched_yield ();
+}
+
+int
+pthread_mutex_unlock (pthread_mutex_t *mutex)
+{
+  int (*next) (pthread_mutex_t *) = dlsym (RTLD_NEXT, "pthread_mutex_unlock");
+  int errsv = next (mutex);
+
+  let_others_in ();
+  return errsv;
+}
+
 /* --- Adding and removing --- */
 
 static void
@@ -870,6 +891,35 @@ test_detach_under_a_running_loop (void)
   loop_free (&loop);
 }
 
+/* Two threads then look at its fds for the last time: who closes it, and the owner of the main
+ * context, who has yet to destroy the source. */
+static void
+test_closed_right_after_a_detach (void)
+{
+  Loop loop;
+  gint fd = eventfd_new (0);
+
+  loop_start (&loop, GINT_TO_POINTER (TRUE));
+  for (guint i = 0; i < 100; i++)
+    {
+      GaioContext *context = gaio_context_new ();
+      guint notified = 0;
+
+      attach (context, loop.main_context);
+      gaio_handler_unref (add_fd (context, fd, G_IO_IN, never_fd, &notified, count_once));
+      loop_barrier (&loop);
+      gaio_context_detach (context);
+      lets_others_in = TRUE;
+      gaio_context_close (context);
+      lets_others_in = FALSE;
+      g_assert_cmpuint (notified, ==, 1);
+      g_object_unref (context);
+    }
+  loop_stop (&loop);
+  loop_free (&loop);
+  close (fd);
+}
+
 /* --- Main contexts --- */
 
 static void *
@@ -995,6 +1045,7 @@ add_end_tests (void)
   g_test_add_func ("/thread/source-destroyed-under-a-running-loop",
                    test_source_destroyed_under_a_running_loop);
   g_test_add_func ("/thread/detach-under-a-running-loop", test_detach_under_a_running_loop);
+  g_test_add_func ("/thread/closed-right-after-a-detach", test_closed_right_after_a_detach);
 }
 
 /* --- Waking costs what it must --- */
