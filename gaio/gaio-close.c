@@ -70,8 +70,7 @@ tear_down (GaioCore *core, GSource *source)
 static gboolean
 acquire_main_context (GaioCore *core, GMainContext **main_context)
 {
-  if (core->source != NULL && core->main_context == NULL)
-    core->main_context = g_source_get_context (core->source);
+  core->main_context = gaio_core_get_main_context (core);
   *main_context = core->main_context;
   return *main_context == NULL || g_main_context_acquire (*main_context);
 }

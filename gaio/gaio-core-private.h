@@ -130,6 +130,7 @@ GaioCore *gaio_core_ref (GaioCore *core);
 void gaio_core_unref (GaioCore *core);
 
 GaioContext *gaio_core_dup_context (GaioCore *core);
+GMainContext *gaio_core_get_main_context (GaioCore *core);
 gboolean gaio_core_check (GaioCore *core, GError **error);
 void gaio_core_kick (GaioCore *core);
 void gaio_core_unlock_and_kick (GaioCore *core);

@@ -71,6 +71,18 @@ gaio_core_dup_context (GaioCore *core)
   return g_weak_ref_get (&core->context);
 }
 
+/* Where @core is nested, or NULL. A source that was destroyed before it was attached is nowhere,
+ * and may not be asked. With the lock held. */
+GMainContext *
+gaio_core_get_main_context (GaioCore *core)
+{
+  if (core->main_context != NULL)
+    return core->main_context;
+  if (core->source == NULL || g_source_is_destroyed (core->source))
+    return NULL;
+  return g_source_get_context (core->source);
+}
+
 /* Whether things may be added. With the lock held, or in a forked child without. */
 gboolean
 gaio_core_check (GaioCore *core, GError **error)

@@ -209,6 +209,31 @@ try_source_new (GaioContext *context, GError **error)
   return source_new (context);
 }
 
+/* Returns a new source, or NULL on error. If @attach says so it is attached, and the reference is
+ * that of @main_context: under the lock, so that nobody else comes by in between. */
+static GSource *
+make_source (GaioContext *context, gboolean attach, GMainContext *main_context, GError **error)
+{
+  GSource *source = NULL;
+
+  g_object_ref (context);
+  if (gaio_core_lock (context->core))
+    {
+      source = try_source_new (context, error);
+      if (source != NULL && attach)
+        {
+          g_source_attach (source, main_context);
+          g_source_unref (source);
+        }
+      gaio_core_unlock (context->core);
+    }
+  else
+    gaio_core_check (context->core, error);
+  if (source == NULL)
+    g_object_unref (context);
+  return source;
+}
+
 /**
  * gaio_context_create_source:
  * @self: a context
@@ -229,30 +254,10 @@ try_source_new (GaioContext *context, GError **error)
 GSource *
 gaio_context_create_source (GaioContext *self, GError **error)
 {
-  GSource *source = NULL;
-
   g_return_val_if_fail (GAIO_IS_CONTEXT (self), NULL);
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
 
-  g_object_ref (self);
-  if (gaio_core_lock (self->core))
-    {
-      source = try_source_new (self, error);
-      gaio_core_unlock (self->core);
-    }
-  else
-    gaio_core_check (self->core, error);
-  if (source == NULL)
-    g_object_unref (self);
-  return source;
-}
-
-/* Takes the reference. */
-static void
-attach (GSource *source, GMainContext *main_context)
-{
-  g_source_attach (source, main_context);
-  g_source_unref (source);
+  return make_source (self, FALSE, NULL, error);
 }
 
 /**
@@ -271,12 +276,10 @@ attach (GSource *source, GMainContext *main_context)
 gboolean
 gaio_context_attach (GaioContext *self, GMainContext *main_context, GError **error)
 {
-  GSource *source = gaio_context_create_source (self, error);
+  g_return_val_if_fail (GAIO_IS_CONTEXT (self), FALSE);
+  g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
 
-  if (source == NULL)
-    return FALSE;
-  attach (source, main_context);
-  return TRUE;
+  return make_source (self, TRUE, main_context, error) != NULL;
 }
 
 /* For a new context that nobody else knows. If the kernel refuses it an fd now, it is asked again
@@ -292,7 +295,8 @@ gaio_source_attach_shared (GaioContext *context, GMainContext *main_context)
   gaio_fdmon_open (&context->core->monitor, NULL);
   source = source_new (context);
   gaio_core_unlock (context->core);
-  attach (source, main_context);
+  g_source_attach (source, main_context);
+  g_source_unref (source);
 }
 
 /* The source if this thread may destroy it, with a reference, and @main_context acquired if there
@@ -305,7 +309,7 @@ claim_source (GaioCore *core, GMainContext **main_context)
 
   if (source == NULL)
     return NULL;
-  *main_context = g_source_get_context (source);
+  *main_context = gaio_core_get_main_context (core);
   if (*main_context == NULL || g_main_context_acquire (*main_context))
     return g_source_ref (source);
   forget_source (core, (GaioSource *) source);

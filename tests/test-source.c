@@ -561,6 +561,29 @@ test_source_of_a_closed_context_is_attached_in_vain (void)
   g_source_destroy (source);
 }
 
+static void
+test_source_destroyed_before_it_is_attached (void)
+{
+  g_autoptr (GMainContext) main_context = main_context_new ();
+  g_autoptr (GaioContext) context = gaio_context_new ();
+  g_autoptr (GSource) destroyed = create_source (context);
+  g_autoptr (GSource) detached = NULL;
+
+  g_source_destroy (destroyed);
+  gaio_context_detach (context);
+  detached = create_source (context);
+  gaio_context_detach (context);
+  gaio_context_detach (context);
+  g_assert_true (g_source_is_destroyed (detached));
+  attach (context, main_context);
+  assert_serves (context, main_context);
+  gaio_context_detach (context);
+  g_source_unref (g_steal_pointer (&detached));
+  detached = create_source (context);
+  g_source_destroy (detached);
+  gaio_context_close (context);
+}
+
 /* --- How GLib calls --- */
 
 static gboolean
@@ -771,6 +794,8 @@ add_closing_and_glib_tests (void)
   g_test_add_func ("/source/closed-under-a-held-source", test_context_closed_under_a_held_source);
   g_test_add_func ("/source/closed-is-attached-in-vain",
                    test_source_of_a_closed_context_is_attached_in_vain);
+  g_test_add_func ("/source/destroyed-before-it-is-attached",
+                   test_source_destroyed_before_it_is_attached);
   g_test_add_func ("/source/busy-higher-priority-loses-nothing",
                    test_busy_higher_priority_loses_nothing);
   g_test_add_func ("/source/prepare-without-check-loses-nothing",

@@ -40,6 +40,15 @@ pthread_mutex_unlock (pthread_mutex_t *mutex)
   return errsv;
 }
 
+guint
+g_source_attach (GSource *source, GMainContext *main_context)
+{
+  guint (*next) (GSource *, GMainContext *) = dlsym (RTLD_NEXT, "g_source_attach");
+
+  let_others_in ();
+  return next (source, main_context);
+}
+
 /* --- Adding and removing --- */
 
 static void
@@ -920,6 +929,47 @@ test_closed_right_after_a_detach (void)
   close (fd);
 }
 
+typedef struct
+{
+  GaioContext *context;
+  atomic_bool stop;
+} Detacher;
+
+static void *
+detach_again_and_again (gpointer data)
+{
+  Detacher *detacher = data;
+
+  while (!atomic_load (&detacher->stop))
+    {
+      gaio_context_detach (detacher->context);
+      sched_yield ();
+    }
+  return NULL;
+}
+
+/* A source that is not attached yet is nobody else's to destroy. */
+static void
+test_attach_while_another_detaches (void)
+{
+  Loop loop;
+  Detacher detacher = { gaio_context_new (), FALSE };
+  pthread_t thread;
+
+  loop_start (&loop, GINT_TO_POINTER (TRUE));
+  thread = spawn (detach_again_and_again, &detacher);
+  lets_others_in = TRUE;
+  for (guint i = 0; i < 100; i++)
+    gaio_context_attach (detacher.context, loop.main_context, NULL);
+  lets_others_in = FALSE;
+  atomic_store (&detacher.stop, TRUE);
+  join (thread);
+  gaio_context_detach (detacher.context);
+  g_object_unref (detacher.context);
+  loop_stop (&loop);
+  loop_free (&loop);
+}
+
 /* --- Main contexts --- */
 
 static void *
@@ -1045,6 +1095,7 @@ add_end_tests (void)
   g_test_add_func ("/thread/source-destroyed-under-a-running-loop",
                    test_source_destroyed_under_a_running_loop);
   g_test_add_func ("/thread/detach-under-a-running-loop", test_detach_under_a_running_loop);
+  g_test_add_func ("/thread/attach-while-another-detaches", test_attach_while_another_detaches);
   g_test_add_func ("/thread/closed-right-after-a-detach", test_closed_right_after_a_detach);
 }
 
