@@ -121,3 +121,18 @@ count_atomic_fd (gint fd, GIOCondition condition, gpointer data)
       }                                                                                            \
   }                                                                                                \
   G_STMT_END
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#  define STORM_SIZE 20000
+#else
+#  define STORM_SIZE 1000000
+#endif
+
+/* How many operations all threads of a storm do together: GAIO_STORM of them. */
+static inline guint
+storm_size (void)
+{
+  const char *size = g_getenv ("GAIO_STORM");
+
+  return size != NULL ? g_ascii_strtoull (size, NULL, 10) : STORM_SIZE;
+}

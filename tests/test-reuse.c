@@ -82,7 +82,10 @@ hold_poll (GPollFD *fds, guint n_fds, gint timeout)
 typedef struct
 {
   GaioHandler *handler;
-  gint peer; /* of a socket: what is written there can be read */
+  gint peer;     /* of a socket: what is written there can be read */
+  guint32 token; /* what can be read from its file, and from no other */
+  guint calls;   /* after remove_sync() of its remover */
+  gboolean gone; /* from here on it is not to be called */
   atomic_bool signalled;
   atomic_uint reads;
   atomic_uint writes;
@@ -95,6 +98,7 @@ note_ready (gint fd, GIOCondition condition, gpointer data)
 {
   Party *party = data;
 
+  g_assert_false (party->gone);
   if ((condition & G_IO_IN) != 0)
     {
       g_assert_true (atomic_load (&party->signalled));
@@ -103,6 +107,25 @@ note_ready (gint fd, GIOCondition condition, gpointer data)
   if ((condition & G_IO_OUT) != 0)
     atomic_fetch_add (&party->writes, 1);
   sched_yield ();
+  return G_SOURCE_CONTINUE;
+}
+
+/* Its file has had what is in it from the beginning. */
+static gboolean
+read_token (gint fd, GIOCondition condition, gpointer data)
+{
+  Party *party = data;
+  guint64 value;
+
+  g_assert_false (party->gone);
+  g_assert_cmpuint (condition, ==, G_IO_IN);
+  g_assert_cmpint (read (fd, &value, sizeof value), ==, sizeof value);
+  g_assert_cmpuint (value, ==, party->token);
+  party->calls++;
+  g_assert_cmpuint (party->calls, ==, 1);
+  atomic_fetch_add (&party->reads, 1);
+  sched_yield ();
+  g_assert_false (party->gone);
   return G_SOURCE_CONTINUE;
 }
 
@@ -367,6 +390,143 @@ test_while_the_set_is_made_anew (gconstpointer operation)
   close (fd);
 }
 
+/* --- Storms of it --- */
+
+#define N_THREADS 8
+
+typedef struct _Worker Worker;
+
+struct _Worker
+{
+  Loop *loop;
+  pthread_t thread;
+  guint index;
+  guint n_rounds;
+  Party *parties; /* they stay until the end, so that what comes too late is noticed */
+  gint ended;     /* signalled when the rounds that were under way have ended */
+  gint fd;
+};
+
+/* What a thread closes here another one gets at once. */
+static void
+remove_and_close (Worker *self, guint i)
+{
+  Party *party = &self->parties[i];
+  gint fd;
+
+  party->token = 1 + i * N_THREADS + self->index;
+  fd = eventfd_new (party->token);
+  party_add (party, self->loop->context, fd, G_IO_IN, read_token);
+  if (i % 4 == 0)
+    wait_for (atomic_load (&party->reads) == 1);
+  else if (i % 4 == 1)
+    sched_yield ();
+  gaio_handler_remove_sync (party->handler);
+  party->gone = TRUE;
+  close (fd);
+  gaio_handler_unref (party->handler);
+}
+
+static void *
+remove_and_close_all (gpointer data)
+{
+  Worker *self = data;
+
+  for (guint i = 0; i < self->n_rounds; i++)
+    remove_and_close (self, i);
+  return NULL;
+}
+
+/* Waits for the end of a call of the one before: it may have been in flight. */
+static void
+supersede (Worker *self, Party *before)
+{
+  gaio_context_defer (self->loop->context, signal_eventfd, GINT_TO_POINTER (self->ended), NULL);
+  eventfd_wait (self->ended);
+  before->gone = TRUE;
+}
+
+/* The one before is ready and left as it is. */
+static void
+close_only (Worker *self, guint i)
+{
+  Party *party = &self->parties[i];
+  Party *before = i > 0 ? party - 1 : NULL;
+
+  reopen (self->fd, party);
+  party_add (party, self->loop->context, self->fd, G_IO_IN, note_ready);
+  if (before != NULL)
+    supersede (self, before);
+  party_signal (party);
+  wait_for (atomic_load (&party->reads) > 0);
+  if (before != NULL)
+    party_close (before);
+}
+
+static void *
+close_all (gpointer data)
+{
+  Worker *self = data;
+
+  self->ended = eventfd_new (0);
+  self->fd = eventfd_new (0);
+  for (guint i = 0; i < self->n_rounds; i++)
+    close_only (self, i);
+  party_close (&self->parties[self->n_rounds - 1]);
+  close (self->fd);
+  close (self->ended);
+  return NULL;
+}
+
+static void
+worker_start (Worker *self, Loop *loop, guint index, void *(*work) (void *) )
+{
+  *self = (Worker){ .loop = loop, .index = index };
+  self->n_rounds = MAX (storm_size () / 10 / 2 / N_THREADS, 1);
+  self->parties = g_new0 (Party, self->n_rounds);
+  self->thread = spawn (work, self);
+}
+
+static void
+worker_end (Worker *self)
+{
+  for (guint i = 0; i < self->n_rounds; i++)
+    g_assert_cmpuint (atomic_load (&self->parties[i].notified), ==, 1);
+  g_free (self->parties);
+}
+
+static void
+storm (gconstpointer nested, void *(*work) (void *) )
+{
+  Loop loop;
+  Worker workers[N_THREADS];
+
+  loop_start (&loop, nested);
+  for (guint i = 0; i < N_THREADS; i++)
+    worker_start (&workers[i], &loop, i, work);
+  for (guint i = 0; i < N_THREADS; i++)
+    join (workers[i].thread);
+  loop_barrier (&loop);
+  g_assert_cmpuint (stat_of (loop.context, "handlers"), ==, 0);
+  loop_stop (&loop);
+  for (guint i = 0; i < N_THREADS; i++)
+    worker_end (&workers[i]);
+  loop_free (&loop);
+}
+
+/* Half of a storm is alone, the other nested. */
+static void
+test_storm_of_removed_ones (gconstpointer nested)
+{
+  storm (nested, remove_and_close_all);
+}
+
+static void
+test_storm_of_those_left (gconstpointer nested)
+{
+  storm (nested, close_all);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -377,5 +537,7 @@ main (int argc, char **argv)
                         test_while_the_set_is_made_anew);
   g_test_add_data_func ("/reuse/set-made-anew/once-it-is-told", GINT_TO_POINTER (EPOLL_CTL_MOD),
                         test_while_the_set_is_made_anew);
+  add_both ("/reuse/storm/removed", test_storm_of_removed_ones);
+  add_both ("/reuse/storm/left", test_storm_of_those_left);
   return g_test_run ();
 }

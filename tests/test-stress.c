@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Everything at once: threads add, change, remove, schedule, arm and defer while a loop runs, and
- * take from one another what they have added. In the end all is accounted for. */
+/* Threads add, change, remove, schedule, arm and defer while a loop runs, and take from one another
+ * what they have added: everything at once, and a storm of each kind. In the end all is accounted
+ * for. */
 #include "test-loop.h"
 
 #define N_THREADS 8
 #define N_FDS 4
 #define N_SHARED 48
-#define N_STEPS 5000
+#define N_STEPS_AT_ONCE (N_THREADS * 5000)
 
 typedef enum
 {
@@ -15,6 +16,7 @@ typedef enum
   BOTTOM_HALF,
   N_KINDS,
   DEFERRED = N_KINDS,
+  ANY = N_KINDS,
 } Kind;
 
 typedef struct _Worker Worker;
@@ -34,9 +36,21 @@ typedef struct
   atomic_bool gone; /* remove_sync() is back */
 } Thing;
 
+/* What a thread has for itself: of what it asks for, nothing may be lost. */
+typedef struct
+{
+  gpointer handle;
+  gint fd;         /* of a handler */
+  gint64 deadline; /* of a timer */
+  atomic_uint asked;
+  atomic_uint served;
+} Own;
+
 typedef struct
 {
   Loop loop;
+  Kind kind; /* which one, or ANY */
+  guint n_steps;
   pthread_barrier_t barrier; /* all begin at once */
   gint fds[N_FDS + 1];       /* the last is that of the one handler that stays */
   Thing lasting[N_KINDS];
@@ -51,6 +65,7 @@ struct _Worker
   Thing *things;
   guint n_things;
   guint next_deferred; /* (owner) */
+  Own own[N_KINDS];
 };
 
 static void
@@ -72,7 +87,7 @@ called (gpointer data)
   g_assert_cmpuint (atomic_load (&thing->notified), ==, 0);
   thing->data++;
   atomic_fetch_add (&thing->calls, 1);
-  for (guint i = thing->number % 16; i > 0; i--)
+  for (guint i = thing->number % 64 == 0 ? 16 : 0; i > 0; i--)
     sched_yield ();
   if (thing->kind == BOTTOM_HALF && thing->number % 4 == 1)
     round_within (&thing->worker->stress->loop);
@@ -193,6 +208,12 @@ thing_change (Thing *thing, guint what)
     change_bottom_half (thing->handle, what);
 }
 
+static Kind
+kind_for (Worker *self, guint what)
+{
+  return self->stress->kind != ANY ? self->stress->kind : what % N_KINDS;
+}
+
 static gint
 fd_of (Thing *thing)
 {
@@ -232,25 +253,104 @@ take_and_change (Worker *self, guint what)
   put (self, thing, what);
 }
 
-/* And waits for it: else the threads would be done before the loop has well begun. */
+/* And waits for some: else the threads would be done before the loop has well begun. */
 static void
-defer (Worker *self)
+defer (Worker *self, guint what)
 {
   Thing *thing = worker_add (self, DEFERRED);
 
-  wait_for (atomic_load (&thing->calls) == 1);
+  if (what % 4 == 0)
+    wait_for (atomic_load (&thing->calls) == 1);
 }
 
 static void
 add (Worker *self, guint what)
 {
-  Thing *thing = worker_add (self, what % N_KINDS);
+  Thing *thing = worker_add (self, kind_for (self, what));
 
   if (thing->kind == HANDLER)
     eventfd_add (fd_of (thing));
   else
     thing_change (thing, what >> 2);
   put (self, thing, what >> 4);
+}
+
+/* --- What a thread has for itself --- */
+
+static gboolean
+serve_own_fd (gint fd, GIOCondition condition, gpointer data)
+{
+  Own *own = data;
+  guint64 value;
+
+  g_assert_cmpint (read (fd, &value, sizeof value), ==, sizeof value);
+  atomic_fetch_add (&own->served, value);
+  sched_yield ();
+  return G_SOURCE_CONTINUE;
+}
+
+static void
+serve_own_timer (gpointer data)
+{
+  Own *own = data;
+
+  g_assert_cmpint (g_get_monotonic_time (), >=, own->deadline);
+  atomic_fetch_add (&own->served, 1);
+  sched_yield ();
+}
+
+static void
+serve_own_bottom_half (gpointer data)
+{
+  Own *own = data;
+
+  atomic_fetch_add (&own->served, 1);
+  sched_yield ();
+}
+
+static void
+own_add (Own *own, Kind kind, GaioContext *context)
+{
+  *own = (Own){ .fd = eventfd_new (0) };
+  if (kind == HANDLER)
+    own->handle = add_fd (context, own->fd, G_IO_IN, serve_own_fd, own, NULL);
+  else if (kind == TIMER)
+    own->handle = gaio_context_add_timer (context, serve_own_timer, own, NULL);
+  else
+    own->handle = gaio_context_add_bottom_half (context, serve_own_bottom_half, own, NULL);
+}
+
+/* One thing at a time, which is found missing, and mostly while the callback runs still. */
+static void
+own_use (Own *own, Kind kind, guint what)
+{
+  if (atomic_load (&own->served) != atomic_load (&own->asked))
+    return;
+  atomic_fetch_add (&own->asked, 1);
+  if (kind == HANDLER)
+    eventfd_add (own->fd);
+  else if (kind == TIMER)
+    {
+      own->deadline = g_get_monotonic_time () + what % 100;
+      gaio_timer_arm_at (own->handle, own->deadline);
+    }
+  else if (what % 2)
+    gaio_bottom_half_schedule (own->handle);
+  else
+    gaio_bottom_half_schedule_idle (own->handle);
+}
+
+static void
+own_remove (Own *own, Kind kind)
+{
+  wait_for (atomic_load (&own->served) == atomic_load (&own->asked));
+  if (kind == HANDLER)
+    gaio_clear_handler ((GaioHandler **) &own->handle);
+  else if (kind == TIMER)
+    gaio_clear_timer ((GaioTimer **) &own->handle);
+  else
+    gaio_clear_bottom_half ((GaioBottomHalf **) &own->handle);
+  close (own->fd);
 }
 
 static void
@@ -270,14 +370,16 @@ work_once (Worker *self, guint what)
       take_and_change (self, other);
       break;
     case 4:
-      thing_change (&stress->lasting[other % N_KINDS], other >> 2);
+      thing_change (&stress->lasting[kind_for (self, other)], other >> 2);
       break;
     case 5:
-    case 6:
       eventfd_add (stress->fds[other % G_N_ELEMENTS (stress->fds)]);
       break;
+    case 6:
+      own_use (&self->own[kind_for (self, other)], kind_for (self, other), other >> 2);
+      break;
     default:
-      defer (self);
+      defer (self, other);
       break;
     }
 }
@@ -288,23 +390,25 @@ work (gpointer data)
   Worker *self = data;
 
   pthread_barrier_wait (&self->stress->barrier);
-  for (guint i = 0; i < N_STEPS; i++)
+  for (guint i = 0; i < self->stress->n_steps; i++)
     work_once (self, rand_r (&self->seed));
+  for (Kind kind = 0; kind < N_KINDS; kind++)
+    own_remove (&self->own[kind], kind);
   return NULL;
 }
 
 static void
-stress_start (Stress *stress, gconstpointer nested)
+stress_start (Stress *stress, gconstpointer nested, Kind kind, guint n_steps)
 {
-  *stress = (Stress){ 0 };
+  *stress = (Stress){ .kind = kind, .n_steps = n_steps / N_THREADS };
   g_assert_cmpint (pthread_barrier_init (&stress->barrier, NULL, N_THREADS), ==, 0);
   loop_start (&stress->loop, nested);
   for (guint i = 0; i < G_N_ELEMENTS (stress->fds); i++)
     stress->fds[i] = eventfd_new (0);
-  for (Kind kind = 0; kind < N_KINDS; kind++)
+  for (Kind i = 0; i < N_KINDS; i++)
     {
-      stress->lasting[kind].kind = kind;
-      thing_add (&stress->lasting[kind], stress, stress->fds[N_FDS]);
+      stress->lasting[i].kind = i;
+      thing_add (&stress->lasting[i], stress, stress->fds[N_FDS]);
     }
 }
 
@@ -312,7 +416,9 @@ static void
 worker_start (Worker *self, Stress *stress)
 {
   *self = (Worker){ .stress = stress, .seed = g_test_rand_int () };
-  self->things = g_new0 (Thing, N_STEPS);
+  self->things = g_new0 (Thing, stress->n_steps);
+  for (Kind kind = 0; kind < N_KINDS; kind++)
+    own_add (&self->own[kind], kind, stress->loop.context);
   self->thread = spawn (work, self);
 }
 
@@ -370,12 +476,12 @@ worker_assert_accounted_for (Worker *self)
 }
 
 static void
-test_everything_at_once (gconstpointer nested)
+run (gconstpointer nested, Kind which, guint n_steps)
 {
   Stress stress;
   Worker workers[N_THREADS];
 
-  stress_start (&stress, nested);
+  stress_start (&stress, nested, which, n_steps);
   for (guint i = 0; i < N_THREADS; i++)
     worker_start (&workers[i], &stress);
   for (guint i = 0; i < N_THREADS; i++)
@@ -391,10 +497,38 @@ test_everything_at_once (gconstpointer nested)
     }
 }
 
+static void
+test_everything_at_once (gconstpointer nested)
+{
+  run (nested, ANY, N_STEPS_AT_ONCE);
+}
+
+/* Half of a storm is alone, the other nested. */
+static void
+test_storm_of_handlers (gconstpointer nested)
+{
+  run (nested, HANDLER, storm_size () / 2);
+}
+
+static void
+test_storm_of_timers (gconstpointer nested)
+{
+  run (nested, TIMER, storm_size () / 2);
+}
+
+static void
+test_storm_of_bottom_halves (gconstpointer nested)
+{
+  run (nested, BOTTOM_HALF, storm_size () / 2);
+}
+
 int
 main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
   add_both ("/stress/everything-at-once", test_everything_at_once);
+  add_both ("/stress/storm-of-handlers", test_storm_of_handlers);
+  add_both ("/stress/storm-of-timers", test_storm_of_timers);
+  add_both ("/stress/storm-of-bottom-halves", test_storm_of_bottom_halves);
   return g_test_run ();
 }
