@@ -57,13 +57,21 @@ next_deadline (GaioCore *core)
   return deadline;
 }
 
+/* With the lock held. The context may have been taken away from a main loop in whose callback it
+ * still is: what is the owner's is left alone until then. */
+static gboolean
+runs_elsewhere (GaioCore *core)
+{
+  const void *owner = atomic_load_explicit (&core->round_thread, memory_order_acquire);
+
+  return owner != NULL && owner != gaio_lock_this_thread ();
+}
+
 /* With the lock held. FALSE if another thread is inside a round. */
 static gboolean
 claim (GaioCore *core)
 {
-  const void *owner = atomic_load_explicit (&core->round_thread, memory_order_acquire);
-
-  if (owner != NULL && owner != gaio_lock_this_thread ())
+  if (runs_elsewhere (core))
     return FALSE;
   atomic_store_explicit (&core->round_thread, gaio_lock_this_thread (), memory_order_relaxed);
   core->depth++;
@@ -414,6 +422,12 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
   if (!lock_for_source (core, source))
     return TRUE;
   show (core, source, timeout_ms);
+  if (G_UNLIKELY (runs_elsewhere (core)))
+    {
+      gaio_core_unlock (core);
+      *timeout_ms = RETRY_US / 1000;
+      return FALSE;
+    }
   if (gaio_busy_poll_is_on (core) && !is_pending (core) &&
       (poll_in_prepare (core) || !lock_for_source (core, source)))
     return TRUE;
@@ -435,7 +449,8 @@ gaio_round_check (GaioCore *core, GSource *source)
 {
   if (!lock_for_source (core, source))
     return;
-  atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
+  if (G_LIKELY (!runs_elsewhere (core)))
+    atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
   gaio_core_unlock (core);
 }
 

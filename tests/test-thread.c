@@ -884,6 +884,45 @@ test_source_destroyed_under_a_running_loop (void)
 }
 
 static void
+make_ready_and_block (gpointer data)
+{
+  Blocker *blocker = data;
+
+  eventfd_add (gaio_handler_get_fd (blocker->handler));
+  gaio_bottom_half_schedule (blocker->bh);
+}
+
+/* The round that is running is not disturbed: it serves what it has gathered. */
+static void
+test_moved_during_a_callback (void)
+{
+  Loop loop;
+  Blocker blocker;
+  g_autoptr (GMainContext) other = main_context_new ();
+  atomic_uint calls = 0;
+  gint fd = eventfd_new (0);
+
+  loop_start (&loop, GINT_TO_POINTER (TRUE));
+  blocker_init (&blocker, &loop);
+  blocker.bh = gaio_context_add_bottom_half (loop.context, block, &blocker, NULL);
+  blocker.handler = add_fd (loop.context, fd, G_IO_IN, count_atomic_fd, &calls, NULL);
+  gaio_context_defer (loop.context, make_ready_and_block, &blocker, NULL);
+  eventfd_wait (blocker.entered);
+  gaio_context_detach (loop.context);
+  attach (loop.context, other);
+  g_main_context_iteration (other, FALSE);
+  g_assert_cmpuint (atomic_load (&calls), ==, 0);
+  eventfd_add (blocker.go);
+  wait_for (atomic_load (&calls) == 1);
+  main_context_until (other, atomic_load (&calls) > 1);
+  gaio_handler_remove_sync (blocker.handler);
+  loop_stop (&loop);
+  blocker_clear (&blocker);
+  loop_free (&loop);
+  close (fd);
+}
+
+static void
 test_detach_under_a_running_loop (void)
 {
   Loop loop;
@@ -1094,6 +1133,7 @@ add_end_tests (void)
                    test_last_unref_from_a_thread_during_a_callback);
   g_test_add_func ("/thread/source-destroyed-under-a-running-loop",
                    test_source_destroyed_under_a_running_loop);
+  g_test_add_func ("/thread/moved-during-a-callback", test_moved_during_a_callback);
   g_test_add_func ("/thread/detach-under-a-running-loop", test_detach_under_a_running_loop);
   g_test_add_func ("/thread/attach-while-another-detaches", test_attach_while_another_detaches);
   g_test_add_func ("/thread/closed-right-after-a-detach", test_closed_right_after_a_detach);
