@@ -498,7 +498,7 @@ stop (gpointer data)
 static void
 test_stopped_by_several_all_wait (void)
 {
-  pthread_t threads[8];
+  pthread_t threads[N_THREADS];
   Story story;
 
   story_begin (&story);

@@ -568,7 +568,7 @@ test_locks_held_at_the_fork (gconstpointer nested)
   g_auto (Rig) rig = rig_new (nested);
   Family family;
   Hammer self = { .family = &family };
-  pthread_t threads[2];
+  pthread_t threads[N_THREADS];
 
   family_init (&family, &rig);
   for (guint i = 0; i < G_N_ELEMENTS (threads); i++)

@@ -315,7 +315,7 @@ test_callback_sees_what_was_written_before (gconstpointer set_before)
 
 enum
 {
-  N_SETTERS = 3,
+  N_SETTERS = N_THREADS,
   N_SETS = 3000
 };
 

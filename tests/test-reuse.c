@@ -392,8 +392,6 @@ test_while_the_set_is_made_anew (gconstpointer operation)
 
 /* --- Storms of it --- */
 
-#define N_THREADS 8
-
 typedef struct _Worker Worker;
 
 struct _Worker

@@ -178,8 +178,8 @@ test_threads_get_the_same (void)
   for (guint round = 0; round < 50; round++)
     {
       g_autoptr (GMainContext) main_context = main_context_new ();
-      pthread_t threads[4];
-      void *contexts[4];
+      pthread_t threads[N_THREADS];
+      void *contexts[N_THREADS];
 
       for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
         threads[i] = spawn (ref_shared, main_context);
@@ -211,7 +211,7 @@ use_own_thread_default (gpointer data)
 static void
 test_threads_use_their_own (void)
 {
-  pthread_t threads[4];
+  pthread_t threads[N_THREADS];
 
   for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
     threads[i] = spawn (use_own_thread_default, NULL);
@@ -293,8 +293,8 @@ test_main_contexts_come_and_go (void)
 
   for (guint round = 0; round < 50; round++)
     {
-      Visitor visitor = { main_context_new (), 3, &notified };
-      pthread_t threads[2];
+      Visitor visitor = { main_context_new (), N_THREADS + 1, &notified };
+      pthread_t threads[N_THREADS];
 
       for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
         threads[i] = spawn (visit, &visitor);
@@ -304,7 +304,7 @@ test_main_contexts_come_and_go (void)
       for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
         join (threads[i]);
     }
-  g_assert_cmpuint (atomic_load (&notified), ==, 50 * 2 * 10);
+  g_assert_cmpuint (atomic_load (&notified), ==, 50 * N_THREADS * 10);
 }
 
 int

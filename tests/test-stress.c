@@ -4,7 +4,6 @@
  * for. */
 #include "test-loop.h"
 
-#define N_THREADS 8
 #define N_FDS 4
 #define N_SHARED 48
 #define N_STEPS_AT_ONCE (N_THREADS * 5000)

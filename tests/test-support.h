@@ -384,6 +384,9 @@ add_both (const char *path, GTestDataFunc func)
 
 /* --- Threads: pthreads, which ThreadSanitizer sees --- */
 
+/* More than there are processors, so that each is stopped anywhere. */
+#define N_THREADS 8
+
 static inline pthread_t
 spawn (void *(*func) (void *), gpointer data)
 {

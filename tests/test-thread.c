@@ -117,7 +117,7 @@ test_adds_and_removes_under_load (gconstpointer nested)
   Loop loop;
   Load load = { .loop = &loop, .rounds = 400 };
   gint fd = eventfd_new (1);
-  pthread_t threads[3];
+  pthread_t threads[N_THREADS];
 
   loop_start (&loop, nested);
   watch_fd (loop.context, fd, count_atomic_fd, &load.calls);
@@ -129,7 +129,7 @@ test_adds_and_removes_under_load (gconstpointer nested)
   g_assert_cmpuint (stat_of (loop.context, "timers"), ==, 0);
   loop_stop (&loop);
   loop_free (&loop);
-  g_assert_cmpuint (atomic_load (&load.notified), ==, 3 * 400);
+  g_assert_cmpuint (atomic_load (&load.notified), ==, N_THREADS * 400);
   close (fd);
 }
 
@@ -319,7 +319,7 @@ test_remove_sync_waits_for_the_callback (gconstpointer nested)
   Loop loop;
   Blocker blocker;
   gint fd = eventfd_new (1);
-  pthread_t threads[2];
+  pthread_t threads[N_THREADS];
 
   loop_start (&loop, nested);
   blocker_init (&blocker, &loop);
@@ -563,8 +563,8 @@ static void
 test_deferred_calls_of_a_thread_keep_their_order (gconstpointer nested)
 {
   Loop loop;
-  Sender senders[3];
-  pthread_t threads[3];
+  Sender senders[N_THREADS];
+  pthread_t threads[N_THREADS];
 
   loop_start (&loop, nested);
   for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
@@ -701,7 +701,7 @@ test_close_from_many_threads_notifies_once (gconstpointer nested)
     {
       Loop loop;
       atomic_uint notified = 0;
-      pthread_t threads[3];
+      pthread_t threads[N_THREADS];
 
       loop_start (&loop, nested);
       for (guint k = 0; k < 50; k++)
