@@ -73,10 +73,12 @@ see_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
 
   if (G_UNLIKELY (handler->entry.stamp == core->gather_seq))
     self->again = TRUE;
-  else if (G_LIKELY (first == slot->members.head.prev))
-    self->news |= offer (core, handler, events);
-  else
-    self->news |= offer_to_all (core, slot, events);
+  else if (G_LIKELY (first == slot->members.head.prev) ? offer (core, handler, events)
+                                                       : offer_to_all (core, slot, events))
+    self->news = TRUE;
+  else if (core->suspect && (events & slot->mask) == 0)
+    /* Nobody has asked for that, under this number and in this life: there are two of it. */
+    self->stale = TRUE;
 }
 
 static inline G_ALWAYS_INLINE void

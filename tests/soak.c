@@ -20,6 +20,7 @@
 #define LONGEST_CASE 1500
 #define CASES_PER_CHILD 200
 #define PATIENCE_S 2
+#define SHRINK_S 60
 
 /* What a child tells its parent, also if it dies. */
 typedef struct
@@ -71,13 +72,15 @@ try_case (const guint8 *data, gsize size, gboolean verbose)
 
 /* --- Making it shorter --- */
 
-/* Leaves out @length bytes at a time, wherever the case fails all the same. */
+/* Leaves out @length bytes at a time, wherever the case fails all the same, as long as there is
+ * time.
+ */
 static gboolean
-cut (GByteArray *failing, guint length)
+cut (GByteArray *failing, guint length, gint64 until)
 {
   gboolean shorter = FALSE;
 
-  for (guint at = 0; at + length <= failing->len;)
+  for (guint at = 0; at + length <= failing->len && g_get_real_time () < until;)
     {
       g_autoptr (GByteArray) candidate = g_byte_array_new ();
 
@@ -98,11 +101,12 @@ static void
 shrink (GByteArray *failing)
 {
   guint length = failing->len / 2;
+  gint64 until = g_get_real_time () + SHRINK_S * G_USEC_PER_SEC;
 
-  while (length > 0)
+  while (length > 0 && g_get_real_time () < until)
     {
       fprintf (stderr, "shrinking: %u bytes, in steps of %u\n", failing->len, length);
-      if (!cut (failing, length))
+      if (!cut (failing, length, until))
         length /= 2;
     }
 }
