@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""run-tests.py BUILD[:SETUP]... [-- ARGUMENT...]: `meson test` in each, then one count.
+"""run-tests.py BUILD[:SETUP][@SUITE]... [-- ARGUMENT...]: `meson test` in each, then one count.
 
-BUILD is a directory, SETUP one of meson's test setups.
+BUILD is a directory; SETUP one of meson's test setups, SUITE one of its suites.
 
 The count is of test cases, not of programs. A program that crashes, hangs or leaks without naming
 a case, and a build that fails, counts as one failed.
@@ -43,9 +43,12 @@ def count_program(run):
 
 def run_build(build, arguments):
     """Build and test one directory, and count what its log says."""
+    build, _, suite = build.partition('@')
     build, _, setup = build.partition(':')
     if setup:
         arguments = [f'--setup={setup}', *arguments]
+    if suite:
+        arguments = [f'--suite={suite}', *arguments]
     logs = pathlib.Path(build, 'meson-logs')
     for old in logs.glob('testlog*.json'):
         old.unlink()

@@ -395,18 +395,15 @@ lock_for_source (GaioCore *core, GSource *source)
 }
 
 /* Busy polling under GLib is a round in which nothing is called: the context may be closed
- * meanwhile. Comes with the lock, and leaves without. TRUE if GLib is not to sleep. */
+ * meanwhile. Comes with the lock, when no other thread is inside a round, and leaves without. TRUE
+ * if GLib is not to sleep. */
 static gboolean
 poll_in_prepare (GaioCore *core)
 {
   GaioRound round;
   gboolean ready;
 
-  if (!enter (&round, core))
-    {
-      gaio_core_unlock (core);
-      return TRUE;
-    }
+  enter (&round, core);
   ready = gaio_busy_poll_session (core, next_deadline (core));
   gaio_core_unlock (core);
   leave (&round);

@@ -111,6 +111,29 @@ test_cancelled_before_it_begins (Fixture *self, gconstpointer data)
   assert_runs (self);
 }
 
+/* Which this test runs nothing else in. */
+static void
+test_null_is_the_default_main_context (Fixture *self, gconstpointer data)
+{
+  g_clear_pointer (&self->main_context, g_main_context_unref);
+  gaio_context_defer (self->context, cancel, self->cancellable, NULL);
+  assert_runs (self);
+}
+
+/* There is room for so many events at a time, however many callbacks there may be. */
+static void
+test_no_limit_is_a_limit_for_events (Fixture *self, gconstpointer data)
+{
+  GaioHandler *handler = add_fd (self->context, self->fd, G_IO_IN, go_round, self, NULL);
+
+  gaio_context_set_dispatch_limits (self->context, 0, 0);
+  self->wanted = 3;
+  eventfd_add (self->fd);
+  assert_runs (self);
+  g_assert_cmpuint (self->calls, ==, 3);
+  gaio_clear_handler (&handler);
+}
+
 static void
 test_cancelled_in_a_callback (Fixture *self, gconstpointer data)
 {
@@ -635,6 +658,8 @@ int
 main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
+  add ("/host/null-is-the-default-main-context", test_null_is_the_default_main_context);
+  add ("/host/no-limit-is-a-limit-for-events", test_no_limit_is_a_limit_for_events);
   add ("/host/cancelled-before-it-begins", test_cancelled_before_it_begins);
   add ("/host/cancelled-in-a-callback", test_cancelled_in_a_callback);
   add ("/host/cancelled-by-another-thread", test_cancelled_by_another_thread);

@@ -497,6 +497,47 @@ test_own_fds_are_close_on_exec (void)
     g_assert_cmpuint (stat_of (context, "rebuilds"), ==, 1);
 }
 
+static void
+test_unknown_name_is_a_warning (void)
+{
+  g_autofree char *before = g_strdup (g_getenv ("GAIO_MONITOR"));
+  g_autofree char *name = NULL;
+  g_autoptr (GaioContext) context = NULL;
+
+  g_setenv ("GAIO_MONITOR", "kqueue", TRUE);
+  g_test_expect_message ("Gaio", G_LOG_LEVEL_WARNING, "GAIO_MONITOR=kqueue is none of *");
+  context = gaio_context_new ();
+  g_test_assert_expected_messages ();
+  name = string_stat (context, "monitor");
+  g_assert_cmpstr (name, ==, "epoll");
+  if (before != NULL)
+    g_setenv ("GAIO_MONITOR", before, TRUE);
+  else
+    g_unsetenv ("GAIO_MONITOR");
+}
+
+/* poll(2) has no set of its own that could be closed, but wakes by an eventfd. */
+static void
+test_closed_eventfd_closes_poll (void)
+{
+  g_autoptr (GaioContext) context = gaio_context_new_with_monitor (GAIO_MONITOR_TYPE_POLL);
+  gint fd = eventfd_new (0);
+  gint next = eventfd_new (0);
+  guint notified = 0;
+  GaioHandler *handler;
+
+  close (next);
+  handler = add_fd (context, fd, G_IO_IN, never_fd, &notified, count_once);
+  close (next);
+  g_test_expect_message ("Gaio", G_LOG_LEVEL_CRITICAL, "Somebody has closed fd *");
+  g_assert_false (gaio_context_iterate (context, -1));
+  g_test_assert_expected_messages ();
+  g_assert_true (gaio_context_is_closed (context));
+  g_assert_cmpuint (notified, ==, 1);
+  gaio_clear_handler (&handler);
+  close (fd);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -517,5 +558,7 @@ main (int argc, char **argv)
   add_both ("/monitor/everybody-has-a-turn", test_everybody_has_a_turn);
   g_test_add_func ("/monitor/consumed-by-another-source-is-not-reported",
                    test_consumed_by_another_source_is_not_reported);
+  g_test_add_func ("/monitor/unknown-name-is-a-warning", test_unknown_name_is_a_warning);
+  g_test_add_func ("/monitor/closed-eventfd-closes-poll", test_closed_eventfd_closes_poll);
   return g_test_run ();
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -420,6 +421,9 @@ assert_exits_well (pid_t child)
 static inline void G_GNUC_NORETURN
 leave_child (void)
 {
+#ifdef GAIO_COVERAGE
+  exit (0); /* which writes down what this process has reached */
+#endif
   execlp ("true", "true", NULL);
   _exit (127);
 }
