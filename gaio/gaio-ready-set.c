@@ -30,7 +30,7 @@ struct _GaioReadySet
 {
   GObject parent_instance;
 
-  GaioCore *core;           /* (const) */
+  GaioCore *core;           /* (const) NULL if it was not made by gaio_ready_set_new() */
   GaioRecords records;      /* (lock) */
   GaioReadySetWatch *watch; /* (lock) with the function, or NULL */
   GaioList silenced;        /* (lock) members that are ready and not watched until further notice */
@@ -120,6 +120,7 @@ gaio_ready_set_add_fd (GaioReadySet *self,
   GaioHandlerParams params = { .fd = fd, .condition = condition & ~G_IO_NVAL, .token = token };
 
   g_return_val_if_fail (GAIO_IS_READY_SET (self), NULL);
+  g_return_val_if_fail (self->core != NULL, NULL);
   g_return_val_if_fail (gaio_handler_check_condition (fd, params.condition), NULL);
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
 
@@ -208,7 +209,8 @@ gaio_ready_set_set_func (GaioReadySet *self,
   GaioReadySetWatch *watch = NULL;
   gboolean usable;
 
-  g_return_if_fail (GAIO_IS_READY_SET (self));
+  gaio_return_val_if_fail_notify (GAIO_IS_READY_SET (self), user_data, notify, );
+  gaio_return_val_if_fail_notify (self->core != NULL, user_data, notify, );
 
   if (func != NULL)
     watch = watch_new (self->core, func, user_data, notify);
@@ -245,6 +247,7 @@ gaio_ready_set_take (GaioReadySet *self, gsize *length)
   guint n = 0;
 
   g_return_val_if_fail (GAIO_IS_READY_SET (self), NULL);
+  g_return_val_if_fail (self->core != NULL, NULL);
   g_return_val_if_fail (length != NULL, NULL);
 
   if (gaio_core_lock (self->core))

@@ -977,6 +977,24 @@ set_dropped_with_members_leaves_no_noise (TestLoop *loop, gconstpointer mode)
   g_assert_cmpuint (batch.notifies, ==, 1);
 }
 
+/* Bindings can make one without a context. */
+static void
+misuse_is_a_critical (void)
+{
+  Batch batch = { .set = g_object_new (GAIO_TYPE_READY_SET, NULL) };
+  gsize length = 0;
+  guint i;
+
+  for (i = 0; i < 3; i++)
+    test_expect_critical ("*self->core != NULL*");
+  g_assert_null (gaio_ready_set_take (batch.set, &length));
+  g_assert_null (gaio_ready_set_add_fd (batch.set, 0, G_IO_IN, 1, NULL));
+  batch_set_func (&batch);
+  g_test_assert_expected_messages ();
+  g_assert_cmpuint (batch.notifies, ==, 1);
+  g_object_unref (batch.set);
+}
+
 /* --- Other threads --- */
 
 typedef struct
@@ -1113,6 +1131,7 @@ add_ending_tests (void)
             another_thread_adds_and_removes_members);
   test_add ("/ready-set/set-dropped-with-members-leaves-no-noise",
             set_dropped_with_members_leaves_no_noise);
+  g_test_add_func ("/ready-set/misuse-is-a-critical", misuse_is_a_critical);
 }
 
 int
