@@ -29,6 +29,10 @@
  * From other threads, use gaio_context_defer() or g_main_context_invoke() to have something called
  * in the thread.
  *
+ * JavaScript runs on one thread. GJS calls no function on another, and crashes when it frees one
+ * there: in GJS, adding something to the context of a #GaioThread throws. Use its functions that
+ * call nothing back.
+ *
  * gaio_thread_stop() ends it, and so does dropping the last reference.
  *
  * The idea is that of QEMU's IOThread.

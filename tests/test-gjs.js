@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What GJS programs do with the library and its override, and what may go wrong. Run by `gjs -m`.
+import Gaio from 'gi://Gaio?version=1.0';
+import Gio from 'gi://Gio';
+import GLib from 'gi://GLib';
+import System from 'system';
+
+const {IN} = GLib.IOCondition;
+
+class Skipped extends Error {}
+
+function assertEqual(actual, expected) {
+    if (JSON.stringify(actual) !== JSON.stringify(expected))
+        throw new Error(`${JSON.stringify(actual)} instead of ${JSON.stringify(expected)}`);
+}
+
+function assertThrows(call) {
+    try {
+        call();
+    } catch (error) {
+        return error;
+    }
+    throw new Error('no error');
+}
+
+// An fd that is ready until it is cleared.
+function readyNotifier() {
+    const notifier = Gaio.Notifier.new();
+    notifier.set();
+    return notifier;
+}
+
+// Has `add` add a function that returns `result` and holds an open file. Gives the path of that.
+function addHolder(add, result) {
+    const notifier = Gaio.Notifier.new();
+    add(() => {
+        notifier.set();
+        return result;
+    });
+    return `/proc/self/fd/${notifier.get_fd()}`;
+}
+
+// Gives a function that tells whether the one that `add` has added is there: when the garbage
+// collector has taken it, the file that it holds is closed.
+function watchFunction(add, result) {
+    const path = addHolder(add, result);
+    return () => {
+        System.gc();
+        return GLib.file_test(path, GLib.FileTest.EXISTS);
+    };
+}
+
+function residentPages() {
+    const [, text] = GLib.file_get_contents('/proc/self/statm');
+    return Number(new TextDecoder().decode(text).split(' ')[1]);
+}
+
+function handlersOf(context) {
+    return context.dup_stats().recursiveUnpack().handlers;
+}
+
+function testBatch(count) {
+    const context = Gaio.Context.new();
+    const set = Gaio.ReadySet.new(context);
+    const notifiers = [];
+    try {
+        while (notifiers.length < count)
+            notifiers.push(readyNotifier());
+    } catch (error) {
+        if (error.matches(Gaio.Error, Gaio.Error.PROCESS_LIMIT))
+            throw new Skipped(`no ${count} fds`);
+        throw error;
+    }
+    const expected = notifiers.map((notifier, i) => [2 ** 53 - 1 - i, notifier.get_fd(), IN]);
+    const batches = [];
+    for (const [token, fd] of expected)
+        set.add_fd(fd, IN, token);
+    set.set_func((ready, nReady) => batches.push([nReady, [...ready]]));
+    context.iterate(-1);
+    assertEqual(batches, [[count, expected]]);
+    assertEqual([...set], []);
+    context.close();
+}
+
+const tests = {
+    // What a callback may do.
+
+    'callback-removes-itself'() {
+        const context = Gaio.Context.new();
+        const ready = readyNotifier();
+        let calls = 0;
+        const handler = context.add_fd(ready.get_fd(), IN, () => {
+            handler.remove();
+            System.gc();
+            return ++calls > 0;
+        });
+        assertEqual(context.iterate(-1), true);
+        assertEqual(context.iterate(0), false);
+        assertEqual(calls, 1);
+    },
+
+    'callback-removes-another-that-is-ready'() {
+        const context = Gaio.Context.new();
+        const fd = readyNotifier();
+        const calls = [];
+        const handlers = ['first', 'second'].map((name, i) => context.add_fd(
+            fd.get_fd(), IN, () => {
+                calls.push(name);
+                handlers[1 - i].remove();
+                System.gc();
+                return GLib.SOURCE_CONTINUE;
+            }));
+        context.iterate(-1);
+        context.iterate(0);
+        assertEqual(calls.length, 2);
+        assertEqual(calls[0], calls[1]);
+    },
+
+    'exception-removes'() {
+        const context = Gaio.Context.new();
+        const ready = readyNotifier();
+        const handler = context.add_fd(ready.get_fd(), IN, () => {
+            throw new Error('on purpose');
+        });
+        context.iterate(-1);
+        assertEqual(handler.is_removed(), true);
+        assertEqual(context.iterate(0), false);
+    },
+
+    'forgotten-return-removes'() {
+        const context = Gaio.Context.new();
+        const ready = readyNotifier();
+        const handler = context.add_fd(ready.get_fd(), IN, () => {});
+        context.iterate(-1);
+        assertEqual(handler.is_removed(), true);
+    },
+
+    'callback-runs-a-nested-main-loop'() {
+        const context = Gaio.Context.get_default();
+        const ready = readyNotifier();
+        const calls = [];
+        const handler = context.add_fd(ready.get_fd(), IN, () => {
+            const nested = GLib.MainLoop.new(null, false);
+            const timer = context.add_timer(() => {
+                calls.push('timer');
+                nested.quit();
+            });
+            timer.arm(1000);
+            nested.run();
+            timer.remove();
+            calls.push('fd');
+            return GLib.SOURCE_REMOVE;
+        });
+        while (!handler.is_removed())
+            GLib.MainContext.default().iteration(true);
+        assertEqual(calls, ['timer', 'fd']);
+    },
+
+    'callback-drops-the-context'() {
+        const ready = readyNotifier();
+        let context = Gaio.Context.new();
+        let calls = 0;
+        context.attach(null);
+        const handler = context.add_fd(ready.get_fd(), IN, () => {
+            context.detach();
+            context = null;
+            System.gc();
+            return ++calls > 0;
+        });
+        while (calls === 0)
+            GLib.MainContext.default().iteration(true);
+        System.gc();
+        assertEqual(calls, 1);
+        assertEqual(handler.is_removed(), true);
+    },
+
+    'callback-closes-the-context'() {
+        const context = Gaio.Context.new();
+        const ready = readyNotifier();
+        let calls = 0;
+        const handler = context.add_fd(ready.get_fd(), IN, () => {
+            context.close();
+            return ++calls > 0;
+        });
+        context.iterate(-1);
+        assertEqual(calls, 1);
+        assertEqual(handler.is_removed(), true);
+    },
+
+    // What the garbage collector may do.
+
+    'collected-handle-keeps-the-watch'() {
+        const context = Gaio.Context.new();
+        const notifier = Gaio.Notifier.new();
+        const calls = [];
+        context.add_fd(notifier.get_fd(), IN, fd => calls.push(fd) > 0);
+        System.gc();
+        context.iterate(0);
+        assertEqual(calls, []);
+        notifier.set();
+        System.gc();
+        context.iterate(-1);
+        assertEqual(calls, [notifier.get_fd()]);
+    },
+
+    'removed-functions-are-freed'() {
+        const context = Gaio.Context.new();
+        const ready = readyNotifier();
+        const set = Gaio.ReadySet.new(context);
+        const watches = [
+            f => context.add_fd(ready.get_fd(), IN, f).remove(),
+            f => context.add_notifier(ready, f).remove(),
+            f => context.add_timer(f).remove(),
+            f => context.add_timeout(1, f).remove(),
+            f => context.add_bottom_half(f).remove(),
+            f => {
+                set.set_func(f);
+                set.set_func(null);
+            },
+        ].map(add => watchFunction(add, false));
+        context.iterate(0);
+        assertEqual(watches.map(isThere => isThere()), watches.map(() => false));
+    },
+
+    'function-that-is-refused-is-freed'() {
+        const context = Gaio.Context.new();
+        const isThere = watchFunction(f => assertThrows(() => context.add_fd(-1, IN, f)));
+        assertEqual(isThere(), false);
+    },
+
+    'ready-function-is-not-freed-before-its-removal'() {
+        const context = Gaio.Context.new();
+        const ready = readyNotifier();
+        let handler;
+        const isThere = watchFunction(f => {
+            handler = context.add_fd(ready.get_fd(), IN, f);
+        }, true);
+        context.iterate(-1);
+        assertEqual(isThere(), true);
+        handler.remove();
+        context.iterate(0);
+        assertEqual(isThere(), false);
+    },
+
+    'deferred-function-is-freed-on-the-thread-of-the-loop'() {
+        const context = Gaio.Context.new();
+        const isThere = watchFunction(f => context.defer(f));
+        assertEqual(isThere(), true);
+        context.iterate(-1);
+        assertEqual(isThere(), false);
+    },
+
+    'ten-thousand-handlers-come-and-go'() {
+        const context = Gaio.Context.new();
+        const ready = readyNotifier();
+        const before = handlersOf(context);
+        let calls = 0;
+        const handlers = [];
+        for (let i = 0; i < 10000; i++)
+            handlers.push(context.add_fd(ready.get_fd(), IN, () => ++calls > 0));
+        assertEqual(handlersOf(context), before + 10000);
+        for (const handler of handlers)
+            handler.remove();
+        context.iterate(0);
+        assertEqual(handlersOf(context), before);
+        assertEqual(calls, 0);
+    },
+
+    // A closure that leaks takes some 500 bytes.
+    'hundred-thousand-cycles-leak-nothing'() {
+        const context = Gaio.Context.new();
+        const ready = readyNotifier();
+        const cycle = count => {
+            for (let i = 0; i < count; i++) {
+                context.add_fd(ready.get_fd(), IN, () => false);
+                context.iterate(-1);
+                if (i % 1000 === 0)
+                    System.gc();
+            }
+            System.gc();
+            return residentPages();
+        };
+        const before = cycle(10000);
+        const grown = cycle(100000) - before;
+        if (grown > 2000)
+            throw new Error(`${grown} pages more`);
+    },
+
+    // The batch.
+
+    'batch-of-1'() {
+        testBatch(1);
+    },
+
+    'batch-of-16'() {
+        testBatch(16);
+    },
+
+    'batch-of-1024'() {
+        testBatch(1024);
+    },
+
+    'override-is-there-for-scripts-and-modules'() {
+        assertEqual(imports.gi.Gaio === Gaio, true);
+    },
+
+    // Other things.
+
+    'error-is-caught-by-class-and-code'() {
+        const error = assertThrows(() => Gaio.Context.new().add_fd(-1, IN, () => true));
+        assertEqual(error instanceof Gaio.Error, true);
+        assertEqual(error.code, Gaio.Error.BAD_FD);
+        assertEqual(error.matches(Gaio.Error, Gaio.Error.BAD_FD), true);
+        assertEqual(error.matches(Gaio.Error, Gaio.Error.CLOSED), false);
+        assertEqual(error.message, 'fd -1 is not open');
+    },
+
+    'socket-is-watched'() {
+        const context = Gaio.Context.new();
+        const listener = new Gio.SocketListener();
+        const port = listener.add_any_inet_port(null);
+        const client = new Gio.SocketClient().connect_to_host('127.0.0.1', port, null);
+        const [server] = listener.accept(null);
+        const {fd} = server.get_socket();
+        const calls = [];
+        context.add_fd(fd, IN, (...args) => calls.push(args) === 0);
+        client.get_output_stream().write_all('x', null);
+        context.iterate(-1);
+        assertEqual(calls, [[fd, IN]]);
+        client.close(null);
+        server.close(null);
+    },
+
+    'thread-takes-no-function'() {
+        const thread = Gaio.Thread.new('gjs');
+        const context = thread.get_context();
+        for (const call of [
+            () => context.defer(() => {}),
+            () => context.add_fd(0, IN, () => false),
+            () => context.add_child(1, () => {}),
+            () => context.add_bottom_half(() => {}),
+            () => context.add_notifier(readyNotifier(), () => {}),
+            () => context.add_timeout(1000, () => false),
+            () => context.add_timer(() => {}),
+        ])
+            assertEqual(`${assertThrows(call)}`.includes('Gaio.Thread'), true);
+        thread.stop();
+    },
+};
+
+print(`1..${Object.keys(tests).length}`);
+let number = 0;
+for (const [name, test] of Object.entries(tests)) {
+    const line = `${++number} - /gjs/${name}`;
+    try {
+        test();
+        print(`ok ${line}`);
+    } catch (error) {
+        if (error instanceof Skipped)
+            print(`ok ${line} # SKIP ${error.message}`);
+        else
+            print(`not ok ${line}: ${error}`);
+    }
+}
