@@ -164,7 +164,8 @@ open_child (GPid pid, GError **error)
  * %GAIO_ERROR_NOT_SUPPORTED where pidfd_open(2) is missing (before Linux 5.4) or forbidden, and
  * else as gaio_context_add_fd().
  *
- * Returns: (transfer full): a new handler; its fd is a pidfd that is closed when it has gone
+ * Returns: (transfer full): a new handler, whose fd is a pidfd that is closed when it has gone, or
+ * %NULL on error
  *
  * Since: 1.0
  */

@@ -16,7 +16,8 @@ G_BEGIN_DECLS
  *   else has asked the kernel for it before
  * @user_data: the data given to gaio_context_add_child()
  *
- * Called once, when a child process has ended. The same as #GChildWatchFunc.
+ * Called once, on the owner of the context, when a child process has ended. The same as
+ * #GChildWatchFunc.
  *
  * Since: 1.0
  */

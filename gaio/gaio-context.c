@@ -141,7 +141,7 @@ gaio_context_init (GaioContext *self)
 /**
  * gaio_context_new:
  *
- * Makes a context. It takes kernel resources when it first needs them.
+ * Makes a context. It takes kernel resources when it first needs them. Any thread.
  *
  * Returns: (transfer full): a new context
  *
@@ -157,7 +157,7 @@ gaio_context_new (void)
  * gaio_context_new_with_monitor:
  * @monitor: what to ask the kernel with
  *
- * Makes a context that uses @monitor.
+ * Makes a context that uses @monitor. Any thread.
  *
  * Returns: (transfer full): a new context
  *
@@ -174,10 +174,11 @@ gaio_context_new_with_monitor (GaioMonitorType monitor)
  * @self: a context
  * @timeout_us: how long to wait at most, in microseconds; 0 not at all, -1 until something happens
  *
- * Runs one round without GLib. A signal does not end the wait. It is a programming error to call
- * this while another thread is inside a round.
+ * Runs one round without GLib, in the calling thread. A signal does not end the wait. It is a
+ * programming error to call this while another thread is inside a round, or owns the #GMainContext
+ * that @self is nested in.
  *
- * Returns: %TRUE if any callback was called
+ * Returns: %TRUE if any callback was called; %FALSE if none was, and on a closed context
  *
  * Since: 1.0
  */

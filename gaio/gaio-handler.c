@@ -169,7 +169,7 @@ gaio_handler_check_condition (gint fd, GIOCondition condition)
  * %GAIO_ERROR_NOT_SUPPORTED for an epoll fd that is nested too deep, %GAIO_ERROR_CLOSED and
  * %GAIO_ERROR_FORKED. After an error nothing has changed.
  *
- * Returns: (transfer full): a new handler
+ * Returns: (transfer full): a new handler, or %NULL on error
  *
  * Since: 1.0
  */

@@ -15,7 +15,7 @@ G_BEGIN_DECLS
  * @condition: what is ready, never more than was asked for plus %G_IO_HUP and %G_IO_ERR
  * @user_data: the data given to gaio_context_add_fd()
  *
- * Called when @fd is ready. The same as #GUnixFDSourceFunc.
+ * Called on the owner of the context when @fd is ready. The same as #GUnixFDSourceFunc.
  *
  * In Python and JavaScript an exception, and a function that ends without `return`, count as
  * %G_SOURCE_REMOVE.

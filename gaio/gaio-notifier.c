@@ -73,7 +73,7 @@ is_forked (GaioNotifier *self)
  * Fails with %GAIO_ERROR_PROCESS_LIMIT, %GAIO_ERROR_SYSTEM_LIMIT or %GAIO_ERROR_NO_MEMORY at a
  * limit.
  *
- * Returns: (transfer full): a new notifier
+ * Returns: (transfer full): a new notifier, or %NULL on error
  *
  * Since: 1.0
  */
@@ -316,7 +316,7 @@ check_notifier (GaioNotifier *notifier, GError **error)
  * Fails with %GAIO_ERROR_FAILED if @notifier has been added already, with %GAIO_ERROR_FORKED also
  * if it is inherited from a parent process, and else as gaio_context_add_fd().
  *
- * Returns: (transfer full): a new handler
+ * Returns: (transfer full): a new handler, or %NULL on error
  *
  * Since: 1.0
  */

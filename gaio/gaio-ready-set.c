@@ -78,7 +78,7 @@ gaio_ready_set_init (GaioReadySet *self)
  * gaio_ready_set_new:
  * @context: a context
  *
- * Makes an empty set. Its handlers hold a reference on it.
+ * Makes an empty set. Its handlers hold a reference on it. Any thread.
  *
  * Returns: (transfer full): a new set
  *
@@ -106,7 +106,8 @@ gaio_ready_set_new (GaioContext *context)
  *
  * Watches @fd in @self. Errors as in gaio_context_add_fd(). O(1). Any thread.
  *
- * Returns: (transfer full): a new handler, to change its condition and to remove it
+ * Returns: (transfer full): a new handler, to change its condition and to remove it, or %NULL on
+ * error
  *
  * Since: 1.0
  */

@@ -15,7 +15,7 @@ G_BEGIN_DECLS
  * @n_ready: how many records gaio_ready_set_take() would give
  * @user_data: the data given to gaio_ready_set_set_func()
  *
- * Called at most once a round, when fds of the set are ready.
+ * Called on the owner of the context, at most once a round, when fds of the set are ready.
  *
  * Since: 1.0
  */

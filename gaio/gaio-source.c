@@ -247,7 +247,7 @@ make_source (GaioContext *context, gboolean attach, GMainContext *main_context, 
  * %GAIO_ERROR_SYSTEM_LIMIT or %GAIO_ERROR_NO_MEMORY at a limit, %GAIO_ERROR_CLOSED and
  * %GAIO_ERROR_FORKED.
  *
- * Returns: (transfer full): a new source
+ * Returns: (transfer full): a new source, or %NULL on error
  *
  * Since: 1.0
  */

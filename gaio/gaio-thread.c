@@ -248,7 +248,7 @@ spawn (const char *name, Loop *loop, GError **error)
  * Fails with %GAIO_ERROR_PROCESS_LIMIT or %GAIO_ERROR_SYSTEM_LIMIT if there is no fd for it, and
  * with %GAIO_ERROR_FAILED if the system has no more threads.
  *
- * Returns: (transfer full): a new thread
+ * Returns: (transfer full): a new thread, or %NULL on error
  *
  * Since: 1.0
  */

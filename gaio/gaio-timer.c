@@ -245,6 +245,7 @@ gaio_timer_arm_at (GaioTimer *self, gint64 monotonic_us)
  * @delay_us: how long from now, in microseconds, or -1 to disarm it
  *
  * Arms @self as gaio_timer_arm_at() does, relative to now. A delay of 0 fires in the next round.
+ * Any thread.
  *
  * Since: 1.0
  */

@@ -12,6 +12,15 @@
 #endif
 
 /**
+ * SECTION:gaio-version
+ * @title: Versions
+ * @short_description: which version is compiled against, and which may be used
+ *
+ * Macros that tell the version of the headers, and that have the compiler warn of functions which
+ * an older version does not have.
+ */
+
+/**
  * GAIO_VERSION_1_0:
  *
  * Gaio 1.0, for #GAIO_VERSION_MAX_ALLOWED.
