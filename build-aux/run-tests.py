@@ -3,8 +3,9 @@
 
 BUILD is a directory; SETUP one of meson's test setups, SUITE one of its suites.
 
-The count is of test cases, not of programs. A program that crashes, hangs or leaks without naming
-a case, and a build that fails, counts as one failed.
+The count is of test cases, not of programs. A program that tells by its exit status alone is one
+case. A program that crashes, hangs or leaks without naming a case, and a build that fails, counts
+as one failed.
 """
 
 import json
@@ -38,6 +39,8 @@ def count_program(run):
         count['skipped'] = max(count['skipped'], 1)
     elif run['result'] != 'OK':
         count['failed'] = max(count['failed'], 1)
+    elif not any(count.values()):
+        count['passed'] = 1
     return count
 
 
