@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What makes Gaio feel at home in Python: files, exceptions, with, for, and Ctrl-C."""
+
+import contextlib
+import errno
+import functools
+import os
+import signal
+import struct
+
+from gi import _ossighelper
+from gi.module import get_introspection_module
+from gi.overrides import override
+from gi.repository import Gio, GLib, GObject
+
+Gaio = get_introspection_module('Gaio')
+
+__all__ = []
+
+_CONDITIONS = {
+    'r': GLib.IOCondition.IN,
+    'w': GLib.IOCondition.OUT,
+    'rw': GLib.IOCondition.IN | GLib.IOCondition.OUT,
+}
+_SILENT = GLib.IOCondition(0)
+
+_ERRNOS = {
+    Gaio.Error.BAD_FD: errno.EBADF,
+    Gaio.Error.PROCESS_LIMIT: errno.EMFILE,
+    Gaio.Error.SYSTEM_LIMIT: errno.ENFILE,
+    Gaio.Error.WATCH_LIMIT: errno.ENOSPC,
+    Gaio.Error.NO_MEMORY: errno.ENOMEM,
+    Gaio.Error.NOT_SUPPORTED: errno.ENOTSUP,
+}
+
+_DOMAIN = GLib.quark_to_string(Gaio.error_quark())
+
+# GaioReadyRecord.
+_unpack_records = struct.Struct('QiI').iter_unpack
+
+
+class LoopError(GLib.Error, OSError):
+    """GAIO_ERROR. Its errno is None where no system call would fail that way.
+
+    It is not called OSError, so that `from gi.repository.Gaio import *` hides no builtin, nor
+    Error, which are the codes.
+    """
+
+    def __init__(self, message='unknown error', domain=_DOMAIN, code=int(Gaio.Error.FAILED)):
+        super().__init__(message, domain, code)
+        self.errno = _ERRNOS.get(code)
+        self.strerror = message
+
+    def __repr__(self):
+        return f'Gaio.LoopError({self.message!r}, {self.domain!r}, {self.code})'
+
+
+__all__.append('LoopError')
+
+
+def _raises_loop_error(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except GLib.Error as error:
+            if error.domain != _DOMAIN or isinstance(error, LoopError):
+                raise
+            raise LoopError(error.message, error.domain, error.code) from None
+
+    return wrapper
+
+
+def _to_fd(file):
+    return file if isinstance(file, int) else file.fileno()
+
+
+def _to_condition(condition):
+    if not isinstance(condition, str):
+        return GLib.IOCondition(condition)
+    if condition not in _CONDITIONS:
+        raise ValueError(f"the condition {condition!r} is none of 'r', 'w' and 'rw'")
+    return _CONDITIONS[condition]
+
+
+@functools.cache
+def _signal_pipe():
+    """Where Python tells that a signal came, while a context of ours waits in the main thread."""
+    return os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+# Parent and child would take each other's signals.
+os.register_at_fork(after_in_child=_signal_pipe.cache_clear)
+
+
+def _on_signal(fd, condition):
+    """Python runs its signal handlers on the way in. A loop inside may have emptied the pipe."""
+    with contextlib.suppress(BlockingIOError):
+        os.read(fd, 4096)
+    return GLib.SOURCE_CONTINUE
+
+
+class _SignalWatch:
+    """Wakes a context when a signal comes. It stays in the context, and is silent when nobody
+    waits: the destroy notify of one that was removed would keep the next wait from waiting."""
+
+    def __init__(self, context):
+        reader, self.writer = _signal_pipe()
+        self.handler = Gaio.Context.add_fd(context, reader, _SILENT, _on_signal)
+        self.depth = 0
+
+    def listen(self):
+        self.handler.set_condition(GLib.IOCondition.IN)
+        self.depth += 1
+
+    def leave(self):
+        self.depth -= 1
+        if self.depth == 0 and not self.handler.is_removed():
+            self.handler.set_condition(_SILENT)
+
+
+@contextlib.contextmanager
+def _wakeup_on_signal(context):
+    """As PyGObject's function of that name does for the default main context."""
+    try:
+        if context._signal_watch is None:
+            context._signal_watch = _SignalWatch(context)
+        watch = context._signal_watch
+        watch.listen()
+    except (GLib.Error, OSError):
+        # The context is closed, or there are too many fds: do what can be done without.
+        yield
+        return
+    outer_fd = signal.set_wakeup_fd(watch.writer, warn_on_full_buffer=False)
+    # A GLib loop that is run in here must not count on a loop further out, which sleeps as we do.
+    outer_flag = _ossighelper._wakeup_fd_is_active
+    _ossighelper._wakeup_fd_is_active = False
+    try:
+        yield
+    finally:
+        _ossighelper._wakeup_fd_is_active = outer_flag
+        signal.set_wakeup_fd(outer_fd)
+        watch.leave()
+
+
+@contextlib.contextmanager
+def _interruptible(context, stop):
+    """Ctrl-C calls stop(), and becomes a KeyboardInterrupt when the outermost loop is left. It is
+    not one in a callback, where it would end as FALSE and remove the handler."""
+    if not _ossighelper.is_main_thread():
+        yield
+        return
+    with _ossighelper.register_sigint_fallback(stop), _wakeup_on_signal(context):
+        yield
+
+
+class _Removable:
+    """What a `with` block removes at its end."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.remove()
+
+
+@override
+class Context(Gaio.Context):
+    _signal_watch = None
+
+    attach = _raises_loop_error(Gaio.Context.attach)
+    create_source = _raises_loop_error(Gaio.Context.create_source)
+    add_child = _raises_loop_error(Gaio.Context.add_child)
+    add_notifier = _raises_loop_error(Gaio.Context.add_notifier)
+
+    @_raises_loop_error
+    def add_fd(self, fd, condition, func, *user_data):
+        return super().add_fd(_to_fd(fd), _to_condition(condition), func, *user_data)
+
+    def iterate(self, timeout_us):
+        if timeout_us == 0:
+            return super().iterate(0)
+        with _interruptible(self, self.wakeup):
+            return super().iterate(timeout_us)
+
+    @_raises_loop_error
+    def run(self, main_context=None, cancellable=None):
+        # The caller's is left as it was.
+        stopper = Gio.Cancellable()
+        if cancellable is not None:
+            connection = GObject.Object.connect(cancellable, 'cancelled',
+                                                lambda _: stopper.cancel())
+            if cancellable.is_cancelled():
+                stopper.cancel()
+        try:
+            with _interruptible(self, stopper.cancel):
+                return super().run(main_context, stopper)
+        finally:
+            if cancellable is not None:
+                GObject.Object.disconnect(cancellable, connection)
+
+
+__all__.append('Context')
+
+
+@override
+class Handler(_Removable, Gaio.Handler):
+    @_raises_loop_error
+    def set_condition(self, condition):
+        return super().set_condition(_to_condition(condition))
+
+
+__all__.append('Handler')
+
+
+@override
+class Timer(_Removable, Gaio.Timer):
+    pass
+
+
+__all__.append('Timer')
+
+
+@override
+class BottomHalf(_Removable, Gaio.BottomHalf):
+    pass
+
+
+__all__.append('BottomHalf')
+
+
+@override
+class Notifier(Gaio.Notifier):
+    new = staticmethod(_raises_loop_error(Gaio.Notifier.new))
+
+    def __new__(cls):
+        return cls.new()
+
+
+__all__.append('Notifier')
+
+
+@override
+class ReadySet(Gaio.ReadySet):
+    def __new__(cls, context):
+        return cls.new(context)
+
+    def __init__(self, context):
+        pass
+
+    @_raises_loop_error
+    def add_fd(self, fd, condition, token):
+        return super().add_fd(_to_fd(fd), _to_condition(condition), token)
+
+    def __iter__(self):
+        """Take what is ready, as (token, fd, condition). The condition is an int: to make a
+        GLib.IOCondition takes ten times as long as all the rest."""
+        return _unpack_records(self.take())
+
+
+__all__.append('ReadySet')
+
+
+@override
+class Thread(Gaio.Thread):
+    new = staticmethod(_raises_loop_error(Gaio.Thread.new))
+
+    def __new__(cls, name=None):
+        return cls.new(name)
+
+    def __init__(self, name=None):
+        pass
+
+
+__all__.append('Thread')
+
+# Python counts its own references.
+for _boxed in (Gaio.Handler, Gaio.Timer, Gaio.BottomHalf, Gaio.Notifier):
+    for _name in ('ref', 'unref'):
+        delattr(_boxed, _name)

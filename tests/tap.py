@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the tests in Python have in common."""
+
+import faulthandler
+import sys
+import traceback
+
+DEADLINE = 60
+
+
+class Skip(Exception):
+    """Raised by a test that cannot be run here."""
+
+
+def run(namespace):
+    """Run every test_ function, in TAP. One that hangs ends the program, and says where."""
+    tests = [(name, test) for name, test in namespace.items() if name.startswith('test_')]
+    print(f'1..{len(tests)}', flush=True)
+    for number, (name, test) in enumerate(tests, 1):
+        faulthandler.dump_traceback_later(DEADLINE, exit=True)
+        try:
+            test()
+        except Skip as reason:
+            print(f'ok {number} - {name} # SKIP {reason}', flush=True)
+        except (Exception, KeyboardInterrupt):
+            traceback.print_exc(file=sys.stderr)
+            print(f'not ok {number} - {name}', flush=True)
+        else:
+            print(f'ok {number} - {name}', flush=True)
+        faulthandler.cancel_dump_traceback_later()

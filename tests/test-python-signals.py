@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Ctrl-C, and other signals, while Python waits in a loop of ours."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+
+import gi
+
+import tap
+
+gi.require_version('Gaio', '1.0')
+from gi.repository import Gaio, Gio, GLib
+
+MAIN_STAT = f'/proc/self/task/{threading.main_thread().native_id}/stat'
+
+
+def wait_until_main_sleeps():
+    """Best effort, so that the signal finds the loop waiting. It has to end it at any time."""
+    looks = 0
+    while looks < 20:
+        time.sleep(0.001)
+        with open(MAIN_STAT, encoding='ascii') as stat:
+            asleep = stat.read().rpartition(')')[2].split()[0] == 'S'
+        looks = looks + 1 if asleep else 0
+
+
+@contextlib.contextmanager
+def ctrl_c_when(context, signal_number=signal.SIGINT):
+    """In the block, once the loop of the context runs and waits, a signal comes."""
+    inside = threading.Event()
+
+    def kill():
+        inside.wait()
+        wait_until_main_sleeps()
+        os.kill(os.getpid(), signal_number)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    context.defer(inside.set)
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+@contextlib.contextmanager
+def interrupted():
+    """The block ends with a KeyboardInterrupt, and leaves all as it was."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    else:
+        assert False, 'no KeyboardInterrupt'
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+@contextlib.contextmanager
+def watched_pipe(context):
+    """Checks at the end of the block that the handler is still there, and is called."""
+    reader, writer = os.pipe()
+    calls = []
+
+    def on_readable(fd, condition):
+        calls.append(os.read(fd, 8))
+        return GLib.SOURCE_CONTINUE
+
+    with context.add_fd(reader, 'r', on_readable) as handler:
+        yield
+        assert not handler.is_removed()
+        os.write(writer, b'x')
+        while not calls:
+            context.iterate(0)
+    os.close(reader)
+    os.close(writer)
+
+
+def iterate_for_ever(context):
+    while True:
+        context.iterate(-1)
+
+
+def test_iterate():
+    """With and without a limit to how long it waits."""
+    for timeout_us in (-1, 3600 * 1000000):
+        context = Gaio.Context()
+        with watched_pipe(context), interrupted(), ctrl_c_when(context):
+            while True:
+                context.iterate(timeout_us)
+
+
+def test_every_monitor():
+    """Whatever the kernel is asked with."""
+    for monitor in (Gaio.MonitorType.EPOLL, Gaio.MonitorType.POLL, Gaio.MonitorType.IO_URING):
+        context = Gaio.Context(monitor=monitor)
+        with watched_pipe(context), interrupted(), ctrl_c_when(context):
+            iterate_for_ever(context)
+
+
+def test_run():
+    """In the default main context and in another; the caller's cancellable is not cancelled."""
+    for main_context in (None, GLib.MainContext()):
+        for cancellable in (None, Gio.Cancellable()):
+            context = Gaio.Context()
+            with watched_pipe(context), interrupted(), ctrl_c_when(context):
+                context.run(main_context, cancellable)
+            assert cancellable is None or not cancellable.is_cancelled()
+
+
+def test_iterate_in_a_main_loop():
+    """Leaves both."""
+    context = Gaio.Context()
+    GLib.idle_add(lambda: context.iterate(-1) and context.iterate(-1) and False)
+    with watched_pipe(context), interrupted(), ctrl_c_when(context):
+        GLib.MainLoop().run()
+
+
+def test_main_loop_in_iterate():
+    """Leaves both."""
+    context = Gaio.Context()
+    shared = Gaio.Context.get_default()
+    context.defer(lambda: GLib.MainLoop().run())
+    with watched_pipe(context), interrupted(), ctrl_c_when(shared):
+        iterate_for_ever(context)
+
+
+def test_main_loop_in_iterate_in_a_main_loop():
+    """Leaves all three."""
+    context = Gaio.Context()
+    shared = Gaio.Context.get_default()
+    context.defer(lambda: GLib.MainLoop().run())
+    GLib.idle_add(lambda: context.iterate(-1) and False)
+    with watched_pipe(context), interrupted(), ctrl_c_when(shared):
+        GLib.MainLoop().run()
+
+
+def test_main_loop_in_run():
+    """Leaves both."""
+    context = Gaio.Context()
+    context.defer(lambda: GLib.MainLoop().run())
+    context.attach()
+    with watched_pipe(context), interrupted(), ctrl_c_when(context):
+        context.run()
+
+
+def test_iterate_in_iterate():
+    """Of the same context and of another."""
+    outer = Gaio.Context()
+    for inner in (outer, Gaio.Context()):
+        outer.defer(lambda inner=inner: inner.iterate(-1) and inner.iterate(-1))
+        with watched_pipe(outer), interrupted(), ctrl_c_when(inner):
+            iterate_for_ever(outer)
+
+
+def test_callback_is_not_interrupted():
+    """One that runs is run to its end, and its handler stays."""
+    for loop in (iterate_for_ever, Gaio.Context.run):
+        context = Gaio.Context()
+        calls = []
+
+        def on_tick(calls=calls):
+            calls.append('begin')
+            if len(calls) == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            calls.append('end')
+            return GLib.SOURCE_CONTINUE
+
+        with context.add_timeout(1000, on_tick) as timer, interrupted():
+            loop(context)
+        assert calls[:2] == ['begin', 'end'], calls
+
+
+def test_other_signals_are_handled():
+    """A handler of Python's runs at once, and the loop goes on."""
+    context = Gaio.Context()
+    calls = []
+    old = signal.signal(signal.SIGUSR1, lambda *_: calls.append('signal'))
+    with watched_pipe(context), ctrl_c_when(context, signal.SIGUSR1):
+        while not calls:
+            context.iterate(-1)
+    signal.signal(signal.SIGUSR1, old)
+
+
+def test_handler_of_the_program_is_left_alone():
+    """Who has a SIGINT handler gets no KeyboardInterrupt."""
+    context = Gaio.Context()
+    calls = []
+    old = signal.signal(signal.SIGINT, lambda *_: calls.append('signal'))
+    with watched_pipe(context), ctrl_c_when(context):
+        while not calls:
+            context.iterate(-1)
+    signal.signal(signal.SIGINT, old)
+
+
+def test_other_threads_wait_undisturbed():
+    """Signals are for the main thread alone."""
+    context = Gaio.Context()
+    results = []
+    context.defer(lambda: results.append(threading.get_ident()))
+
+    def wait():
+        while not results:
+            context.iterate(-1)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join()
+    assert results == [thread.ident], results
+
+
+def test_child_process_has_a_pipe_of_its_own():
+    """After fork() the two do not take each other's signals."""
+    context = Gaio.Context()
+    with watched_pipe(context), interrupted(), ctrl_c_when(context):
+        iterate_for_ever(context)
+    pid = os.fork()
+    if pid == 0:
+        # No thread survives fork(): the child sends the signal with an alarm.
+        child = Gaio.Context()
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(7))
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        iterate_for_ever(child)
+    with watched_pipe(context), interrupted(), ctrl_c_when(context):
+        iterate_for_ever(context)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
+if __name__ == '__main__':
+    tap.run(globals())
