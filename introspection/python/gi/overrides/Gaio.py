@@ -37,6 +37,8 @@ _DOMAIN = GLib.quark_to_string(Gaio.error_quark())
 
 # GaioReadyRecord.
 _unpack_records = struct.Struct('QiI').iter_unpack
+# To look it up in the object takes half as long as the call.
+_take = Gaio.ReadySet.take
 
 
 class LoopError(GLib.Error, OSError):
@@ -255,7 +257,7 @@ class ReadySet(Gaio.ReadySet):
     def __iter__(self):
         """Take what is ready, as (token, fd, condition). The condition is an int: to make a
         GLib.IOCondition takes ten times as long as all the rest."""
-        return _unpack_records(self.take())
+        return _unpack_records(_take(self))
 
 
 __all__.append('ReadySet')
