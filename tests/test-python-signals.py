@@ -156,6 +156,32 @@ def test_iterate_in_iterate():
             iterate_for_ever(outer)
 
 
+def test_iterate_that_returns_in_run():
+    """The run further out still hears of it."""
+    context = Gaio.Context()
+    context.defer(lambda: context.iterate(1))
+    with watched_pipe(context), interrupted(), ctrl_c_when(context):
+        context.run()
+
+
+def test_signal_wakes_only_who_waits_in_the_main_thread():
+    """Not a context that did so before, and has moved to another thread."""
+    moved, context = Gaio.Context(), Gaio.Context()
+    moved.iterate(1)
+    results, calls = [], []
+    thread = threading.Thread(target=lambda: results.append(moved.iterate(-1)))
+    thread.start()
+    old = signal.signal(signal.SIGUSR1, lambda *_: calls.append('signal'))
+    for n in range(1, 21):
+        with ctrl_c_when(context, signal.SIGUSR1):
+            while len(calls) < n:
+                context.iterate(-1)
+    signal.signal(signal.SIGUSR1, old)
+    moved.wakeup()
+    thread.join()
+    assert results == [False], results
+
+
 def test_callback_is_not_interrupted():
     """One that runs is run to its end, and its handler stays."""
     for loop in (iterate_for_ever, Gaio.Context.run):
