@@ -58,8 +58,8 @@ gaio_context_ref_for_main_context (GMainContext *main_context)
 /**
  * gaio_context_ref_thread_default:
  *
- * gaio_context_ref_for_main_context() of g_main_context_ref_thread_default(), that is, for the
- * calling thread.
+ * gaio_context_ref_for_main_context() of g_main_context_ref_thread_default(): the shared context of
+ * the calling thread.
  *
  * Returns: (transfer full): the shared context
  *
