@@ -214,6 +214,25 @@ def test_callback_removes_itself():
             assert not context.iterate(0), ways
 
 
+def test_callback_removes_itself_and_runs_a_round():
+    """The closure that is running is not let go inside."""
+    context = Gaio.Context()
+    handlers, counts = [], []
+
+    def on_readable(fd, condition, held):
+        counts.append(sys.getrefcount(held))
+        handlers.pop().remove()
+        context.iterate(0)
+        counts.append(sys.getrefcount(held))
+        return GLib.SOURCE_CONTINUE
+
+    with pipes() as [(reader, writer)]:
+        handlers.append(context.add_fd(reader, 'r', on_readable, Thing()))
+        os.write(writer, b'x')
+        context.iterate(-1)
+        assert len(counts) == 2 and counts[0] == counts[1], counts
+
+
 def test_callback_removes_another_that_is_ready():
     """The other is not called."""
     context = Gaio.Context()
