@@ -404,6 +404,8 @@ test_storm_of_contexts (gconstpointer nested)
                   .object_new = context_new };
   Worker workers[N_THREADS];
 
+  if (!test_may_open (512))
+    return;
   storm_start (&storm, workers);
   storm_stop (&storm, workers);
 }
@@ -416,6 +418,8 @@ test_storm_of_threads (void)
                   .object_new = thread_new };
   Worker workers[N_THREADS];
 
+  if (!test_may_open (512))
+    return;
   storm_start (&storm, workers);
   storm_stop (&storm, workers);
 }
