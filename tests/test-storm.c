@@ -428,8 +428,8 @@ int
 main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
-  /* All threads would make it the first time they need it, which is harmless, and a race. */
-  g_assert_cmpuint (GAIO_ERROR, !=, 0);
+  /* What the first error makes, all threads would make at once, which is harmless, and a race. */
+  g_error_free (g_error_new_literal (GAIO_ERROR, GAIO_ERROR_FAILED, "the first"));
   add_both ("/storm/contexts-come-and-go", test_storm_of_contexts);
   g_test_add_func ("/storm/threads-come-and-go", test_storm_of_threads);
   return g_test_run ();
