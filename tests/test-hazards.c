@@ -627,31 +627,6 @@ closed_once_ready_is_not_called (TestLoop *loop, gconstpointer mode)
   g_assert_cmpuint (watch.calls, ==, 0);
 }
 
-/* Left over at the limit, and gone before its turn. */
-static void
-always_ready_file_goes_while_left_over (TestLoop *loop, gconstpointer mode)
-{
-  g_auto (TestWatch) first = TEST_WATCH_INIT;
-  g_auto (TestWatch) second = TEST_WATCH_INIT;
-  g_auto (TestWatch) heir = TEST_WATCH_INIT;
-
-  gaio_context_set_dispatch_limits (loop->context, 1, 0);
-  test_watch_start (&first, loop, test_eventfd (1), G_IO_IN);
-  test_watch_start (&second, loop, test_open ("/dev/null"), G_IO_IN);
-  for (guint n = 0; first.calls + second.calls < 3; n++)
-    {
-      g_assert_cmpuint (n, <, TEST_MAX_STEPS);
-      test_loop_step (loop);
-    }
-  g_assert_cmpuint (second.calls, >, 0);
-  test_move_fd (test_socket (), second.fd);
-  test_watch_start (&heir, loop, g_steal_fd (&second.fd), G_IO_IN);
-  second.calls = first.calls = 0;
-  test_run_until (loop, first.calls > 3);
-  g_assert_cmpuint (second.calls, ==, 0);
-  g_assert_cmpuint (heir.calls, ==, 0);
-}
-
 /* --- The number comes back in the same round --- */
 
 static void
@@ -1505,8 +1480,6 @@ add_round_tests (void)
   test_add_nested ("/hazards/consumed-during-a-nested-loop-is-not-reported",
                    consumed_during_a_nested_loop_is_not_reported);
   test_add ("/hazards/closed-once-ready-is-not-called", closed_once_ready_is_not_called);
-  test_add ("/hazards/always-ready-file-goes-while-left-over",
-            always_ready_file_goes_while_left_over);
   test_add ("/hazards/close-takes-the-dormant-along", close_takes_the_dormant_along);
   test_add ("/hazards/closed-always-ready-file-is-dormant", closed_always_ready_file_is_dormant);
   test_add ("/hazards/reused-number-does-not-wake-the-dormant-always-ready",
