@@ -814,9 +814,14 @@ test_timer_survives_a_rebuild (void)
 
 /* --- Nothing has been forgotten --- */
 
+#ifdef GAIO_COVERAGE
+#  define HAS_COUNTERS TRUE
+#else
+#  define HAS_COUNTERS FALSE
+#endif
+
 /* Of the C library, but either without the kernel or without a way to fail that anybody can see. */
 static const char *const harmless[] = {
-  "abort",     /* where coverage is counted */
   "close",     /* it closes, whatever it says */
   "getrlimit", /* for a message */
   "io_uring_peek_batch_cqe",
@@ -899,6 +904,11 @@ test_every_call_is_known (void)
   struct link_map *map = NULL;
   Dl_info info;
 
+  if (HAS_COUNTERS)
+    {
+      g_test_skip ("what counts coverage is in the library, too");
+      return;
+    }
   g_assert_true (dladdr1 (address, &info, (void **) &map, RTLD_DL_LINKMAP) != 0);
   g_assert_cmpuint (dynamic_value (map, DT_PLTRELSZ) + dynamic_value (map, DT_RELASZ), >, 0);
   assert_relocations_known (map, DT_JMPREL, DT_PLTRELSZ);
