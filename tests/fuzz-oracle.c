@@ -97,8 +97,9 @@ thing_pick (Model *self, ThingKind kind)
   guint n = thing_count (self, kind);
   guint which = n > 0 ? model_byte (self) % n : 0;
 
-  foreach_thing (self, thing) if (thing->kind == kind && thing->handle != NULL && !thing->removed &&
-                                  which-- == 0) return thing;
+  foreach_thing (self, thing)
+    if (thing->kind == kind && thing->handle != NULL && !thing->removed && which-- == 0)
+      return thing;
   return NULL;
 }
 
@@ -107,7 +108,8 @@ thing_count (Model *self, ThingKind kind)
 {
   guint n = 0;
 
-  foreach_thing (self, thing) n += thing->kind == kind && thing->handle != NULL && !thing->removed;
+  foreach_thing (self, thing)
+    n += thing->kind == kind && thing->handle != NULL && !thing->removed;
   return n;
 }
 
@@ -211,9 +213,10 @@ model_file_added (Model *self, Thing *added)
 
   added->is_null = added->file->kind == FUZZ_NULL;
   added->file->watched |= G_GUINT64_CONSTANT (1) << (added->fd % 64);
-  foreach_thing (self, thing) if (self->is_epoll && !known && has_fd (thing) && thing->orphan &&
-                                  thing->fd == added->fd && thing->file != added->file &&
-                                  !(thing->is_null && added->is_null)) thing->dormant = TRUE;
+  foreach_thing (self, thing)
+    if (self->is_epoll && !known && has_fd (thing) && thing->orphan && thing->fd == added->fd &&
+        thing->file != added->file && !(thing->is_null && added->is_null))
+      thing->dormant = TRUE;
 }
 
 /* A file that was watched under this number before, closed under it and had another left, is still
@@ -221,26 +224,28 @@ model_file_added (Model *self, Thing *added)
 void
 model_number_opened (Model *self, const FuzzFile *file, gint number)
 {
-  foreach_thing (self, thing) if (has_fd (thing) && thing->orphan && thing->fd == number &&
-                                  (file->watched >> (number % 64) & 1) != 0) thing->confused = TRUE;
+  foreach_thing (self, thing)
+    if (has_fd (thing) && thing->orphan && thing->fd == number &&
+        (file->watched >> (number % 64) & 1) != 0)
+      thing->confused = TRUE;
 }
 
 void
 model_number_closed (Model *self, gint number)
 {
   foreach_thing (self, thing)
-  {
-    if (!has_fd (thing))
-      continue;
-    if (thing->fd == number)
-      {
-        thing->orphan = TRUE;
-        thing->expected = FALSE;
-        thing_touch (thing);
-      }
-    if (thing->file != NULL && fuzz_file_number (thing->file) == -1)
-      thing->file = NULL;
-  }
+    {
+      if (!has_fd (thing))
+        continue;
+      if (thing->fd == number)
+        {
+          thing->orphan = TRUE;
+          thing->expected = FALSE;
+          thing_touch (thing);
+        }
+      if (thing->file != NULL && fuzz_file_number (thing->file) == -1)
+        thing->file = NULL;
+    }
 }
 
 static gboolean
@@ -296,7 +301,9 @@ thing_check_ready (Thing *thing, gint fd, guint condition)
 static Thing *
 member_by_token (Model *self, guint64 token)
 {
-  foreach_thing (self, thing) if (thing->id == token) return thing;
+  foreach_thing (self, thing)
+    if (thing->id == token)
+      return thing;
   return NULL;
 }
 
@@ -325,12 +332,12 @@ model_check_batch (Model *self, const GaioReadyRecord *records, gsize n)
   for (gsize i = 0; i < n; i++)
     check_record (self, &records[i]);
   foreach_thing (self, thing)
-  {
-    check (self, !thing->expected, "member %u is ready and not in the batch", thing->id);
-    thing->seen = 0;
-    if (thing->kind == THING_MEMBER)
-      thing_touch (thing);
-  }
+    {
+      check (self, !thing->expected, "member %u is ready and not in the batch", thing->id);
+      thing->seen = 0;
+      if (thing->kind == THING_MEMBER)
+        thing_touch (thing);
+    }
 }
 
 /* --- Callbacks --- */
@@ -360,8 +367,8 @@ check_turn (Thing *thing)
   ThingKind kind = MIN (thing->kind, THING_TIMER);
 
   foreach_thing (self, other)
-      check (self, !comes_before (other, thing), "%s %u is called before %u", name_of (thing),
-             thing->id, other->id);
+    check (self, !comes_before (other, thing), "%s %u is called before %u", name_of (thing),
+           thing->id, other->id);
   /* Members are gathered with the others. */
   if (thing->kind == THING_SET_FUNC)
     kind = THING_HANDLER;
@@ -415,15 +422,15 @@ commit (Round *round, Model *self)
   round->last_order = self->n_orders;
   self->wake = FALSE;
   foreach_thing (self, thing)
-  {
-    if (thing->kind != THING_TIMER || thing->removed || thing->deadline == -1 ||
-        thing->deadline > now || thing->due_in != 0)
-      continue;
-    if (thing->running > 0)
-      thing->skipped = TRUE;
-    else
-      thing->due_in = round->id;
-  }
+    {
+      if (thing->kind != THING_TIMER || thing->removed || thing->deadline == -1 ||
+          thing->deadline > now || thing->due_in != 0)
+        continue;
+      if (thing->running > 0)
+        thing->skipped = TRUE;
+      else
+        thing->due_in = round->id;
+    }
 }
 
 void
@@ -507,13 +514,13 @@ round_look (Model *self)
   if (!is_for_context (self->round, self))
     return;
   foreach_thing (self, thing)
-  {
-    if (!has_fd (thing))
-      continue;
-    thing->ready = readiness (thing);
-    if (!thing->removed)
-      thing->seen |= thing->ready & wanted (thing);
-  }
+    {
+      if (!has_fd (thing))
+        continue;
+      thing->ready = readiness (thing);
+      if (!thing->removed)
+        thing->seen |= thing->ready & wanted (thing);
+    }
 }
 
 void
@@ -596,15 +603,15 @@ check_served (Round *round, Model *self)
   gboolean owed = FALSE, only_calls = self->depth == 0;
 
   foreach_thing (self, thing)
-  {
-    only_calls = only_calls && thing->kind != THING_MEMBER && !thing->orphan;
-    if (!is_owed (round, thing))
-      continue;
-    owed = TRUE;
-    check (self, round->limit > 0 || was_called (round, thing), "%s %u was to be called",
-           name_of (thing), thing->id);
-    thing->expected |= thing->kind == THING_MEMBER && round->limit == 0;
-  }
+    {
+      only_calls = only_calls && thing->kind != THING_MEMBER && !thing->orphan;
+      if (!is_owed (round, thing))
+        continue;
+      owed = TRUE;
+      check (self, round->limit > 0 || was_called (round, thing), "%s %u was to be called",
+             name_of (thing), thing->id);
+      thing->expected |= thing->kind == THING_MEMBER && round->limit == 0;
+    }
   self->n_futile = owed && only_calls && round->n_calls == 0 ? self->n_futile + 1 : 0;
   check (self, self->n_futile < MAX_FUTILE, "%u rounds in a row got nowhere", self->n_futile);
 }
@@ -613,8 +620,8 @@ static void
 check_notified (Model *self)
 {
   foreach_thing (self, thing)
-      check (self, !thing->removed || thing->running > 0 || thing->notified == 1,
-             "%s %u has been removed, and was not notified", name_of (thing), thing->id);
+    check (self, !thing->removed || thing->running > 0 || thing->notified == 1,
+           "%s %u has been removed, and was not notified", name_of (thing), thing->id);
 }
 
 void
@@ -674,13 +681,13 @@ static Thing *
 find_waiting (Model *self, gint64 until)
 {
   foreach_thing (self, thing)
-  {
-    gboolean has_deadline = (thing->kind == THING_TIMER || thing->scheduled) &&
-                            thing->deadline != -1 && can_be_called (self, thing);
+    {
+      gboolean has_deadline = (thing->kind == THING_TIMER || thing->scheduled) &&
+                              thing->deadline != -1 && can_be_called (self, thing);
 
-    if (has_work (thing) || (has_deadline && thing->deadline < until))
-      return thing;
-  }
+      if (has_work (thing) || (has_deadline && thing->deadline < until))
+        return thing;
+    }
   return NULL;
 }
 
@@ -714,8 +721,9 @@ model_may_have_work (Model *self)
 {
   if (self->closed || self->depth > 0 || self->member_removed)
     return TRUE;
-  foreach_thing (self, thing) if (thing->removed || thing->orphan || thing->kind == THING_MEMBER ||
-                                  thing->scheduled) return TRUE;
+  foreach_thing (self, thing)
+    if (thing->removed || thing->orphan || thing->kind == THING_MEMBER || thing->scheduled)
+      return TRUE;
   return FALSE;
 }
 
@@ -725,8 +733,9 @@ model_next_deadline (Model *self)
 {
   gint64 next = FUZZ_NEVER;
 
-  foreach_thing (self, thing) if (thing->kind == THING_TIMER && can_be_called (self, thing) &&
-                                  thing->deadline != -1) next = MIN (next, thing->deadline);
+  foreach_thing (self, thing)
+    if (thing->kind == THING_TIMER && can_be_called (self, thing) && thing->deadline != -1)
+      next = MIN (next, thing->deadline);
   return next;
 }
 
@@ -737,7 +746,8 @@ model_mark_closed (Model *self)
 {
   self->closed = TRUE;
   self->set_func = NULL;
-  foreach_thing (self, thing) thing_mark_removed (thing);
+  foreach_thing (self, thing)
+    thing_mark_removed (thing);
 }
 
 static void
@@ -800,7 +810,9 @@ model_check_state (Model *self)
 {
   if (self->closed)
     check_notified (self);
-  foreach_thing (self, thing) if (thing->handle != NULL) check_thing (thing);
+  foreach_thing (self, thing)
+    if (thing->handle != NULL)
+      check_thing (thing);
 }
 
 void
