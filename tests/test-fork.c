@@ -659,6 +659,115 @@ add_source_and_shared_tests (void)
   g_test_add_func ("/fork/new-context-works", test_new_context_works_in_the_child);
 }
 
+/* --- In a callback, from which both return --- */
+
+typedef enum
+{
+  IN_HANDLER,
+  IN_TIMER,
+  IN_BOTTOM_HALF,
+  N_PLACES,
+} Place;
+
+typedef struct
+{
+  Rig *rig;
+  GaioHandler *handler;
+  GaioTimer *timer;
+  GaioBottomHalf *bh;
+  GaioTimer *other;
+  Place place;
+  guint calls;
+  guint others; /* notifies */
+  pid_t child;
+} Traveller;
+
+/* It is due again, which it will be told when it has returned, and something has been removed. */
+static void
+split (Traveller *self)
+{
+  if (++self->calls > 1)
+    return;
+  if (self->place == IN_TIMER)
+    gaio_timer_arm (self->timer, 0);
+  if (self->place == IN_BOTTOM_HALF)
+    gaio_bottom_half_schedule (self->bh);
+  rig_round (self->rig, FALSE);
+  gaio_clear_timer (&self->other);
+  self->child = fork ();
+  g_assert_cmpint (self->child, >=, 0);
+}
+
+static void
+split_once (gpointer data)
+{
+  split (data);
+}
+
+static gboolean
+split_in_handler (gint fd, GIOCondition condition, gpointer data)
+{
+  Traveller *self = data;
+
+  split (self);
+  if (self->calls > 1)
+    eventfd_take (fd);
+  return G_SOURCE_CONTINUE;
+}
+
+static gboolean
+never_ready (gpointer data)
+{
+  return FALSE;
+}
+
+/* The round has ended quietly; nothing of the parent's is run here. */
+static void G_GNUC_NORETURN
+arrive_in_child (Traveller *self)
+{
+  alarm (30);
+  g_assert_cmpuint (self->calls, ==, 1);
+  g_assert_cmpuint (self->others, ==, 0);
+  gaio_context_wakeup (self->rig->context);
+  gaio_handler_set_poll_funcs (self->handler, never_ready, NULL, NULL);
+  g_assert_false (gaio_context_iterate (self->rig->context, 0));
+  g_assert_cmpuint (self->calls, ==, 1);
+  leave_child ();
+}
+
+static void
+travel (Place place, gconstpointer nested)
+{
+  g_auto (Rig) rig = rig_new (nested);
+  Traveller self = { .rig = &rig, .place = place, .child = -1 };
+  gint fd = eventfd_new (place == IN_HANDLER);
+
+  self.handler = add_fd (rig.context, fd, G_IO_IN, split_in_handler, &self, NULL);
+  self.timer = gaio_context_add_timer (rig.context, split_once, &self, NULL);
+  self.bh = gaio_context_add_bottom_half (rig.context, split_once, &self, NULL);
+  self.other = gaio_context_add_timer (rig.context, never_once, &self.others, count_once);
+  if (place == IN_TIMER)
+    gaio_timer_arm (self.timer, 0);
+  else if (place == IN_BOTTOM_HALF)
+    gaio_bottom_half_schedule (self.bh);
+  rig_until (&rig, self.child != -1);
+  if (self.child == 0)
+    arrive_in_child (&self);
+  assert_exits_well (self.child);
+  rig_until (&rig, self.calls == 2 && self.others == 1);
+  gaio_clear_handler (&self.handler);
+  gaio_clear_timer (&self.timer);
+  gaio_clear_bottom_half (&self.bh);
+  close (fd);
+}
+
+static void
+test_both_return_from_the_callback (gconstpointer nested)
+{
+  for (Place place = 0; place < N_PLACES; place++)
+    travel (place, nested);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -669,5 +778,6 @@ main (int argc, char **argv)
   add_both ("/fork/in-a-bottom-half", test_fork_in_a_bottom_half);
   add_both ("/fork/locks-held", test_locks_held_at_the_fork);
   g_test_add_func ("/fork/lock-of-the-shared-held", test_shared_lock_held_at_the_fork);
+  add_both ("/fork/both-return-from-the-callback", test_both_return_from_the_callback);
   return g_test_run ();
 }
