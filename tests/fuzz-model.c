@@ -12,7 +12,7 @@
 #define MAX_OF_A_KIND 10
 #define MAX_DEPTH 3
 #define MAX_LOOKS 64
-#define MAX_WAITS 500
+#define MAX_WAITS 5000
 #define BEGIN_US (1000 * (gint64) G_USEC_PER_SEC)
 
 gboolean fuzz_verbose;

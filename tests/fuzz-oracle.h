@@ -53,8 +53,9 @@ typedef struct
   gint64 deadline;
   gint64 tick; /* what it is called for */
   gint64 interval;
-  guint64 due_in; /* the round that has found it due, or 0 */
-  guint64 order;  /* of arming, of scheduling */
+  guint64 due_in;    /* the round that has found it due, or 0 */
+  gboolean is_vague; /* the library may have found it due later */
+  guint64 order;     /* of arming, of scheduling */
   gboolean rearmed;
   gboolean skipped; /* due again while it runs */
   gboolean scheduled;
