@@ -76,6 +76,9 @@ typedef struct
   /* Where it is nested. */
   GSource *source;            /* (lock) the live one; it unsets itself */
   GMainContext *main_context; /* (lock) of the source, once known */
+  int glib_fd;                /* (lock) what wakes it, if the epoll set has it, or -1 */
+  guint64 glib_rebuilds;      /* (lock) of the epoll set when it was put there */
+  gboolean glib_woken;        /* (owner) seen in the set, and not yet told GLib */
   guint n_lingering;          /* (lock) sources detached that their owner has yet to destroy */
   GMainContext *shared_with;  /* (const) all users of this one share the context; or NULL */
 
@@ -87,9 +90,10 @@ typedef struct
   gboolean suspect;  /* (lock) a DEL or MOD has failed: the set may know files that we do not */
   guint n_members;   /* (lock) handlers that belong to a ready set */
 
-  GaioList ready;     /* (owner) handlers and ready sets to call, first in, first out */
-  guint32 gather_seq; /* (owner) which gathering @ready is of */
-  int n_fetched;      /* (owner) events at hand, in monitor.events, or -1 */
+  GaioList ready;      /* (owner) handlers and ready sets to call, first in, first out */
+  guint32 gather_seq;  /* (owner) which gathering @ready is of */
+  int n_fetched;       /* (owner) events at hand, in monitor.events, or -1 */
+  GaioReadySet *taker; /* (owner) who takes what this round gathers, or NULL */
 
   GaioHeap timers;     /* (lock) armed */
   GaioList due;        /* (lock) timers whose deadline has passed, to be called */
@@ -135,6 +139,8 @@ gboolean gaio_core_check (GaioCore *core, GError **error);
 void gaio_core_kick (GaioCore *core);
 void gaio_core_unlock_and_kick (GaioCore *core);
 void gaio_core_close_fds (GaioCore *core);
+gboolean gaio_core_watch_glib (GaioCore *core, int fd);
+void gaio_core_unwatch_glib (GaioCore *core);
 void gaio_core_deadline_moved (GaioCore *core, gint64 deadline);
 
 /* The core whose callback this thread is in, or NULL. */

@@ -35,6 +35,7 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   core->restless = TRUE;
   core->lost_fd = -1;
   core->n_fetched = -1;
+  core->glib_fd = -1;
   core->idle_deadline = -1;
   atomic_init (&core->max_callbacks, GAIO_FDMON_MAX_EVENTS);
   return core;
@@ -164,4 +165,31 @@ gaio_core_deadline_moved (GaioCore *core, gint64 deadline)
   if (sleep == GAIO_ASLEEP_IN_GLIB && gaio_fdmon_arm (&core->monitor, deadline))
     return;
   gaio_core_kick (core);
+}
+
+/* What wakes GLib ends our wait as well. Edge-triggered: GLib alone may read it, when it comes by.
+ * With the lock held, under epoll. FALSE if the kernel refuses. */
+gboolean
+gaio_core_watch_glib (GaioCore *core, int fd)
+{
+  GaioFdmon *monitor = &core->monitor;
+
+  if (core->glib_fd == fd && core->glib_rebuilds == core->counters.rebuilds)
+    return TRUE;
+  gaio_core_unwatch_glib (core);
+  if (monitor->ops->add (monitor, fd, EPOLLIN | EPOLLET, GAIO_FDMON_KEY_HOST) != 0)
+    return FALSE;
+  core->glib_fd = fd;
+  core->glib_rebuilds = core->counters.rebuilds;
+  return TRUE;
+}
+
+/* With the lock held. */
+void
+gaio_core_unwatch_glib (GaioCore *core)
+{
+  if (core->glib_fd >= 0 && gaio_fdmon_is_open (&core->monitor) &&
+      core->glib_rebuilds == core->counters.rebuilds)
+    core->monitor.ops->remove (&core->monitor, core->glib_fd);
+  core->glib_fd = -1;
 }

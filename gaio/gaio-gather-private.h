@@ -93,7 +93,9 @@ see_event (GaioCore *core, const struct epoll_event *event, GaioGathering *self)
     core->monitor.armed = -1;
   else if ((guint32) key == GAIO_FDMON_KEY_GONE)
     gaio_registration_file_gone (core, key >> 32);
-  else if (key != GAIO_FDMON_KEY_WAKE && key != GAIO_FDMON_KEY_HOST)
+  else if (key == GAIO_FDMON_KEY_HOST)
+    core->glib_woken = TRUE;
+  else if (key != GAIO_FDMON_KEY_WAKE)
     self->stale = TRUE;
 }
 

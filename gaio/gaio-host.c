@@ -7,6 +7,8 @@
 #include <gaio/gaio-source.h>
 
 #include "gaio-core-private.h"
+#include "gaio-entry-private.h"
+#include "gaio-ready-set-private.h"
 #include "gaio-trace-private.h"
 
 /**
@@ -19,8 +21,7 @@
  * with one epoll_wait(2), and the events are at hand when the #GaioContext is dispatched.
  */
 
-/* Watches one fd for us, GLib's wake-up fd, whose number is GLib's secret: it is the only one that
- * it polls beside ours. */
+/* One turn after the other. */
 typedef struct
 {
   GaioCore *core;
@@ -28,12 +29,37 @@ typedef struct
   GPollFD *pollfds; /* what GLib would poll */
   gint n_pollfds;
   gint size;
+  GPollFD first_pollfds[4];
   gint priority;
   gint timeout_ms;
-  int glib_fd;       /* the one in the epoll set, or -1 */
-  gboolean borrowed; /* a run() further out has put it there, and takes it away */
-  guint64 rebuilds;  /* of the epoll set when it was put there */
+  gint64 timeout_us;    /* the longest wait of this turn that the caller wants, or -1 */
+  gboolean interrupted; /* by a signal, in this turn */
 } GaioHost;
+
+static void
+init (GaioHost *host, GaioCore *core, GMainContext *main_context)
+{
+  host->core = core;
+  host->main_context = main_context;
+  host->pollfds = host->first_pollfds;
+  host->size = G_N_ELEMENTS (host->first_pollfds);
+  host->timeout_us = -1;
+}
+
+static void
+clear (GaioHost *host)
+{
+  if (host->pollfds != host->first_pollfds)
+    g_free (host->pollfds);
+}
+
+static void
+grow (GaioHost *host, gint size)
+{
+  clear (host);
+  host->pollfds = g_new (GPollFD, size);
+  host->size = size;
+}
 
 static void
 query (GaioHost *host)
@@ -42,44 +68,22 @@ query (GaioHost *host)
   while ((host->n_pollfds = g_main_context_query (host->main_context, host->priority,
                                                   &host->timeout_ms, host->pollfds, host->size)) >
          host->size)
-    {
-      host->size = host->n_pollfds;
-      host->pollfds = g_renew (GPollFD, host->pollfds, host->size);
-    }
+    grow (host, host->n_pollfds);
 }
 
-/* Puts GLib's wake-up fd into the epoll set, if it is not there. */
+/* Puts GLib's wake-up fd into the epoll set, if it is not there. It stays as long as our source
+ * does. Its number is GLib's secret: it is the only one that GLib polls beside ours. */
 static gboolean
-watch_glib (GaioHost *host, int fd)
+watch_glib (GaioCore *core, int fd)
 {
-  GaioCore *core = host->core;
-  int errsv = 0;
+  gboolean watched;
 
-  if (host->glib_fd == fd && host->rebuilds == core->counters.rebuilds)
-    return TRUE;
   if (!gaio_core_lock (core))
     return FALSE;
-  if (gaio_fdmon_is_epoll (&core->monitor))
-    errsv = core->monitor.ops->add (&core->monitor, fd, G_IO_IN, GAIO_FDMON_KEY_HOST);
-  host->rebuilds = core->counters.rebuilds;
+  watched = core->source != NULL && gaio_fdmon_is_epoll (&core->monitor) &&
+            gaio_core_watch_glib (core, fd);
   gaio_core_unlock (core);
-  if (errsv != 0 && errsv != EEXIST)
-    return FALSE;
-  host->glib_fd = fd;
-  host->borrowed = errsv == EEXIST;
-  return TRUE;
-}
-
-static void
-unwatch_glib (GaioHost *host)
-{
-  GaioCore *core = host->core;
-
-  if (host->glib_fd < 0 || host->borrowed || !gaio_core_lock (core))
-    return;
-  if (gaio_fdmon_is_open (&core->monitor))
-    core->monitor.ops->remove (&core->monitor, host->glib_fd);
-  gaio_core_unlock (core);
+  return watched;
 }
 
 /* Whether one wait is enough for all. Then @own is our pollfd and @glib the other. An fd of a
@@ -96,12 +100,12 @@ can_wait_together (GaioHost *host, GPollFD **own, GPollFD **glib)
     return FALSE;
   *own = host->pollfds[0].fd == fd ? &host->pollfds[0] : &host->pollfds[1];
   *glib = host->pollfds[0].fd == fd ? &host->pollfds[1] : &host->pollfds[0];
-  return (*own)->fd == fd && watch_glib (host, (*glib)->fd);
+  return (*own)->fd == fd && watch_glib (host->core, (*glib)->fd);
 }
 
 /* Takes GLib's part out of the @n events. Returns how many are left. */
 static int
-sort_events (GaioCore *core, int n, gboolean *woken)
+sort_events (GaioCore *core, int n)
 {
   struct epoll_event *events = core->monitor.events;
   int n_own = 0;
@@ -109,7 +113,7 @@ sort_events (GaioCore *core, int n, gboolean *woken)
   for (int i = 0; i < n; i++)
     {
       if (events[i].data.u64 == GAIO_FDMON_KEY_HOST)
-        *woken = TRUE;
+        core->glib_woken = TRUE;
       else
         events[n_own++] = events[i];
       if (events[i].data.u64 == GAIO_FDMON_KEY_TIMER)
@@ -118,22 +122,33 @@ sort_events (GaioCore *core, int n, gboolean *woken)
   return n_own;
 }
 
+/* The shorter of the two: what GLib wants, and what the caller wants. */
+static gint64
+get_timeout (const GaioHost *host)
+{
+  gint64 glib_us = host->timeout_ms * G_GINT64_CONSTANT (1000);
+
+  if (host->timeout_ms < 0 || (host->timeout_us >= 0 && host->timeout_us < glib_us))
+    return host->timeout_us;
+  return glib_us;
+}
+
 /* Returns how many events are ours, or -1 if somebody has closed the epoll fd. */
 static int
-wait_for_both (GaioHost *host, gboolean *woken)
+wait_for_both (GaioHost *host)
 {
   GaioCore *core = host->core;
   guint max = atomic_load_explicit (&core->max_callbacks, memory_order_relaxed);
-  gint64 timeout_us = host->timeout_ms < 0 ? -1 : host->timeout_ms * G_GINT64_CONSTANT (1000);
+  gint64 timeout_us = core->glib_woken ? 0 : get_timeout (host);
   int n;
 
   if (max == 0 || max > GAIO_FDMON_MAX_EVENTS)
     max = GAIO_FDMON_MAX_EVENTS;
   gaio_trace_poll (core, timeout_us, n, gaio_fdmon_wait (&core->monitor, max, timeout_us));
-  *woken = FALSE;
+  host->interrupted = n < 0 && errno == EINTR;
   if (n < 0 && errno != EINTR)
     return -1;
-  return sort_events (core, n, woken);
+  return sort_events (core, n);
 }
 
 /* With one wait. What it has found is still true in the dispatch of our source if no other comes
@@ -142,11 +157,11 @@ wait_for_both (GaioHost *host, gboolean *woken)
 static gboolean
 check_together (GaioHost *host, GPollFD *own, GPollFD *glib)
 {
-  gboolean woken;
-  int n = wait_for_both (host, &woken);
+  int n = wait_for_both (host);
 
   own->revents = 0;
-  glib->revents = woken ? G_IO_IN : 0;
+  glib->revents = host->core->glib_woken ? G_IO_IN : 0;
+  host->core->glib_woken = FALSE;
   if (g_main_context_check (host->main_context, host->priority, host->pollfds, 2))
     return TRUE;
   if (n == 0)
@@ -162,25 +177,33 @@ static gboolean
 check_apart (GaioHost *host)
 {
   GPollFunc poll_func = g_main_context_get_poll_func (host->main_context);
+  /* Rounded up: a wait may be late, not early. */
+  gint64 timeout_us = get_timeout (host), timeout_ms = (timeout_us + 999) / 1000;
+  gint n = poll_func (host->pollfds, host->n_pollfds,
+                      timeout_us < 0 ? -1 : (gint) MIN (timeout_ms, G_MAXINT));
 
-  poll_func (host->pollfds, host->n_pollfds, host->timeout_ms);
+  host->interrupted = n < 0 && errno == EINTR;
   return g_main_context_check (host->main_context, host->priority, host->pollfds, host->n_pollfds);
 }
 
-/* As g_main_context_iteration(). */
-static void
-turn (GaioHost *host)
+/* As g_main_context_iteration(). @taker is who takes what is ready afterwards, or NULL. TRUE if
+ * anything was dispatched. */
+static gboolean
+turn (GaioHost *host, GaioReadySet *taker)
 {
   GPollFD *own, *glib;
   gboolean ready;
 
   query (host);
+  host->core->taker = taker;
   ready =
       can_wait_together (host, &own, &glib) ? check_together (host, own, glib) : check_apart (host);
   if (ready)
     g_main_context_dispatch (host->main_context);
   if (!gaio_core_is_forked (host->core))
     host->core->n_fetched = -1;
+  host->core->taker = NULL;
+  return ready;
 }
 
 static void
@@ -189,9 +212,21 @@ on_cancelled (GCancellable *cancellable, gpointer main_context)
   g_main_context_wakeup (main_context);
 }
 
+/* Unless someone further out goes on to wait for both: GLib's waking up is none of our business
+ * then. */
+static void
+leave_glib (GaioCore *core, gboolean watched_before)
+{
+  if (watched_before || !gaio_core_lock (core))
+    return;
+  gaio_core_unwatch_glib (core);
+  gaio_core_unlock (core);
+}
+
 static void
 run (GaioHost *host, GCancellable *cancellable)
 {
+  gboolean watched_before = host->core->glib_fd >= 0;
   gulong id = 0;
 
   if (cancellable != NULL)
@@ -200,10 +235,9 @@ run (GaioHost *host, GCancellable *cancellable)
                                 (GDestroyNotify) g_main_context_unref);
   while (!g_cancellable_is_cancelled (cancellable) && !gaio_core_is_closed (host->core) &&
          !gaio_core_is_forked (host->core))
-    turn (host);
+    turn (host, NULL);
   g_cancellable_disconnect (cancellable, id);
-  unwatch_glib (host);
-  g_free (host->pollfds);
+  leave_glib (host->core, watched_before);
 }
 
 /* Nests @self into @main_context, if it is not there. */
@@ -254,7 +288,7 @@ gaio_context_run (GaioContext *self,
                   GError **error)
 {
   g_autoptr (GaioContext) context = NULL;
-  GaioHost host = { .glib_fd = -1 };
+  GaioHost host;
   gboolean attached;
 
   g_return_val_if_fail (GAIO_IS_CONTEXT (self), FALSE);
@@ -273,11 +307,11 @@ gaio_context_run (GaioContext *self,
     }
   /* The callbacks may drop all other references. */
   context = g_object_ref (self);
-  host.core = self->core;
-  host.main_context = main_context;
+  init (&host, self->core, main_context);
   if (be_nested (self, main_context, &attached, error))
     {
       run (&host, cancellable);
+      clear (&host);
       if (attached)
         gaio_context_detach (self);
       g_main_context_release (main_context);
@@ -285,4 +319,125 @@ gaio_context_run (GaioContext *self,
     }
   g_main_context_release (main_context);
   return FALSE;
+}
+
+/* The main context that @core is nested in, acquired and with a reference, or NULL. */
+static GMainContext *
+acquire_main_context (GaioCore *core, GError **error)
+{
+  GMainContext *main_context = NULL;
+
+  if (!gaio_core_check (core, error))
+    return NULL;
+  if (gaio_core_lock (core))
+    {
+      main_context = gaio_core_get_main_context (core);
+      if (main_context != NULL)
+        g_main_context_ref (main_context);
+      gaio_core_unlock (core);
+    }
+  if (main_context == NULL)
+    g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED, "The context is nested in no main context");
+  else if (!g_main_context_acquire (main_context))
+    {
+      g_set_error (error, GAIO_ERROR, GAIO_ERROR_WRONG_THREAD,
+                   "Another thread owns the main context");
+      g_clear_pointer (&main_context, g_main_context_unref);
+    }
+  return main_context;
+}
+
+/* The clock is read once, see gaio-round.c. */
+static gint64
+time_until (gint64 deadline)
+{
+  gint64 left = deadline - g_get_monotonic_time ();
+
+  return MAX (left, 0);
+}
+
+/* Turns until something was dispatched, which our source is when an fd is ready, or the time is
+ * over. FALSE if a signal came before. */
+static gboolean
+wait_in_turns (GaioReadySet *set, GMainContext *main_context, gint64 timeout_us)
+{
+  gint64 end = timeout_us > 0 ? g_get_monotonic_time () + MIN (timeout_us, G_MAXINT64 / 2) : 0;
+  GaioHost host;
+  gboolean done;
+
+  init (&host, gaio_ready_set_get_core (set), main_context);
+  host.timeout_us = gaio_ready_set_is_ready (set) ? 0 : timeout_us;
+  do
+    {
+      done = turn (&host, set);
+      if (timeout_us > 0 && !done)
+        host.timeout_us = time_until (end);
+    }
+  while (!done && !host.interrupted && host.timeout_us != 0);
+  clear (&host);
+  return done || !host.interrupted;
+}
+
+/**
+ * gaio_ready_set_wait:
+ * @self: a set, whose context is nested in a main context
+ * @timeout_us: how many microseconds to wait at most; 0 does not wait, -1 waits until something
+ *   happens
+ * @interrupted: (out) (optional): whether a signal has ended the wait, so that the caller can see
+ * to it and wait again
+ * @length: (out): how many bytes
+ * @error: return location for a #GError
+ *
+ * Runs one turn of the main context that the context of @self is nested in, and takes what is ready
+ * in @self, as gaio_ready_set_take() does: for an event loop of another kind, such as that of a
+ * programming language, that shares a thread with GLib. The set needs no function. It waits until
+ * an fd of @self is ready, anything else was dispatched, be it of GLib, a signal came, or the time
+ * is over: the batch may be empty before that. Never early, to the microsecond if no source of GLib
+ * polls an fd of its own; then it also takes only one system call, see gaio_context_run(). May be
+ * called again inside a callback.
+ *
+ * It fails with %GAIO_ERROR_WRONG_THREAD if another thread owns the main context,
+ * %GAIO_ERROR_FAILED if there is none, %GAIO_ERROR_CLOSED and %GAIO_ERROR_FORKED.
+ *
+ * Returns: (transfer full) (nullable) (array length=length): the records, an array of
+ * #GaioReadyRecord, %NULL when there are none
+ *
+ * Since: 1.0
+ */
+guint8 *
+gaio_ready_set_wait (GaioReadySet *self,
+                     gint64 timeout_us,
+                     gboolean *interrupted,
+                     gsize *length,
+                     GError **error)
+{
+  GMainContext *main_context;
+  guint8 *records;
+  gboolean done;
+
+  g_return_val_if_fail (length != NULL, NULL);
+  *length = 0;
+  if (interrupted != NULL)
+    *interrupted = FALSE;
+  g_return_val_if_fail (GAIO_IS_READY_SET (self), NULL);
+  g_return_val_if_fail (gaio_ready_set_get_core (self) != NULL, NULL);
+  g_return_val_if_fail (timeout_us >= -1, NULL);
+  g_return_val_if_fail (error == NULL || *error == NULL, NULL);
+
+  main_context = acquire_main_context (gaio_ready_set_get_core (self), error);
+  if (main_context == NULL)
+    return NULL;
+  /* The callbacks may drop all other references. */
+  g_object_ref (self);
+  /* What was removed before is no reason to come back. */
+  if (gaio_entry_have_dead (gaio_ready_set_get_core (self)))
+    gaio_entry_run_notifies (gaio_ready_set_get_core (self));
+  done = wait_in_turns (self, main_context, timeout_us);
+  g_main_context_release (main_context);
+  g_main_context_unref (main_context);
+  records = gaio_ready_set_take (self, length);
+  if (interrupted != NULL)
+    *interrupted = !done;
+  g_object_unref (self);
+  return records;
 }

@@ -7,7 +7,7 @@
 
 #include <gio/gio.h>
 
-#include <gaio/gaio-types.h>
+#include <gaio/gaio-ready-set.h>
 
 G_BEGIN_DECLS
 
@@ -16,5 +16,11 @@ gboolean gaio_context_run (GaioContext *self,
                            GMainContext *main_context,
                            GCancellable *cancellable,
                            GError **error);
+GAIO_AVAILABLE_IN_1_0
+guint8 *gaio_ready_set_wait (GaioReadySet *self,
+                             gint64 timeout_us,
+                             gboolean *interrupted,
+                             gsize *length,
+                             GError **error);
 
 G_END_DECLS

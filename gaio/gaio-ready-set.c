@@ -15,8 +15,9 @@
  * condition takes out what no longer applies.
  *
  * Without a function, an fd that turns ready under a GLib main loop is recorded and then silent
- * until the batch is taken or a function is set, so that nothing spins. With gaio_context_iterate()
- * no function is needed: take after each round.
+ * until the batch is taken or a function is set, so that nothing spins. No function is needed with
+ * gaio_ready_set_wait(), which runs the main loop and takes the batch, nor with
+ * gaio_context_iterate(): take after each round.
  */
 
 /**
@@ -129,6 +130,27 @@ gaio_ready_set_add_fd (GaioReadySet *self,
   params.user_data = g_object_ref (self);
   params.notify = g_object_unref;
   return gaio_handler_add (self->core, &params, error);
+}
+
+/* NULL if it was not made by gaio_ready_set_new(). */
+GaioCore *
+gaio_ready_set_get_core (GaioReadySet *self)
+{
+  return self->core;
+}
+
+/* Whether there is something to take. */
+gboolean
+gaio_ready_set_is_ready (GaioReadySet *self)
+{
+  gboolean ready = FALSE;
+
+  if (gaio_core_lock (self->core))
+    {
+      ready = self->records.n_live > 0;
+      gaio_core_unlock (self->core);
+    }
+  return ready;
 }
 
 /* With the lock held. */
@@ -279,7 +301,7 @@ gaio_ready_set_gather (GaioHandler *handler, guint ready)
       return FALSE;
     }
   gaio_records_merge (&self->records, &member->record, handler->token, handler->fd, ready);
-  if (watch == NULL && core->source != NULL)
+  if (watch == NULL && core->source != NULL && core->taker != self)
     silence (self, handler);
   if (watch != NULL)
     {

@@ -264,6 +264,7 @@ finish (GaioRound *round)
 {
   gboolean ran;
 
+  round->core->taker = NULL;
   commit (round);
   serve (round);
   ran = round->left < round->limit;
@@ -429,6 +430,7 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
       (poll_in_prepare (core) || !lock_for_source (core, source)))
     return TRUE;
   core->gather_seq++;
+  core->taker = NULL;
   sleep = !core->restless ||
           (!is_pending (core) && limit_sleep (core, next_deadline (core), timeout_ms));
   if (sleep)

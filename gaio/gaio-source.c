@@ -128,6 +128,7 @@ forget_source (GaioCore *core, GaioSource *self)
   atomic_store_explicit (&self->gone, true, memory_order_relaxed);
   if (core->source != &self->parent)
     return;
+  gaio_core_unwatch_glib (core);
   core->source = NULL;
   core->main_context = NULL;
   core->monitor.shown_to = NULL;

@@ -254,6 +254,8 @@ class ReadySet(Gaio.ReadySet):
     def add_fd(self, fd, condition, token):
         return super().add_fd(_to_fd(fd), _to_condition(condition), token)
 
+    wait = _raises_loop_error(Gaio.ReadySet.wait)
+
     def __iter__(self):
         """Take what is ready, as (token, fd, condition). The condition is an int: to make a
         GLib.IOCondition takes ten times as long as all the rest."""

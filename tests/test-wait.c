@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <dlfcn.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/time.h>
+
+#include "test-support.h"
+
+/* gaio_ready_set_wait(): another event loop on top of GLib's. */
+
+/* --- How often the kernel is asked: stands in for the C library's --- */
+
+static atomic_uint n_epoll_waits;
+static atomic_uint n_epoll_ctls;
+
+int
+epoll_wait (int set, struct epoll_event *events, int max_events, int timeout)
+{
+  int (*next) (int, struct epoll_event *, int, int) = dlsym (RTLD_NEXT, "epoll_wait");
+
+  n_epoll_waits++;
+  return next (set, events, max_events, timeout);
+}
+
+int
+epoll_ctl (int set, int operation, int fd, struct epoll_event *event)
+{
+  int (*next) (int, int, int, struct epoll_event *) = dlsym (RTLD_NEXT, "epoll_ctl");
+
+  n_epoll_ctls++;
+  return next (set, operation, fd, event);
+}
+
+typedef struct
+{
+  GMainContext *main_context;
+  GaioContext *context;
+  GaioReadySet *set;
+  GaioHandler *handler;
+  gint fd;
+  guint calls;
+} Fixture;
+
+static void
+set_up (Fixture *self, gconstpointer data)
+{
+  g_autoptr (GError) error = NULL;
+
+  self->main_context = g_main_context_new ();
+  self->context = gaio_context_new ();
+  attach (self->context, self->main_context);
+  self->set = gaio_ready_set_new (self->context);
+  self->fd = eventfd_new (0);
+  self->handler = gaio_ready_set_add_fd (self->set, self->fd, G_IO_IN, 7, &error);
+  g_assert_no_error (error);
+}
+
+static void
+tear_down (Fixture *self, gconstpointer data)
+{
+  gaio_clear_handler (&self->handler);
+  g_clear_object (&self->set);
+  g_clear_object (&self->context);
+  g_clear_pointer (&self->main_context, g_main_context_unref);
+  close (self->fd);
+}
+
+/* How many records it gives. A signal of the test suite's own is no reason to come back. */
+static gsize
+wait_for (Fixture *self, gint64 timeout_us)
+{
+  gsize length = 1;
+  g_autoptr (GError) error = NULL;
+  gboolean interrupted;
+  g_autofree guint8 *bytes =
+      gaio_ready_set_wait (self->set, timeout_us, &interrupted, &length, &error);
+
+  g_assert_no_error (error);
+  g_assert_true ((bytes == NULL) == (length == 0));
+  if (interrupted && length == 0)
+    return wait_for (self, timeout_us);
+  return length / sizeof (GaioReadyRecord);
+}
+
+static void
+assert_fails (Fixture *self, GaioError code)
+{
+  gsize length = 1;
+  g_autoptr (GError) error = NULL;
+
+  g_assert_null (gaio_ready_set_wait (self->set, 0, NULL, &length, &error));
+  g_assert_error (error, GAIO_ERROR, (gint) code);
+  g_assert_cmpuint (length, ==, 0);
+}
+
+/* --- What ends it --- */
+
+static void
+test_takes_what_is_ready (Fixture *self, gconstpointer data)
+{
+  gsize length;
+  g_autofree guint8 *bytes = NULL;
+  const GaioReadyRecord *record;
+
+  eventfd_add (self->fd);
+  bytes = gaio_ready_set_wait (self->set, 0, NULL, &length, NULL);
+  g_assert_cmpuint (length, ==, sizeof *record);
+  record = (const GaioReadyRecord *) (const void *) bytes;
+  g_assert_cmpuint (record->token, ==, 7);
+  g_assert_cmpint (record->fd, ==, self->fd);
+  g_assert_cmpuint (record->condition, ==, G_IO_IN);
+}
+
+/* As poll(2): once more, until somebody reads it. */
+static void
+test_level_triggered (Fixture *self, gconstpointer data)
+{
+  eventfd_add (self->fd);
+  for (guint i = 0; i < 5; i++)
+    g_assert_cmpuint (wait_for (self, -1), ==, 1);
+  g_assert_true (eventfd_take (self->fd));
+  g_assert_cmpuint (wait_for (self, 0), ==, 0);
+}
+
+static void
+test_never_early (Fixture *self, gconstpointer data)
+{
+  for (gint64 timeout = 0; timeout < 3000; timeout += 250)
+    {
+      gint64 began = g_get_monotonic_time ();
+
+      g_assert_cmpuint (wait_for (self, timeout), ==, 0);
+      g_assert_cmpint (g_get_monotonic_time () - began, >=, timeout);
+    }
+}
+
+static gboolean
+count_and_go (gpointer data)
+{
+  ++*(guint *) data;
+  return G_SOURCE_REMOVE;
+}
+
+/* Else what a callback of GLib has asked of the other loop would have to wait. */
+static void
+test_comes_back_after_a_callback_of_glib (Fixture *self, gconstpointer data)
+{
+  g_autoptr (GSource) timeout = g_timeout_source_new (1);
+
+  g_source_set_callback (timeout, count_and_go, &self->calls, NULL);
+  g_source_attach (timeout, self->main_context);
+  g_assert_cmpuint (wait_for (self, -1), ==, 0);
+  g_assert_cmpuint (self->calls, ==, 1);
+}
+
+static void
+test_comes_back_after_a_callback_of_ours (Fixture *self, gconstpointer data)
+{
+  GaioTimer *timer = gaio_context_add_timer (self->context, count_once, &self->calls, NULL);
+
+  gaio_timer_arm (timer, 1000);
+  g_assert_cmpuint (wait_for (self, -1), ==, 0);
+  g_assert_cmpuint (self->calls, ==, 1);
+  gaio_clear_timer (&timer);
+}
+
+static void *
+attach_idle (void *data)
+{
+  Fixture *self = data;
+  g_autoptr (GSource) idle = g_idle_source_new ();
+
+  g_source_set_callback (idle, count_and_go, &self->calls, NULL);
+  g_source_attach (idle, self->main_context);
+  return NULL;
+}
+
+static void
+test_another_thread_adds_a_source (Fixture *self, gconstpointer data)
+{
+  for (guint i = 1; i <= 100; i++)
+    {
+      pthread_t thread = spawn (attach_idle, self);
+
+      while (self->calls < i)
+        g_assert_cmpuint (wait_for (self, -1), ==, 0);
+      join (thread);
+    }
+}
+
+static void
+on_signal (int number)
+{
+}
+
+/* Whose handler in a language that runs them later has to be run now. */
+static void
+test_signal_interrupts (Fixture *self, gconstpointer data)
+{
+  const struct itimerval each_ms = { { 0, 1000 }, { 0, 1000 } }, never = { 0 };
+  struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART }, before;
+  gboolean interrupted;
+  gsize length;
+
+  if (test_is_interrupted ())
+    return;
+  sigaction (SIGALRM, &action, &before);
+  setitimer (ITIMER_REAL, &each_ms, NULL);
+  g_assert_null (gaio_ready_set_wait (self->set, -1, &interrupted, &length, NULL));
+  setitimer (ITIMER_REAL, &never, NULL);
+  sigaction (SIGALRM, &before, NULL);
+  g_assert_true (interrupted);
+}
+
+static void
+note_time (gpointer data)
+{
+  *(gint64 *) data = g_get_monotonic_time ();
+}
+
+/* The notify of what was removed before has to run, and that is all: the wait goes on. */
+static void
+test_removed_before_does_not_end_it (Fixture *self, gconstpointer data)
+{
+  gint fd = eventfd_new (0);
+  gint64 notified = 0, began = g_get_monotonic_time ();
+  GaioHandler *handler = add_fd (self->context, fd, G_IO_IN, never_fd, &notified, note_time);
+
+  gaio_clear_handler (&handler);
+  g_assert_cmpuint (wait_for (self, 3000), ==, 0);
+  g_assert_cmpint (notified, !=, 0);
+  g_assert_cmpint (g_get_monotonic_time () - began, >=, 3000);
+  close (fd);
+}
+
+/* --- What it costs --- */
+
+static void
+test_events_take_one_system_call_each (Fixture *self, gconstpointer data)
+{
+  guint interruptions;
+
+  eventfd_add (self->fd);
+  g_assert_cmpuint (wait_for (self, -1), ==, 1);
+  n_epoll_waits = n_epoll_ctls = 0;
+  interruptions = test_interruptions ();
+  for (guint i = 0; i < 100; i++)
+    g_assert_cmpuint (wait_for (self, i % 2 == 0 ? -1 : 0), ==, 1);
+  g_assert_cmpuint (n_epoll_waits, <=, 100 + test_interruptions () - interruptions);
+  g_assert_cmpuint (n_epoll_ctls, ==, 0);
+}
+
+/* --- Loops inside it --- */
+
+static gboolean
+quit (gpointer loop)
+{
+  g_main_loop_quit (loop);
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+run_nested_loop (gpointer data)
+{
+  Fixture *self = data;
+  g_autoptr (GMainLoop) loop = g_main_loop_new (self->main_context, FALSE);
+  g_autoptr (GSource) timeout = g_timeout_source_new (20);
+  guint64 rounds = stat_of (self->context, "rounds");
+
+  eventfd_add (self->fd);
+  g_source_set_callback (timeout, quit, loop, NULL);
+  g_source_attach (timeout, self->main_context);
+  g_main_loop_run (loop);
+  g_assert_cmpuint (stat_of (self->context, "rounds") - rounds, <, 10);
+  return G_SOURCE_REMOVE;
+}
+
+/* In a main loop that nobody takes anything in, what is ready is silent, and is there afterwards.
+ */
+static void
+test_nested_loop_sleeps (Fixture *self, gconstpointer data)
+{
+  g_autoptr (GSource) idle = g_idle_source_new ();
+
+  g_source_set_callback (idle, run_nested_loop, self, NULL);
+  g_source_attach (idle, self->main_context);
+  g_assert_cmpuint (wait_for (self, -1), ==, 1);
+  g_assert_cmpuint (wait_for (self, -1), ==, 1);
+  g_assert_true (eventfd_take (self->fd));
+  g_assert_cmpuint (wait_for (self, 0), ==, 0);
+}
+
+static gboolean
+iterate_with_a_wakeup (gpointer data)
+{
+  Fixture *self = data;
+  guint waits = n_epoll_waits, interruptions = test_interruptions ();
+
+  g_main_context_wakeup (self->main_context);
+  gaio_context_iterate (self->context, 2000);
+  self->calls = n_epoll_waits - waits - (test_interruptions () - interruptions);
+  return G_SOURCE_REMOVE;
+}
+
+/* GLib's wake-up, which only GLib can take, does not keep a wait of ours from sleeping; and is not
+ * lost by that. */
+static void
+test_wake_up_of_glib_does_not_spin (Fixture *self, gconstpointer data)
+{
+  g_autoptr (GSource) idle = g_idle_source_new ();
+
+  eventfd_add (self->fd);
+  g_assert_cmpuint (wait_for (self, -1), ==, 1);
+  g_assert_true (eventfd_take (self->fd));
+  g_source_set_callback (idle, iterate_with_a_wakeup, self, NULL);
+  g_source_attach (idle, self->main_context);
+  while (self->calls == 0 && g_main_context_pending (self->main_context))
+    wait_for (self, -1);
+  g_assert_cmpuint (self->calls, <, 10);
+  test_another_thread_adds_a_source (self, data);
+}
+
+static gboolean
+wait_inside (gpointer data)
+{
+  Fixture *self = data;
+
+  eventfd_add (self->fd);
+  self->calls = wait_for (self, -1);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+test_inside_itself (Fixture *self, gconstpointer data)
+{
+  g_autoptr (GSource) idle = g_idle_source_new ();
+
+  g_source_set_callback (idle, wait_inside, self, NULL);
+  g_source_attach (idle, self->main_context);
+  g_assert_cmpuint (wait_for (self, -1), ==, 0);
+  g_assert_cmpuint (self->calls, ==, 1);
+}
+
+/* --- Where it is nested --- */
+
+/* The wake-up fd of the first one is no longer watched, and that of the next is. */
+static void
+test_one_main_context_after_the_other (Fixture *self, gconstpointer data)
+{
+  g_autoptr (GMainContext) first = NULL;
+  guint64 rounds;
+
+  for (guint i = 0; i < 20; i++)
+    {
+      eventfd_add (self->fd);
+      g_assert_cmpuint (wait_for (self, -1), ==, 1);
+      g_assert_true (eventfd_take (self->fd));
+      self->calls = 0;
+      test_another_thread_adds_a_source (self, data);
+      g_clear_pointer (&first, g_main_context_unref);
+      if (i % 2 == 0)
+        first = g_main_context_ref (self->main_context);
+      gaio_context_detach (self->context);
+      g_main_context_unref (self->main_context);
+      self->main_context = g_main_context_new ();
+      attach (self->context, self->main_context);
+      rounds = stat_of (self->context, "rounds");
+      if (first != NULL)
+        g_main_context_wakeup (first);
+      main_context_settle (self->main_context);
+      g_assert_cmpuint (stat_of (self->context, "rounds"), <=, rounds + 1);
+    }
+}
+
+static void
+test_nested_nowhere_fails (Fixture *self, gconstpointer data)
+{
+  gaio_context_detach (self->context);
+  assert_fails (self, GAIO_ERROR_FAILED);
+  attach (self->context, self->main_context);
+}
+
+static void *
+wait_elsewhere (void *data)
+{
+  assert_fails (data, GAIO_ERROR_WRONG_THREAD);
+  return NULL;
+}
+
+static void
+test_owned_by_another_thread_fails (Fixture *self, gconstpointer data)
+{
+  g_assert_true (g_main_context_acquire (self->main_context));
+  join (spawn (wait_elsewhere, self));
+  g_main_context_release (self->main_context);
+}
+
+static gboolean
+close_context (gpointer data)
+{
+  gaio_context_close (data);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+test_closed_inside_and_then_fails (Fixture *self, gconstpointer data)
+{
+  g_autoptr (GSource) idle = g_idle_source_new ();
+
+  g_source_set_callback (idle, close_context, self->context, NULL);
+  g_source_attach (idle, self->main_context);
+  g_assert_cmpuint (wait_for (self, -1), ==, 0);
+  assert_fails (self, GAIO_ERROR_CLOSED);
+}
+
+static gboolean
+drop_set (gpointer data)
+{
+  Fixture *self = data;
+
+  gaio_clear_handler (&self->handler);
+  g_clear_object (&self->set);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+test_last_reference_dropped_inside (Fixture *self, gconstpointer data)
+{
+  g_autoptr (GSource) idle = g_idle_source_new ();
+
+  g_source_set_callback (idle, drop_set, self, NULL);
+  g_source_attach (idle, self->main_context);
+  g_assert_cmpuint (wait_for (self, -1), ==, 0);
+}
+
+static void
+test_forked_child_fails (Fixture *self, gconstpointer data)
+{
+  gint status;
+  pid_t pid = fork ();
+
+  if (pid == 0)
+    {
+      g_autoptr (GError) error = NULL;
+      gsize length;
+
+      gaio_ready_set_wait (self->set, 0, NULL, &length, &error);
+      _exit (g_error_matches (error, GAIO_ERROR, GAIO_ERROR_FORKED) ? 0 : 1);
+    }
+  g_assert_cmpint (TEMP_FAILURE_RETRY (waitpid (pid, &status, 0)), ==, pid);
+  g_assert_cmpint (status, ==, 0);
+}
+
+static void
+test_bad_timeout_is_a_critical (Fixture *self, gconstpointer data)
+{
+  gsize length = 1;
+
+  expect_critical (g_assert_null (gaio_ready_set_wait (self->set, -2, NULL, &length, NULL)));
+  g_assert_cmpuint (length, ==, 0);
+}
+
+#define add(path, func) g_test_add (path, Fixture, NULL, set_up, func, tear_down)
+
+int
+main (int argc, char **argv)
+{
+  g_test_init (&argc, &argv, NULL);
+  add ("/wait/takes-what-is-ready", test_takes_what_is_ready);
+  add ("/wait/level-triggered", test_level_triggered);
+  add ("/wait/never-early", test_never_early);
+  add ("/wait/comes-back-after-a-callback-of-glib", test_comes_back_after_a_callback_of_glib);
+  add ("/wait/comes-back-after-a-callback-of-ours", test_comes_back_after_a_callback_of_ours);
+  add ("/wait/another-thread-adds-a-source", test_another_thread_adds_a_source);
+  add ("/wait/signal-interrupts", test_signal_interrupts);
+  add ("/wait/removed-before-does-not-end-it", test_removed_before_does_not_end_it);
+  add ("/wait/events-take-one-system-call-each", test_events_take_one_system_call_each);
+  add ("/wait/nested-loop-sleeps", test_nested_loop_sleeps);
+  add ("/wait/wake-up-of-glib-does-not-spin", test_wake_up_of_glib_does_not_spin);
+  add ("/wait/inside-itself", test_inside_itself);
+  add ("/wait/one-main-context-after-the-other", test_one_main_context_after_the_other);
+  add ("/wait/nested-nowhere-fails", test_nested_nowhere_fails);
+  add ("/wait/owned-by-another-thread-fails", test_owned_by_another_thread_fails);
+  add ("/wait/closed-inside-and-then-fails", test_closed_inside_and_then_fails);
+  add ("/wait/last-reference-dropped-inside", test_last_reference_dropped_inside);
+  add ("/wait/forked-child-fails", test_forked_child_fails);
+  add ("/wait/bad-timeout-is-a-critical", test_bad_timeout_is_a_critical);
+  return g_test_run ();
+}
