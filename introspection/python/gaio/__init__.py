@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""asyncio and the GLib main loop on one thread, at the speed of epoll.
+
+    import gaio
+
+    async def main():
+        contents = await gaio.wrap(file.load_contents_async)
+        ...
+
+    gaio.run(main())
+
+GLib's sources, GTK's callbacks and D-Bus signals run while asyncio waits, and asyncio's tasks while
+they do not: both wait in the same epoll_wait(2). A program that runs GLib.MainLoop or
+Gtk.Application has asyncio inside after gaio.install().
+
+Needs Python 3.11 and Gaio 1.0.
+"""
+
+from ._awaitables import readable, wrap, writable
+from ._hosted import install
+from ._loop import EventLoop, EventLoopPolicy, run
+from ._selector import Selector
+
+__all__ = [
+    'EventLoop',
+    'EventLoopPolicy',
+    'Selector',
+    'install',
+    'readable',
+    'run',
+    'wrap',
+    'writable',
+]

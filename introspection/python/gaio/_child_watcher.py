@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Children without a thread for each. From Python 3.12 on asyncio does that by itself."""
+
+import asyncio
+import os
+import sys
+import warnings
+
+
+def _wait_for(pid):
+    try:
+        _, status = os.waitpid(pid, 0)
+    except ChildProcessError:
+        warnings.warn(f'somebody else has reaped child process {pid}', RuntimeWarning)
+        return 255
+    return os.waitstatus_to_exitcode(status)
+
+
+# Newer asyncio has none.
+class PidfdChildWatcher(getattr(asyncio, 'AbstractChildWatcher', object)):
+    """Watches a child with the loop that has started it: asyncio's own knows one loop only."""
+
+    def add_child_handler(self, pid, callback, *args):
+        loop = asyncio.get_running_loop()
+        pidfd = os.pidfd_open(pid)
+        loop.add_reader(pidfd, self._exited, loop, pid, pidfd, callback, args)
+
+    def remove_child_handler(self, pid):
+        """asyncio never calls it where there are pidfds."""
+        return False
+
+    @staticmethod
+    def _exited(loop, pid, pidfd, callback, args):
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+        callback(pid, _wait_for(pid), *args)
+
+    def attach_loop(self, loop):
+        pass
+
+    def is_active(self):
+        return True
+
+    def close(self):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def use_pidfds(policy):
+    """Unless somebody has chosen a watcher other than the default, or the kernel has none."""
+    if sys.version_info >= (3, 12) or not isinstance(policy.get_child_watcher(),
+                                                     asyncio.ThreadedChildWatcher):
+        return
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return
+    policy.set_child_watcher(PidfdChildWatcher())

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""asyncio inside a main loop that somebody else runs."""
+
+import asyncio
+import heapq
+import itertools
+
+from gi.repository import Gaio
+
+from ._child_watcher import use_pidfds
+from ._loop import EventLoop
+from ._selector import Selector
+
+
+class _HostedSelector(Selector):
+    """Whoever runs the main loop has waited already."""
+
+    hosted = False
+
+    def select(self, timeout=None):
+        return self.take() if self.hosted else super().select(timeout)
+
+
+class _Deadlines:
+    """When the callbacks of call_at() are due."""
+
+    def __init__(self):
+        self._heap = []
+        self._order = itertools.count()
+        self._purge_at = 100
+
+    def add(self, handle):
+        heapq.heappush(self._heap, (handle.when(), next(self._order), handle))
+        if len(self._heap) > self._purge_at:
+            self._heap = [entry for entry in self._heap if not entry[2].cancelled()]
+            heapq.heapify(self._heap)
+            self._purge_at = 2 * len(self._heap) + 100
+
+    def first_after(self, now):
+        """When the first is due that is not until @now, or None."""
+        while self._heap and (self._heap[0][0] <= now or self._heap[0][2].cancelled()):
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+
+class HostedEventLoop(EventLoop):
+    """An event loop that is run by whoever runs its GMainContext, a turn whenever there is something
+    to do: it is running only then. Made by gaio.install()."""
+
+    def __init__(self, main_context=None):
+        self._deadlines = _Deadlines()
+        self._has_more = self._is_muted = False
+        selector = _HostedSelector(main_context)
+        context = selector.context
+        self._turn_soon = Gaio.Context.add_bottom_half(context, self._turn)
+        self._turn_later = Gaio.Context.add_timer(context, self._turn)
+        super().__init__(selector=selector)
+        selector.set.set_func(self._on_ready)
+
+    def call_soon(self, callback, *args, context=None):
+        handle = super().call_soon(callback, *args, context=context)
+        if self.is_running():
+            self._has_more = True
+        else:
+            self._turn_soon.schedule()
+        return handle
+
+    def call_at(self, when, callback, *args, context=None):
+        handle = super().call_at(when, callback, *args, context=context)
+        self._deadlines.add(handle)
+        if not self.is_running():
+            self._set_timer(-1)
+        return handle
+
+    def _set_timer(self, done_until):
+        when = self._deadlines.first_after(done_until)
+        self._turn_later.arm_at(-1 if when is None else max(int(when * 1e6), 0) + 1)
+
+    def _on_ready(self, _set, _n_ready):
+        if not self.is_running():
+            self._turn()
+            return
+        # A callback of ours runs a main loop: until it has returned, that is not to be woken by
+        # what only we can take.
+        self.gaio_selector.set.set_func(None)
+        self._is_muted = True
+
+    def _turn(self):
+        """All that is to do now: what is due, what is ready, and what was asked for."""
+        if self.is_running() or self.is_closed():
+            return
+        began = self.time()
+        self._has_more = False
+        self.gaio_selector.hosted = True
+        try:
+            # This is how the documentation of asyncio says that it does just one turn.
+            self.stop()
+            self.run_forever()
+        finally:
+            self.gaio_selector.hosted = False
+            if not self.is_closed():
+                self._after_turn(began)
+
+    def _after_turn(self, began):
+        if self._is_muted:
+            self._is_muted = False
+            self.gaio_selector.set.set_func(self._on_ready)
+        if self._has_more:
+            self._turn_soon.schedule()
+        self._set_timer(began)
+
+    def close(self):
+        if self.is_running():
+            raise RuntimeError('Cannot close a running event loop')
+        if not self.is_closed():
+            self._turn_soon.remove()
+            self._turn_later.remove()
+            self.gaio_selector.set.set_func(None)
+        super().close()
+
+
+def install(main_context=None):
+    """Makes an event loop that is run by whoever runs @main_context, such as GLib.MainLoop.run() or
+    Gtk.Application.run(), in this thread. The default is as in gaio.Selector.
+
+    Start tasks from callbacks of GLib with its create_task(). It is also the one that
+    asyncio.set_event_loop() sets for the thread. close() takes it out of the main loop.
+    """
+    use_pidfds(asyncio.get_event_loop_policy())
+    loop = HostedEventLoop(main_context)
+    asyncio.set_event_loop(loop)
+    return loop

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""asyncio's own event loop on a selector of ours."""
+
+import asyncio
+import contextlib
+
+from gi.repository import GLib
+
+from ._child_watcher import use_pidfds
+from ._selector import Selector
+
+
+@contextlib.contextmanager
+def _thread_default(main_context):
+    """What GIO is asked for in here completes in this one."""
+    if main_context == (GLib.MainContext.get_thread_default() or GLib.MainContext.default()):
+        yield
+        return
+    main_context.push_thread_default()
+    try:
+        yield
+    finally:
+        main_context.pop_thread_default()
+
+
+class EventLoop(asyncio.SelectorEventLoop):
+    """asyncio.SelectorEventLoop that runs a GMainContext while it waits, see gaio.Selector.
+
+    What a callback of GLib asks for with call_soon() is served as soon as it has returned. While it
+    runs a loop of its own, such as Gtk.Dialog.run(), GLib goes on and asyncio waits.
+    """
+
+    def __init__(self, main_context=None, *, selector=None):
+        self.gaio_selector = selector if selector is not None else Selector(main_context)
+        super().__init__(self.gaio_selector)
+
+    def run_forever(self):
+        with _thread_default(self.gaio_selector.main_context):
+            super().run_forever()
+
+
+class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
+    """For code that still asks the policy for its loop: asyncio.set_event_loop_policy()."""
+
+    def __init__(self):
+        super().__init__()
+        use_pidfds(self)
+
+    def new_event_loop(self):
+        return EventLoop()
+
+
+def run(main, *, debug=None):
+    """As asyncio.run(), with GLib's main loop inside: its default main context, or that of the
+    thread."""
+    use_pidfds(asyncio.get_event_loop_policy())
+    with asyncio.Runner(debug=debug, loop_factory=EventLoop) as runner:
+        return runner.run(main)

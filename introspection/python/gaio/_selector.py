@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A selector that runs the GLib main loop while it waits."""
+
+import collections.abc
+import errno
+import itertools
+import math
+import os
+import selectors
+import stat
+import struct
+import threading
+import time
+
+import gi
+
+gi.require_version('Gaio', '1.0')
+
+from gi.module import get_introspection_module  # noqa: E402
+from gi.repository import Gaio, GLib  # noqa: E402
+
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+_IN, _OUT = int(GLib.IOCondition.IN), int(GLib.IOCondition.OUT)
+# To make a GLib.IOCondition takes longer than what is done with it.
+_CONDITIONS = {
+    READ: GLib.IOCondition.IN,
+    WRITE: GLib.IOCondition.OUT,
+    READ | WRITE: GLib.IOCondition.IN | GLib.IOCondition.OUT,
+}
+# Errors and hang-ups are for both: whoever reads or writes next is told.
+_EVENTS = tuple((condition & ~_OUT and READ) | (condition & ~_IN and WRITE)
+                for condition in range(32))
+
+# Without what the override does to arguments and exceptions, which is needed once in a while.
+_raw = get_introspection_module('Gaio')
+_add_fd = _raw.ReadySet.add_fd
+_wait = _raw.ReadySet.wait
+_take = _raw.ReadySet.take
+_set_condition = _raw.Handler.set_condition
+_remove = _raw.Handler.remove
+# GaioReadyRecord.
+_unpack_records = struct.Struct('QiI').iter_unpack
+
+_LONGEST_WAIT_S = 10 ** 9
+# Tokens above all fds.
+_FIRST_WAITER = 2 ** 32
+
+
+def _to_os_error(error):
+    return Gaio.LoopError(error.message, error.domain, error.code)
+
+
+def _to_fd(file):
+    fd = file if isinstance(file, int) else getattr(file, 'fileno', lambda: None)()
+    if not isinstance(fd, int):
+        raise ValueError(f'Invalid file object: {file!r}')
+    if fd < 0:
+        raise ValueError(f'Invalid file descriptor: {fd}')
+    return fd
+
+
+def _check_events(events):
+    if events not in _CONDITIONS:
+        raise ValueError(f'Invalid events: {events!r}')
+
+
+def _refuse_regular(fd):
+    """As epoll does, for which they have no readiness: whoever asks for it would spin."""
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), f'fd {fd}')
+
+
+def get_main_context():
+    """The thread-default one; else the global default in the main thread, which it belongs to, and
+    a new one elsewhere."""
+    main_context = GLib.MainContext.get_thread_default()
+    if main_context is not None:
+        return main_context
+    if threading.current_thread() is threading.main_thread():
+        return GLib.MainContext.default()
+    return GLib.MainContext.new()
+
+
+class _Map(collections.abc.Mapping):
+    """From files to their keys."""
+
+    def __init__(self, selector):
+        self._selector = selector
+
+    def __len__(self):
+        return len(self._selector._keys)
+
+    def __iter__(self):
+        return iter(self._selector._keys)
+
+    def __getitem__(self, file):
+        key = self._selector._find(file)
+        if key is None:
+            raise KeyError(f'{file!r} is not registered')
+        return key
+
+
+class Selector(selectors.BaseSelector):
+    """A selector whose select() runs one turn of a GMainContext, with what GLib, GTK and D-Bus have
+    to do in it, and tells what is ready, all of it, in one call.
+
+    select() comes back, maybe with nothing, as soon as something was called in that turn, so that
+    what it has asked of the loop above is seen to.
+
+    The default is the thread-default GMainContext; in a thread that has none, the global default in
+    the main thread and a new one in the others. It belongs to the thread that calls select().
+    """
+
+    def __init__(self, main_context=None):
+        self.main_context = main_context if main_context is not None else get_main_context()
+        self.context = Gaio.Context.ref_for_main_context(self.main_context)
+        self.set = Gaio.ReadySet(self.context)
+        self._keys = {}
+        self._handlers = {}
+        self._by_token = {}
+        self._waiter_tokens = itertools.count(_FIRST_WAITER)
+        self._map = _Map(self)
+
+    def _find(self, file):
+        """The key, or None. Also by a file that has been closed."""
+        try:
+            return self._keys.get(_to_fd(file))
+        except ValueError:
+            for key in self._keys.values():
+                if key.fileobj is file:
+                    return key
+            raise
+
+    def _add(self, fd, events, token):
+        try:
+            return _add_fd(self.set, fd, _CONDITIONS[events], token)
+        except GLib.Error as error:
+            raise _to_os_error(error) from None
+
+    def register(self, fileobj, events, data=None):
+        _check_events(events)
+        fd = _to_fd(fileobj)
+        if fd in self._keys:
+            raise KeyError(f'{fileobj!r} (FD {fd}) is already registered')
+        _refuse_regular(fd)
+        self._handlers[fd] = self._add(fd, events, fd)
+        key = selectors.SelectorKey(fileobj, fd, events, data)
+        self._keys[fd] = self._by_token[fd] = key
+        return key
+
+    def unregister(self, fileobj):
+        key = self._map[fileobj]
+        del self._keys[key.fd], self._by_token[key.fd]
+        _remove(self._handlers.pop(key.fd))
+        return key
+
+    def modify(self, fileobj, events, data=None):
+        _check_events(events)
+        key = self._map[fileobj]
+        if events != key.events:
+            try:
+                _set_condition(self._handlers[key.fd], _CONDITIONS[events])
+            except GLib.Error as error:
+                self.unregister(fileobj)
+                raise _to_os_error(error) from None
+        key = key._replace(events=events, data=data)
+        self._keys[key.fd] = self._by_token[key.fd] = key
+        return key
+
+    def add_waiter(self, fileobj, events, data):
+        """Watches a file beside what is registered, also if it is registered. Returns a function
+        that ends it."""
+        fd = _to_fd(fileobj)
+        token = next(self._waiter_tokens)
+        handler = self._add(fd, events, token)
+        self._by_token[token] = selectors.SelectorKey(fileobj, fd, events, data)
+
+        def remove():
+            del self._by_token[token]
+            _remove(handler)
+
+        return remove
+
+    def _to_ready(self, batch):
+        by_token = self._by_token
+        return [(key, _EVENTS[condition] & key.events)
+                for token, _, condition in _unpack_records(batch)
+                for key in (by_token[token],) if _EVENTS[condition] & key.events]
+
+    def take(self):
+        """What is ready already, without running anything."""
+        return self._to_ready(_take(self.set))
+
+    def select(self, timeout=None):
+        deadline = None
+        if timeout is None:
+            timeout_us = -1
+        elif timeout <= 0:
+            timeout_us = 0
+        else:
+            timeout = min(timeout, _LONGEST_WAIT_S)
+            timeout_us = math.ceil(timeout * 1e6)
+            deadline = time.monotonic() + timeout
+        batch, interrupted = self._wait_once(timeout_us)
+        if interrupted and not batch and timeout_us != 0:
+            batch = self._wait_until(math.inf if deadline is None else deadline)
+        return self._to_ready(batch)
+
+    def _wait_once(self, timeout_us):
+        try:
+            return _wait(self.set, timeout_us)
+        except GLib.Error as error:
+            raise _to_os_error(error) from None
+
+    def _wait_until(self, deadline):
+        """After a signal, whose handler Python has called by then."""
+        while True:
+            left = min(deadline - time.monotonic(), _LONGEST_WAIT_S)
+            batch, interrupted = self._wait_once(math.ceil(max(left, 0) * 1e6))
+            if batch or not interrupted or left <= 0:
+                return batch
+
+    def close(self):
+        for handler in self._handlers.values():
+            _remove(handler)
+        self._handlers.clear()
+        self._keys.clear()
+        self._by_token.clear()
+        self._map = None
+
+    def get_key(self, fileobj):
+        if self._map is None:
+            raise RuntimeError('Selector is closed')
+        return self._map[fileobj]
+
+    def get_map(self):
+        return self._map
