@@ -52,12 +52,14 @@ def _to_os_error(error):
 
 
 def _to_fd(file):
-    fd = file if isinstance(file, int) else getattr(file, 'fileno', lambda: None)()
-    if not isinstance(fd, int):
-        raise ValueError(f'Invalid file object: {file!r}')
-    if fd < 0:
-        raise ValueError(f'Invalid file descriptor: {fd}')
-    return fd
+    if not isinstance(file, int):
+        try:
+            file = int(file.fileno())
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f'Invalid file object: {file!r}') from None
+    if file < 0:
+        raise ValueError(f'Invalid file descriptor: {file}')
+    return file
 
 
 def _check_events(events):
@@ -114,14 +116,14 @@ class Selector(selectors.BaseSelector):
     """
 
     def __init__(self, main_context=None):
-        self.main_context = main_context if main_context is not None else get_main_context()
-        self.context = Gaio.Context.ref_for_main_context(self.main_context)
-        self.set = Gaio.ReadySet(self.context)
         self._keys = {}
         self._handlers = {}
         self._by_token = {}
         self._waiter_tokens = itertools.count(_FIRST_WAITER)
         self._map = _Map(self)
+        self.main_context = main_context if main_context is not None else get_main_context()
+        self.context = Gaio.Context.ref_for_main_context(self.main_context)
+        self.set = Gaio.ReadySet(self.context)
 
     def _find(self, file):
         """The key, or None. Also by a file that has been closed."""
@@ -229,6 +231,9 @@ class Selector(selectors.BaseSelector):
         self._keys.clear()
         self._by_token.clear()
         self._map = None
+
+    # What was not closed would be watched for ever.
+    __del__ = close
 
     def get_key(self, fileobj):
         if self._map is None:
