@@ -89,8 +89,6 @@ class HostedEventLoop(EventLoop):
         """All that is to do now: what is due, what is ready, and what was asked for."""
         if self.is_running() or self.is_closed():
             return
-        began = self.time()
-        self._has_more = False
         self.gaio_selector.hosted = True
         try:
             # This is how the documentation of asyncio says that it does just one turn.
@@ -98,16 +96,22 @@ class HostedEventLoop(EventLoop):
             self.run_forever()
         finally:
             self.gaio_selector.hosted = False
-            if not self.is_closed():
-                self._after_turn(began)
 
-    def _after_turn(self, began):
+    def run_forever(self):
+        began = self.time()
+        self._has_more = False
+        try:
+            super().run_forever()
+        finally:
+            self._be_hosted(began)
+
+    def _be_hosted(self, done_until):
         if self._is_muted:
             self._is_muted = False
             self.gaio_selector.set.set_func(self._on_ready)
         if self._has_more:
             self._turn_soon.schedule()
-        self._set_timer(began)
+        self._set_timer(done_until)
 
     def close(self):
         if self.is_running():
