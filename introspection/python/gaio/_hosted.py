@@ -4,12 +4,26 @@
 import asyncio
 import heapq
 import itertools
+import weakref
 
 from gi.repository import Gaio
 
 from ._child_watcher import use_pidfds
 from ._loop import EventLoop
 from ._selector import Selector
+
+
+def _weakly(method):
+    """A callback that does not keep its object. The context lets go of what was removed when it runs
+    next, which may be never."""
+    weak = weakref.WeakMethod(method)
+
+    def callback(*args):
+        strong = weak()
+        if strong is not None:
+            strong(*args)
+
+    return callback
 
 
 class _HostedSelector(Selector):
@@ -52,10 +66,10 @@ class HostedEventLoop(EventLoop):
         self._has_more = self._is_muted = False
         selector = _HostedSelector(main_context)
         context = selector.context
-        self._turn_soon = Gaio.Context.add_bottom_half(context, self._turn)
-        self._turn_later = Gaio.Context.add_timer(context, self._turn)
+        self._turn_soon = Gaio.Context.add_bottom_half(context, _weakly(self._turn))
+        self._turn_later = Gaio.Context.add_timer(context, _weakly(self._turn))
         super().__init__(selector=selector)
-        selector.set.set_func(self._on_ready)
+        selector.set.set_func(_weakly(self._on_ready))
 
     def call_soon(self, callback, *args, context=None):
         handle = super().call_soon(callback, *args, context=context)
@@ -108,7 +122,7 @@ class HostedEventLoop(EventLoop):
     def _be_hosted(self, done_until):
         if self._is_muted:
             self._is_muted = False
-            self.gaio_selector.set.set_func(self._on_ready)
+            self.gaio_selector.set.set_func(_weakly(self._on_ready))
         if self._has_more:
             self._turn_soon.schedule()
         self._set_timer(done_until)
