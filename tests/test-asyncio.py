@@ -1,0 +1,1389 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""asyncio on Gaio: it is asyncio, it is GLib, and neither gets into the other's way."""
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import gc
+import os
+import resource
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import gi
+
+import tap
+
+gi.require_version('Gaio', '1.0')
+import gaio
+from gi.repository import Gaio, Gio, GLib
+
+# For Python, and for what a loop needs itself.
+SPARE_FDS = 100
+MANY_CONNECTIONS = 5000
+MANY_RUNS = 10000
+TURNS = 1000
+
+SERVICE = '''<node><interface name='org.gaio.Test'>
+  <method name='Double'><arg type='i' direction='in'/><arg type='i' direction='out'/></method>
+  <signal name='Doubled'><arg type='i'/></signal>
+</interface></node>'''
+
+
+def open_fds():
+    return sorted(os.listdir('/proc/self/fd'), key=int)
+
+
+def watched():
+    """How much is in the context that all share."""
+    stats = Gaio.Context.get_default().dup_stats().unpack()
+    return stats['handlers'], stats['timers']
+
+
+@contextlib.contextmanager
+def left_as_it_was():
+    """The block leaves no fd, no handler and no timer behind."""
+    # The first use opens what stays.
+    gaio.run(size_of(__file__))
+    gc.collect()
+    before = open_fds(), watched()
+    yield
+    gc.collect()
+    assert (open_fds(), watched()) == before, (open_fds(), watched(), before)
+
+
+@contextlib.contextmanager
+def need_fds(n):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = n + SPARE_FDS
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise tap.Skip(f'needs {needed} fds, the limit is {hard}')
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextlib.contextmanager
+def caught_by_hook():
+    """The exceptions that end in C."""
+    caught = []
+    hook, sys.excepthook = sys.excepthook, lambda *exception: caught.append(exception[0])
+    try:
+        yield caught
+    finally:
+        sys.excepthook = hook
+
+
+@contextlib.contextmanager
+def pair():
+    """Two sockets that do not block, as asyncio wants them."""
+    one, other = socket.socketpair()
+    one.setblocking(False)
+    other.setblocking(False)
+    with one, other:
+        yield one, other
+
+
+@contextlib.contextmanager
+def raises(class_, number=None):
+    try:
+        yield
+    except class_ as error:
+        assert number is None or error.errno == number, repr(error)
+    else:
+        assert False, f'no {class_.__name__}'
+
+
+def future():
+    return asyncio.get_running_loop().create_future()
+
+
+def idle(function, *args):
+    """A GLib callback, once."""
+    GLib.idle_add(lambda: function(*args) and False)
+
+
+async def tcp_echo():
+    """What a server of ours answers. Nothing of it is left then."""
+    served = future()
+
+    async def serve(reader, writer):
+        writer.write(await reader.readline())
+        assert await reader.read() == b''
+        writer.close()
+        await writer.wait_closed()
+        served.set_result(True)
+
+    async with await asyncio.start_server(serve, '127.0.0.1', 0) as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b'hello\n')
+        line = await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+        await served
+    return line
+
+
+async def size_of(path):
+    info = await gaio.wrap(Gio.File.new_for_path(path).query_info_async, 'standard::size',
+                           Gio.FileQueryInfoFlags.NONE, GLib.PRIORITY_DEFAULT)
+    return info.get_size()
+
+
+async def output_of(*command):
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    return output, process.returncode
+
+
+# The selector.
+
+def test_selector_tells_what_is_ready():
+    """As (key, events), with the file object and the data that it was registered with."""
+    with pair() as (one, other), gaio.Selector() as selector:
+        key = selector.register(one, selectors.EVENT_READ, 'data')
+        assert selector.select(0) == []
+        other.send(b'x')
+        assert selector.select() == [(key, selectors.EVENT_READ)]
+        assert selector.select(0) == [(key, selectors.EVENT_READ)]
+        both = selectors.EVENT_READ | selectors.EVENT_WRITE
+        key = selector.modify(one, both, 'more')
+        assert selector.select() == [(key, both)]
+        one.recv(8)
+        assert selector.select() == [(key, selectors.EVENT_WRITE)]
+        selector.unregister(one)
+        assert selector.select(0) == []
+
+
+def test_selector_takes_what_epoll_takes():
+    """A closed fd is EBADF, a regular file EPERM, and neither stays."""
+    with tempfile.TemporaryFile() as file, gaio.Selector() as selector:
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.close(writer)
+        with raises(OSError, errno.EBADF):
+            selector.register(reader, selectors.EVENT_READ)
+        with raises(PermissionError, errno.EPERM):
+            selector.register(file, selectors.EVENT_READ)
+        assert len(selector.get_map()) == 0
+
+
+def test_selector_forgets_what_it_could_not_modify():
+    """As the other selectors do."""
+    with gaio.Selector() as selector:
+        reader, writer = os.pipe()
+        selector.register(reader, selectors.EVENT_READ)
+        os.close(reader)
+        os.close(writer)
+        with raises(OSError):
+            selector.modify(reader, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        assert len(selector.get_map()) == 0
+
+
+def test_selector_has_no_cap():
+    """One call tells all that is ready."""
+    n = 1000
+    with need_fds(2 * n), gaio.Selector() as selector, contextlib.ExitStack() as stack:
+        keys = set()
+        for number in range(n):
+            one, other = stack.enter_context(pair())
+            keys.add(selector.register(one, selectors.EVENT_READ, number))
+            other.send(b'x')
+        assert {key for key, _ in selector.select()} == keys
+
+
+def test_select_is_not_early():
+    """It may be late."""
+    with gaio.Selector(GLib.MainContext()) as selector:
+        for timeout in (0.0001, 0.0015, 0.02):
+            started = time.monotonic()
+            assert selector.select(timeout) == []
+            assert time.monotonic() - started >= timeout
+
+
+def test_select_runs_the_sources_of_its_main_context():
+    """Those, and no others."""
+    mine = GLib.MainContext()
+    calls = []
+    source = GLib.idle_source_new()
+    source.set_callback(lambda _: calls.append('mine') and False)
+    source.attach(mine)
+    other = GLib.idle_add(calls.append, 'other')
+    with gaio.Selector(mine) as selector:
+        for _ in range(10):
+            selector.select(0)
+    GLib.source_remove(other)
+    assert calls == ['mine'], calls
+
+
+def test_closed_selector_leaves_nothing():
+    """Also if fds are registered."""
+    with left_as_it_was():
+        with pair() as (one, _):
+            selector = gaio.Selector()
+            selector.register(one, selectors.EVENT_READ)
+            selector.close()
+            with raises(RuntimeError):
+                selector.get_key(one)
+
+
+# GLib, while asyncio waits.
+
+def test_glib_sources_run_while_asyncio_waits():
+    """Idle callbacks, timeouts and fds."""
+    async def main():
+        results = [future() for _ in range(3)]
+        with pair() as (one, other):
+            idle(results[0].set_result, 'idle')
+            GLib.timeout_add(1, lambda: results[1].set_result('timeout'))
+            GLib.unix_fd_add_full(GLib.PRIORITY_DEFAULT, one.fileno(), GLib.IOCondition.IN,
+                                  lambda *_: results[2].set_result(one.recv(8)))
+            other.send(b'fd')
+            return await asyncio.gather(*results)
+
+    assert gaio.run(main()) == ['idle', 'timeout', b'fd']
+
+
+def test_asyncio_timers_are_not_early():
+    """And fire with nothing to do in GLib."""
+    async def main():
+        started = time.monotonic()
+        await asyncio.sleep(0.002)
+        return time.monotonic() - started
+
+    assert gaio.run(main()) >= 0.002
+
+
+def test_call_soon_from_glib_is_served_at_once():
+    """Nothing else would end the wait."""
+    async def main():
+        loop = asyncio.get_running_loop()
+        for schedule in (idle, lambda function: GLib.timeout_add(1, lambda: function() and False)):
+            served = future()
+            schedule(lambda: loop.call_soon(served.set_result, True))
+            assert await served
+
+    gaio.run(main())
+
+
+def test_task_from_glib_is_served_at_once():
+    """Of its steps each."""
+    async def steps():
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        done = future()
+
+        def start():
+            loop.create_task(steps()).add_done_callback(lambda _: done.set_result(True))
+
+        idle(start)
+        assert await done
+
+    gaio.run(main())
+
+
+def test_call_later_from_glib_shortens_the_wait():
+    """The loop already waits for something later."""
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.call_later(3600, loop.stop)
+        done = future()
+        idle(lambda: loop.call_later(0.001, done.set_result, True))
+        assert await done
+
+    gaio.run(main())
+
+
+def test_cancel_from_glib_is_served_at_once():
+    """A task that waits for nothing else."""
+    async def main():
+        loop = asyncio.get_running_loop()
+        idle(asyncio.current_task().cancel)
+        with raises(asyncio.CancelledError):
+            await loop.create_future()
+
+    gaio.run(main())
+
+
+def test_call_soon_threadsafe_wakes_the_loop():
+    """From another thread, again and again."""
+    async def main():
+        loop = asyncio.get_running_loop()
+        for _ in range(100):
+            done = future()
+            thread = threading.Thread(target=loop.call_soon_threadsafe,
+                                      args=(done.set_result, True))
+            thread.start()
+            assert await done
+            thread.join()
+
+    gaio.run(main())
+
+
+def test_executors_answer():
+    """run_in_executor() and to_thread()."""
+    async def main():
+        return await asyncio.gather(*(asyncio.to_thread(pow, n, 2) for n in range(20)))
+
+    assert gaio.run(main()) == [n * n for n in range(20)]
+
+
+def test_glib_callbacks_see_the_running_loop():
+    """They are called inside it, so another cannot be run in there."""
+    async def main():
+        seen = future()
+
+        def look():
+            loop = gaio.EventLoop()
+            with raises(RuntimeError):
+                loop.run_forever()
+            loop.close()
+            seen.set_result(asyncio.get_running_loop())
+
+        idle(look)
+        assert await seen is asyncio.get_running_loop()
+
+    gaio.run(main())
+
+
+# Signals and children.
+
+def test_signal_handlers_are_called():
+    """The signal comes from a callback, from GLib and from another thread."""
+    async def main():
+        loop = asyncio.get_running_loop()
+
+        def kill():
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        def kill_in_thread():
+            threading.Thread(target=kill).start()
+
+        for send in (kill, lambda: idle(kill), kill_in_thread, lambda: idle(kill_in_thread)):
+            came = future()
+            loop.add_signal_handler(signal.SIGUSR1, came.set_result, True)
+            send()
+            assert await came
+        assert loop.remove_signal_handler(signal.SIGUSR1)
+
+    gaio.run(main())
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_ctrl_c_cancels_main():
+    """And becomes a KeyboardInterrupt when that has ended, as in asyncio.run()."""
+    def kill():
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def kill_in_thread():
+        threading.Thread(target=kill).start()
+
+    for send in (kill, lambda: idle(kill), kill_in_thread, lambda: idle(kill_in_thread)):
+        ended = []
+
+        async def main():
+            asyncio.get_running_loop().call_soon(send)
+            try:
+                await future()
+            except asyncio.CancelledError:
+                await asyncio.sleep(0)
+                ended.append('cancelled')
+                raise
+
+        with raises(KeyboardInterrupt):
+            gaio.run(main())
+        assert ended == ['cancelled'], ended
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_children_are_waited_for():
+    """And what they write comes through."""
+    async def main():
+        return await asyncio.gather(*(output_of('sh', '-c', f'echo {n}; exit {n}')
+                                      for n in range(8)))
+
+    assert gaio.run(main()) == [(b'%d\n' % n, n) for n in range(8)]
+
+
+# Exceptions.
+
+def test_exception_in_glib_goes_to_the_hook():
+    """And the loop goes on."""
+    def fail():
+        raise ZeroDivisionError
+
+    async def main():
+        idle(fail)
+        done = future()
+        GLib.idle_add(lambda: done.set_result(True), priority=GLib.PRIORITY_LOW)
+        assert await done
+
+    with caught_by_hook() as caught:
+        gaio.run(main())
+    assert caught == [ZeroDivisionError], caught
+
+
+def test_system_exit_in_glib_ends_the_program():
+    """With its status, as in any callback of PyGObject."""
+    program = '''
+import asyncio, sys, gaio
+from gi.repository import GLib
+
+async def main():
+    GLib.idle_add(sys.exit, 7)
+    GLib.idle_add(asyncio.current_task().cancel, priority=GLib.PRIORITY_LOW)
+    await asyncio.get_running_loop().create_future()
+
+gaio.run(main())
+'''
+    assert subprocess.run([sys.executable, '-c', program], check=False).returncode == 7
+
+
+def test_exceptions_in_tasks_are_those_of_asyncio():
+    """They reach whoever awaits, run(), and else the exception handler of the loop."""
+    async def fail():
+        await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        with raises(ZeroDivisionError):
+            await asyncio.create_task(fail())
+        told = future()
+        loop.set_exception_handler(lambda _, details: told.set_result(details['exception']))
+        loop.call_soon(lambda: 1 / 0)
+        assert isinstance(await told, ZeroDivisionError)
+        await fail()
+
+    with raises(ZeroDivisionError):
+        gaio.run(main())
+
+
+# Loops in loops.
+
+def run_nested(calls):
+    """A GLib loop that runs so long that what was ready has been seen, and until it is idle."""
+    nested = GLib.MainLoop()
+    # In case it never is.
+    guard = GLib.timeout_add(10000, nested.quit)
+    GLib.timeout_add(5, lambda: idle(calls.append, 'glib') or idle(nested.quit))
+    nested.run()
+    GLib.source_remove(guard)
+
+
+def test_nested_main_loop_in_a_task():
+    """GLib's sources run, asyncio's callbacks wait until it is left. Nothing is lost."""
+    async def main():
+        loop = asyncio.get_running_loop()
+        calls = []
+        with pair() as (one, other):
+            loop.call_soon(calls.append, 'soon')
+            loop.call_later(0, calls.append, 'later')
+            loop.add_reader(one, lambda: calls.append(one.recv(8)))
+            other.send(b'x')
+            run_nested(calls)
+            assert calls == ['glib'], list(calls)
+            while len(calls) < 4:
+                await asyncio.sleep(0)
+            assert set(calls) == {'glib', 'soon', 'later', b'x'}, calls
+            other.send(b'y')
+            while b'y' not in calls:
+                await asyncio.sleep(0.001)
+            loop.remove_reader(one)
+
+    gaio.run(main())
+
+
+def test_nested_main_loop_in_a_reader():
+    """An fd that stays ready does not call it again, and does not wake the loop for ever."""
+    async def main():
+        loop = asyncio.get_running_loop()
+        done = future()
+        depth = []
+
+        def on_readable():
+            assert not depth
+            depth.append(1)
+            run_nested(depth)
+            depth.clear()
+            one.recv(8)
+            done.set_result(True)
+
+        with pair() as (one, other):
+            loop.add_reader(one, on_readable)
+            other.send(b'x')
+            assert await done
+            loop.remove_reader(one)
+
+    gaio.run(main())
+
+
+def test_nested_main_loop_in_a_glib_callback():
+    """asyncio waits all the while, and then goes on."""
+    async def main():
+        loop = asyncio.get_running_loop()
+        calls = []
+        done = future()
+
+        def nest():
+            loop.call_soon(calls.append, 'asyncio')
+            run_nested(calls)
+            done.set_result(list(calls))
+
+        with pair() as (one, other):
+            loop.add_reader(one, lambda: calls.append(one.recv(8)))
+            idle(lambda: other.send(b'x') and nest())
+            assert await done == ['glib']
+            while len(calls) < 3:
+                await asyncio.sleep(0)
+            loop.remove_reader(one)
+        assert set(calls) == {'glib', 'asyncio', b'x'}, calls
+
+    gaio.run(main())
+
+
+# Many, and hot.
+
+def test_five_thousand_connections():
+    """Each answers, several times."""
+    async def main(pairs):
+        loop = asyncio.get_running_loop()
+        left = len(pairs)
+        done = future()
+
+        def serve(one):
+            one.send(one.recv(8))
+
+        def on_answer(other, rounds):
+            nonlocal left
+            other.recv(8)
+            if rounds[other] > 0:
+                rounds[other] -= 1
+                other.send(b'x')
+                return
+            left -= 1
+            if left == 0:
+                done.set_result(True)
+
+        rounds = {other: 2 for _, other in pairs}
+        for one, other in pairs:
+            loop.add_reader(one, serve, one)
+            loop.add_reader(other, on_answer, other, rounds)
+            other.send(b'x')
+        assert await done
+        for one, other in pairs:
+            loop.remove_reader(one)
+            loop.remove_reader(other)
+
+    with need_fds(2 * MANY_CONNECTIONS), contextlib.ExitStack() as stack:
+        gaio.run(main([stack.enter_context(pair()) for _ in range(MANY_CONNECTIONS)]))
+
+
+def test_hot_asyncio_does_not_starve_glib():
+    """A callback that schedules itself again and again: GLib has its turn in between."""
+    async def main():
+        calls = {'idle': 0, 'timeout': 0, 'fd': 0}
+
+        def count(name):
+            calls[name] += 1
+            return True
+
+        with pair() as (one, other):
+            other.send(b'x')
+            sources = [GLib.idle_add(count, 'idle'), GLib.timeout_add(0, count, 'timeout'),
+                       GLib.unix_fd_add_full(GLib.PRIORITY_DEFAULT_IDLE, one.fileno(),
+                                             GLib.IOCondition.IN, lambda *_: count('fd'))]
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            GLib.source_remove(sources[1])
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            GLib.source_remove(sources[0])
+            GLib.source_remove(sources[2])
+        return calls
+
+    calls = gaio.run(main())
+    assert all(TURNS / 2 <= n <= 10 * TURNS for n in calls.values()), calls
+
+
+def test_hot_glib_does_not_starve_asyncio():
+    """Sources that are always ready: asyncio's callbacks, timers and fds have their turn."""
+    for priority in (GLib.PRIORITY_DEFAULT, GLib.PRIORITY_DEFAULT_IDLE):
+        async def main():
+            calls = 0
+
+            def count():
+                nonlocal calls
+                calls += 1
+                return True
+
+            source = GLib.idle_add(count, priority=priority)
+            with pair() as (one, other):
+                loop = asyncio.get_running_loop()
+                for _ in range(TURNS):
+                    await loop.sock_sendall(other, b'x')
+                    await loop.sock_recv(one, 8)
+                    await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
+            reached = calls
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            per_turn = (calls - reached) / TURNS
+            GLib.source_remove(source)
+            return per_turn
+
+        # A turn of asyncio is one of GLib, in which its source is called once.
+        per_turn = gaio.run(main())
+        assert 0.5 <= per_turn <= 2, per_turn
+
+
+def test_hot_fd_does_not_starve_glib():
+    """A reader that does not read."""
+    async def main():
+        loop = asyncio.get_running_loop()
+        done = future()
+        with pair() as (one, other):
+            calls = []
+            loop.add_reader(one, calls.append, 1)
+            other.send(b'x')
+            # With a lower priority it would have to wait in GLib, too.
+            GLib.timeout_add(0, lambda: done.set_result(True))
+            assert await done
+            loop.remove_reader(one)
+
+    gaio.run(main())
+
+
+# Files that come and go.
+
+def test_reused_number_is_the_new_file():
+    """A watch does not come back to life on another file."""
+    async def main():
+        loop = asyncio.get_running_loop()
+        for _ in range(100):
+            calls = []
+            one, other = socket.socketpair()
+            number = one.fileno()
+            loop.add_reader(number, calls.append, 'old')
+            loop.remove_reader(number)
+            one.close()
+            other.close()
+            with pair() as (one, other):
+                assert number in (one.fileno(), other.fileno())
+                watched, peer = (one, other) if one.fileno() == number else (other, one)
+                loop.add_reader(watched, calls.append, 'new')
+                peer.send(b'x')
+                while not calls:
+                    await asyncio.sleep(0)
+                assert set(calls) == {'new'}, calls
+                loop.remove_reader(watched)
+
+    gaio.run(main())
+
+
+def test_closed_without_removal_is_silent():
+    """The fd is gone: no callback, and the loop sleeps. To remove it later is right."""
+    async def main():
+        loop = asyncio.get_running_loop()
+        calls = []
+        one, other = socket.socketpair()
+        number = one.fileno()
+        loop.add_reader(number, calls.append, 'closed')
+        one.close()
+        other.close()
+        turns = loop.time()
+        while loop.time() < turns + 0.005:
+            await asyncio.sleep(0.001)
+        assert not calls, calls
+        assert loop.remove_reader(number)
+        with pair() as (one, other):
+            loop.add_reader(one, calls.append, 'open')
+            other.send(b'x')
+            while not calls:
+                await asyncio.sleep(0)
+            assert set(calls) == {'open'}, calls
+            loop.remove_reader(one)
+
+    gaio.run(main())
+
+
+def test_peer_that_closes_is_readable():
+    """The end of a file is an event; for a writer, an error is."""
+    async def main():
+        loop = asyncio.get_running_loop()
+        with pair() as (one, other):
+            other.close()
+            assert await loop.sock_recv(one, 8) == b''
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, bytes(4096))
+        done = future()
+        loop.add_writer(writer, lambda: done.done() or done.set_result(True))
+        os.close(reader)
+        assert await done
+        loop.remove_writer(writer)
+        os.close(writer)
+
+    gaio.run(main())
+
+
+# Loops and threads.
+
+def test_two_threads_have_a_loop_each():
+    """With a GMainContext of their own, whose sources they run; and they talk."""
+    failures = []
+
+    def run(main_context, barrier):
+        async def main():
+            loop = asyncio.get_running_loop()
+            done = future()
+
+            def on_idle(_):
+                done.set_result(threading.get_ident())
+                return False
+
+            source = GLib.idle_source_new()
+            source.set_callback(on_idle)
+            source.attach(main_context)
+            assert await done == threading.get_ident()
+            assert await tcp_echo() == b'hello\n'
+            await size_of('/proc/self/status')
+            await loop.run_in_executor(None, barrier.wait)
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+
+        loop = gaio.EventLoop(main_context)
+        try:
+            loop.run_until_complete(main())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        except BaseException as error:
+            failures.append(error)
+            raise
+        finally:
+            loop.close()
+
+    with left_as_it_was():
+        barrier = threading.Barrier(2)
+        threads = [threading.Thread(target=run, args=(GLib.MainContext(), barrier))
+                   for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        del threads, thread
+    assert not failures, failures
+
+
+def test_run_in_threads_without_a_main_context():
+    """Each has one of its own, for a GMainContext belongs to one thread at a time."""
+    results = []
+
+    async def main(barrier):
+        await asyncio.to_thread(barrier.wait)
+        results.append((await tcp_echo(), await size_of(__file__)))
+
+    with left_as_it_was():
+        barrier = threading.Barrier(3)
+        threads = [threading.Thread(target=lambda: gaio.run(main(barrier))) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        gaio.run(main(barrier))
+        for thread in threads:
+            thread.join()
+        del threads, thread
+    assert results == [(b'hello\n', os.path.getsize(__file__))] * 3, results
+
+
+def test_loops_of_one_thread_take_turns():
+    """Two in the same GMainContext: what one of them watches does not disturb the other."""
+    async def work():
+        assert await tcp_echo() == b'hello\n'
+        await asyncio.sleep(0.001)
+
+    with left_as_it_was(), pair() as (one, other):
+        first, second = gaio.EventLoop(), gaio.EventLoop()
+        calls = []
+        other.send(b'x')
+        first.add_reader(one, lambda: calls.append(one.recv(8)))
+        for _ in range(3):
+            second.run_until_complete(work())
+        assert not calls, calls
+        first.run_until_complete(work())
+        assert calls == [b'x'], calls
+        second.run_until_complete(work())
+        first.remove_reader(one)
+        first.close()
+        second.run_until_complete(work())
+        second.close()
+
+
+def test_run_leaves_nothing():
+    """No fd, no handler, and a main context in which nothing is ready."""
+    async def main():
+        loop = asyncio.get_running_loop()
+        idle(loop.call_soon, loop.time)
+        assert await tcp_echo() == b'hello\n'
+        with pair() as (one, other):
+            loop.add_reader(one, loop.time)
+            other.send(b'x')
+            await asyncio.sleep(0.001)
+
+    with left_as_it_was():
+        gaio.run(main())
+    while GLib.MainContext.default().iteration(False):
+        pass
+    assert not GLib.MainContext.default().pending()
+
+
+def test_run_closes_what_main_left():
+    """Tasks are cancelled, asynchronous generators closed, as asyncio.run() does."""
+    ended = []
+
+    async def forever():
+        try:
+            await future()
+        finally:
+            ended.append('task')
+
+    async def numbers():
+        try:
+            yield 1
+            yield 2
+        finally:
+            ended.append('generator')
+
+    async def main():
+        task = asyncio.create_task(forever())
+        generator = numbers()
+        await anext(generator)
+        await asyncio.sleep(0)
+        return task, generator
+
+    task, _ = gaio.run(main())
+    assert task.cancelled()
+    assert sorted(ended) == ['generator', 'task'], ended
+
+
+def test_run_in_debug_mode():
+    """It has asyncio's own checks."""
+    async def main():
+        return asyncio.get_running_loop().get_debug()
+
+    assert gaio.run(main(), debug=True) is True
+    assert gaio.run(main(), debug=False) is False
+
+
+def test_policy_makes_our_loops():
+    """For programs that call asyncio.run()."""
+    async def main():
+        done = future()
+        idle(done.set_result, True)
+        assert await done
+        return asyncio.get_running_loop()
+
+    old = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(gaio.EventLoopPolicy())
+    try:
+        assert isinstance(asyncio.run(main()), gaio.EventLoop)
+    finally:
+        asyncio.set_event_loop_policy(old)
+
+
+class Mallinfo2(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        'arena', 'ordblks', 'smblks', 'hblks', 'hblkhd', 'usmblks', 'fsmblks', 'uordblks',
+        'fordblks', 'keepcost')]
+
+
+def allocated():
+    """The bytes that C has, and the blocks that Python has."""
+    mallinfo2 = ctypes.CDLL(None).mallinfo2
+    mallinfo2.restype = Mallinfo2
+    gc.collect()
+    return mallinfo2().uordblks, sys.getallocatedblocks()
+
+
+def test_ten_thousand_runs_leak_nothing():
+    """Less than a pointer for each, and no fd. Without GLib.idle_add(), which leaks by itself."""
+    async def main(one):
+        await gaio.writable(one)
+        await asyncio.sleep(0)
+
+    with left_as_it_was(), pair() as (one, _):
+        for _ in range(MANY_RUNS // 10):
+            gaio.run(main(one))
+        before = allocated()
+        for _ in range(MANY_RUNS):
+            gaio.run(main(one))
+        after = allocated()
+    assert after[0] - before[0] < 8 * MANY_RUNS, (before, after)
+    assert after[1] - before[1] < MANY_RUNS // 10, (before, after)
+
+
+# In a program that runs GLib's main loop.
+
+@contextlib.contextmanager
+def installed(main_context=None):
+    loop = gaio.install(main_context)
+    try:
+        yield loop
+    finally:
+        loop.close()
+
+
+def run_in_main_loop(loop, coroutine):
+    """Run GLib's main loop until the task that a callback of it makes is done."""
+    main_loop = GLib.MainLoop()
+    tasks = []
+
+    def start():
+        task = loop.create_task(coroutine)
+        task.add_done_callback(lambda _: main_loop.quit())
+        tasks.append(task)
+
+    idle(start)
+    main_loop.run()
+    return tasks[0].result()
+
+
+def test_installed_loop_runs_tasks_of_glib_callbacks():
+    """All that asyncio has works in there."""
+    async def main(loop):
+        assert asyncio.get_running_loop() is loop
+        await asyncio.sleep(0.001)
+        done = future()
+        idle(done.set_result, True)
+        assert await done
+        assert await tcp_echo() == b'hello\n'
+        assert await asyncio.to_thread(pow, 2, 3) == 8
+        return await output_of('echo', 'child')
+
+    with installed() as loop:
+        for _ in range(3):
+            assert run_in_main_loop(loop, main(loop)) == (b'child\n', 0)
+        loop.run_in_executor(None, int)
+
+
+def test_installed_loop_runs_in_an_application():
+    """In Gio.Application.run (), which knows nothing of it."""
+    results = []
+
+    async def main(application):
+        results.append(await tcp_echo())
+        application.release()
+
+    def on_activate(application):
+        application.hold()
+        tasks.append(loop.create_task(main(application)))
+
+    tasks = []
+    application = Gio.Application(application_id=None, flags=Gio.ApplicationFlags.NON_UNIQUE)
+    application.connect('activate', on_activate)
+    with installed() as loop:
+        assert application.run([]) == 0
+    assert results == [b'hello\n'], results
+
+
+def test_installed_loop_hears_signals():
+    """One that comes while GLib waits."""
+    async def main(loop):
+        came = future()
+        loop.add_signal_handler(signal.SIGUSR1, came.set_result, True)
+        # In case it is not heard.
+        guard = GLib.timeout_add(10000, lambda: came.set_result(False))
+        idle(lambda: threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGUSR1)).start())
+        heard = await came
+        GLib.source_remove(guard)
+        loop.remove_signal_handler(signal.SIGUSR1)
+        return heard
+
+    with installed() as loop:
+        assert run_in_main_loop(loop, main(loop))
+
+
+def test_installed_loop_tells_of_exceptions():
+    """Those of tasks and of callbacks go to its handler, and it goes on."""
+    async def fail():
+        raise ZeroDivisionError
+
+    async def main(loop):
+        told = future()
+        loop.set_exception_handler(lambda _, details: told.set_result(details['exception']))
+        loop.call_soon(lambda: 1 / 0)
+        assert isinstance(await told, ZeroDivisionError)
+        with raises(ZeroDivisionError):
+            await asyncio.create_task(fail())
+        return True
+
+    with installed() as loop:
+        assert run_in_main_loop(loop, main(loop))
+
+
+def test_installed_loop_that_is_closed_is_gone():
+    """It leaves nothing, GLib's loop goes on, and another can be installed."""
+    with left_as_it_was():
+        for _ in range(3):
+            with installed() as loop:
+                run_in_main_loop(loop, asyncio.sleep(0))
+            assert loop.is_closed()
+            with raises(RuntimeError):
+                loop.call_soon(int)
+            main_loop = GLib.MainLoop()
+            idle(main_loop.quit)
+            main_loop.run()
+            assert asyncio._get_running_loop() is None
+            assert gaio.run(asyncio.sleep(0, 'run')) == 'run'
+
+
+def test_installed_loop_in_another_thread():
+    """In the GMainContext of that thread."""
+    results = []
+
+    def run():
+        main_context = GLib.MainContext()
+        main_loop = GLib.MainLoop(main_context)
+
+        async def main(loop):
+            assert asyncio.get_running_loop() is loop
+            results.append(await tcp_echo())
+            main_loop.quit()
+
+        with installed(main_context) as loop:
+            task = loop.create_task(main(loop))
+            main_loop.run()
+            task.result()
+
+    with left_as_it_was():
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        del thread
+    assert results == [b'hello\n'], results
+
+
+def test_nested_main_loop_in_an_installed_loop():
+    """An fd that is ready waits, and does not keep the nested loop from being idle."""
+    async def main(loop):
+        calls = []
+        with pair() as (one, other):
+            loop.add_reader(one, lambda: calls.append(one.recv(8)))
+            loop.call_soon(calls.append, 'soon')
+            other.send(b'x')
+            run_nested(calls)
+            assert calls == ['glib'], list(calls)
+            while len(calls) < 3:
+                await asyncio.sleep(0)
+            assert set(calls) == {'glib', 'soon', b'x'}, calls
+            other.send(b'y')
+            while b'y' not in calls:
+                await asyncio.sleep(0.001)
+            loop.remove_reader(one)
+        return True
+
+    with installed() as loop:
+        assert run_in_main_loop(loop, main(loop))
+
+
+# Files and GIO in coroutines.
+
+def test_readable_and_writable():
+    """For numbers and for what has a fileno(), and both for one fd at a time."""
+    async def main():
+        with pair() as (one, other):
+            await gaio.writable(one)
+            for file in (one, one.fileno()):
+                waiting = asyncio.create_task(gaio.readable(file))
+                await asyncio.sleep(0)
+                await gaio.writable(file)
+                assert not waiting.done()
+                other.send(b'x')
+                await waiting
+                assert one.recv(8) == b'x'
+
+    gaio.run(main())
+
+
+def test_cancelled_wait_is_removed():
+    """Nothing watches the fd any more, and it can be waited for again."""
+    async def main():
+        loop = asyncio.get_running_loop()
+        with pair() as (one, other):
+            before = watched()
+            for _ in range(10):
+                task = asyncio.create_task(gaio.readable(one))
+                await asyncio.sleep(0)
+                task.cancel()
+                with raises(asyncio.CancelledError):
+                    await task
+                assert watched() == before
+                assert not loop.remove_reader(one)
+            with raises(asyncio.TimeoutError):
+                await asyncio.wait_for(gaio.readable(one), 0.001)
+            other.send(b'x')
+            await gaio.readable(one)
+            assert one.recv(8) == b'x'
+
+    with left_as_it_was():
+        gaio.run(main())
+
+
+def test_any_number_waits_for_one_fd():
+    """Also beside add_reader(). All are told, and each that leaves leaves the others alone."""
+    async def main():
+        loop = asyncio.get_running_loop()
+        calls = []
+        with pair() as (one, other):
+            loop.add_reader(one, calls.append, 'reader')
+            waiting = [asyncio.create_task(gaio.readable(one)) for _ in range(3)]
+            await asyncio.sleep(0)
+            waiting.pop().cancel()
+            await asyncio.sleep(0)
+            assert not calls and not any(task.done() for task in waiting)
+            other.send(b'x')
+            await asyncio.gather(*waiting)
+            while not calls:
+                await asyncio.sleep(0)
+            loop.remove_reader(one)
+
+    gaio.run(main())
+
+
+def test_wait_for_what_is_not_open_fails():
+    """At once, as an OSError."""
+    async def main():
+        with pair() as (one, _):
+            number = one.fileno()
+        for wait in (gaio.readable, gaio.writable):
+            with raises(OSError, errno.EBADF):
+                await wait(number)
+
+    gaio.run(main())
+
+
+def test_wrap_returns_what_finish_returns():
+    """As the method that blocks does."""
+    async def main():
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b'contents')
+            file.flush()
+            gfile = Gio.File.new_for_path(file.name)
+            assert await gaio.wrap(gfile.load_contents_async) == gfile.load_contents(None)
+            assert await size_of(file.name) == len(b'contents')
+
+    gaio.run(main())
+
+
+def test_wrap_raises_what_finish_raises():
+    """A GLib.Error."""
+    async def main():
+        gfile = Gio.File.new_for_path('/nowhere')
+        try:
+            await gaio.wrap(gfile.load_contents_async)
+        except GLib.Error as error:
+            assert error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.NOT_FOUND), repr(error)
+        else:
+            assert False, 'no exception'
+
+    gaio.run(main())
+
+
+def test_wrap_that_is_cancelled_cancels_the_operation():
+    """It has taken nothing from the stream, and another can be started."""
+    async def main():
+        reader, writer = os.pipe()
+        stream = Gio.UnixInputStream.new(reader, True)
+        for _ in range(3):
+            task = asyncio.create_task(gaio.wrap(stream.read_bytes_async, 8, GLib.PRIORITY_DEFAULT))
+            await asyncio.sleep(0)
+            assert stream.has_pending()
+            task.cancel()
+            with raises(asyncio.CancelledError):
+                await task
+            while stream.has_pending():
+                await asyncio.sleep(0)
+        os.write(writer, b'x')
+        data = await gaio.wrap(stream.read_bytes_async, 8, GLib.PRIORITY_DEFAULT)
+        assert data.get_data() == b'x'
+        os.close(writer)
+        stream.close()
+
+    with left_as_it_was():
+        gaio.run(main())
+
+
+def test_wrap_with_a_cancellable_of_ones_own():
+    """To cancel that, from GLib, cancels what waits for it."""
+    async def main():
+        reader, writer = os.pipe()
+        stream = Gio.UnixInputStream.new(reader, True)
+        cancellable = Gio.Cancellable()
+        idle(cancellable.cancel)
+        with raises(asyncio.CancelledError):
+            await gaio.wrap(stream.read_bytes_async, 8, GLib.PRIORITY_DEFAULT,
+                            cancellable=cancellable)
+        os.close(writer)
+        stream.close()
+
+    with left_as_it_was():
+        gaio.run(main())
+
+
+def test_wrap_checks_arguments():
+    """One too few and one too many, and then nothing has been started."""
+    async def main():
+        gfile = Gio.File.new_for_path('/')
+        for args in ((), ('standard::*', Gio.FileQueryInfoFlags.NONE, 0, 'too many')):
+            with raises(TypeError):
+                await gaio.wrap(gfile.query_info_async, *args)
+
+    gaio.run(main())
+
+
+def test_wrap_works_in_an_installed_loop():
+    """As in a loop that is run."""
+    with installed() as loop:
+        assert run_in_main_loop(loop, size_of(__file__)) == os.path.getsize(__file__)
+
+
+# All at once, with a real bus.
+
+@contextlib.contextmanager
+def bus():
+    """Makes connections to a dbus-daemon."""
+    address = os.environ.get('DBUS_SESSION_BUS_ADDRESS')
+    if not address:
+        raise tap.Skip('there is no session bus: use dbus-run-session')
+    flags = (Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT
+             | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION)
+    connections = [Gio.DBusConnection.new_for_address_sync(address, flags, None, None)
+                   for _ in range(2)]
+    try:
+        yield connections
+    finally:
+        for connection in connections:
+            connection.close_sync(None)
+
+
+def export_doubler(connection):
+    """A service with a method and a signal."""
+    def on_call(connection, sender, path, interface, method, parameters, invocation):
+        result = GLib.Variant('(i)', (2 * parameters[0],))
+        connection.emit_signal(None, path, interface, 'Doubled', result)
+        invocation.return_value(result)
+
+    interface = Gio.DBusNodeInfo.new_for_xml(SERVICE).interfaces[0]
+    connection.register_object('/', interface, on_call, None, None)
+
+
+async def double(connection, name, number):
+    done = future()
+
+    def on_answer(connection, result):
+        done.set_result(connection.call_finish(result)[0])
+
+    connection.call(name, '/', 'org.gaio.Test', 'Double', GLib.Variant('(i)', (number,)),
+                    GLib.VariantType('(i)'), Gio.DBusCallFlags.NONE, -1, None, on_answer)
+    return await done
+
+
+async def call_and_hear(service, client, number):
+    """A call and its answer, and the signal in between."""
+    heard = future()
+
+    def on_signal(connection, sender, path, interface, signal_name, parameters):
+        if not heard.done():
+            heard.set_result(parameters[0])
+
+    subscription = client.signal_subscribe(None, 'org.gaio.Test', 'Doubled', '/', None,
+                                           Gio.DBusSignalFlags.NONE, on_signal)
+    try:
+        return await double(client, service.get_unique_name(), number), await heard
+    finally:
+        client.signal_unsubscribe(subscription)
+
+
+def test_dbus_while_asyncio_waits():
+    """Both ends in this process: calls, answers and signals go through the bus."""
+    async def main(service, client):
+        for number in range(20):
+            assert await call_and_hear(service, client, number) == (2 * number, 2 * number)
+
+    with bus() as (service, client):
+        export_doubler(service)
+        gaio.run(main(service, client))
+
+
+def test_wrap_works_for_what_is_not_called_async():
+    """Calls, constructors and functions, which have a _finish as well."""
+    async def main(service, client):
+        number = GLib.Variant('(i)', (3,))
+        answer = await gaio.wrap(client.call, service.get_unique_name(), '/', 'org.gaio.Test',
+                                 'Double', number, None, Gio.DBusCallFlags.NONE, -1)
+        assert answer.unpack() == (6,)
+        proxy = await gaio.wrap(Gio.DBusProxy.new, client, Gio.DBusProxyFlags.NONE, None,
+                                service.get_unique_name(), '/', 'org.gaio.Test')
+        answer = await gaio.wrap(proxy.call, 'Double', number, Gio.DBusCallFlags.NONE, -1)
+        assert answer.unpack() == (6,)
+        with raises(GLib.Error):
+            await gaio.wrap(proxy.call, 'Triple', number, Gio.DBusCallFlags.NONE, -1)
+        session = await gaio.wrap(Gio.bus_get, Gio.BusType.SESSION)
+        assert session.get_unique_name()
+        session.set_exit_on_close(False)
+
+    with bus() as (service, client):
+        export_doubler(service)
+        gaio.run(main(service, client))
+
+
+async def everything(service, client):
+    ticks = 0
+
+    def tick():
+        nonlocal ticks
+        ticks += 1
+        return True
+
+    source = GLib.timeout_add(1, tick)
+    for number in range(5):
+        results = await asyncio.gather(
+            call_and_hear(service, client, number), output_of('echo', 'child'), tcp_echo(),
+            asyncio.to_thread(pow, 2, 3), asyncio.sleep(0.002, 'slept'))
+        expected = [(2 * number, 2 * number), (b'child\n', 0), b'hello\n', 8, 'slept']
+        assert results == expected, results
+    while ticks < 3:
+        await asyncio.sleep(0.001)
+    GLib.source_remove(source)
+    return True
+
+
+def test_everything_at_once():
+    """A GLib timeout, D-Bus, children, TCP, threads and timers."""
+    with bus() as (service, client):
+        export_doubler(service)
+        assert gaio.run(everything(service, client))
+
+
+def test_everything_at_once_in_an_installed_loop():
+    """The same, in GLib's main loop."""
+    with bus() as (service, client), installed() as loop:
+        export_doubler(service)
+        assert run_in_main_loop(loop, everything(service, client))
+
+
+tap.run(globals())
