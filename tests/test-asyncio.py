@@ -419,6 +419,17 @@ def test_children_are_waited_for():
     assert gaio.run(main()) == [(b'%d\n' % n, n) for n in range(8)]
 
 
+def test_child_watcher_of_ones_own_is_used():
+    """asyncio.run() makes its loop known to it."""
+    policy = asyncio.get_event_loop_policy()
+    default = policy.get_child_watcher()
+    policy.set_child_watcher(asyncio.PidfdChildWatcher())
+    try:
+        assert gaio.run(output_of('echo', 'child')) == (b'child\n', 0)
+    finally:
+        policy.set_child_watcher(default)
+
+
 # Exceptions.
 
 def test_exception_in_glib_goes_to_the_hook():
@@ -1017,6 +1028,25 @@ def test_installed_loop_hears_signals():
         assert run_in_main_loop(loop, main(loop))
 
 
+def test_installed_loop_hears_signals_of_before():
+    """The handler is there before GLib's loop is run, which has a wake-up fd of its own."""
+    heard = []
+    main_loop = GLib.MainLoop()
+
+    def on_signal():
+        heard.append(True)
+        main_loop.quit()
+
+    with installed() as loop:
+        loop.add_signal_handler(signal.SIGUSR1, on_signal)
+        guard = GLib.timeout_add(5000, main_loop.quit)
+        idle(lambda: threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGUSR1)).start())
+        main_loop.run()
+        loop.remove_signal_handler(signal.SIGUSR1)
+    assert heard
+    GLib.source_remove(guard)
+
+
 def test_installed_loop_tells_of_exceptions():
     """Those of tasks and of callbacks go to its handler, and it goes on."""
     async def fail():
@@ -1075,6 +1105,27 @@ def test_installed_loop_in_another_thread():
         thread.join()
         del thread
     assert results == [b'hello\n'], results
+
+
+def test_installed_loop_does_not_starve_glib():
+    """A task that never waits, in GLib's main loop."""
+    async def main():
+        calls = 0
+
+        def count():
+            nonlocal calls
+            calls += 1
+            return True
+
+        source = GLib.idle_add(count)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        GLib.source_remove(source)
+        return calls
+
+    with installed() as loop:
+        calls = run_in_main_loop(loop, main())
+    assert TURNS / 10 <= calls <= TURNS * 10, calls
 
 
 def test_nested_main_loop_in_an_installed_loop():

@@ -4,13 +4,18 @@
 import asyncio
 import heapq
 import itertools
+import signal
 import weakref
 
-from gi.repository import Gaio
+from gi.repository import Gaio, GLib
 
 from ._child_watcher import use_pidfds
 from ._loop import EventLoop
 from ._selector import Selector
+
+
+# So many turns in a row come before whatever else GLib has to do.
+_MOST_URGENT_TURNS = 16
 
 
 def _weakly(method):
@@ -20,8 +25,7 @@ def _weakly(method):
 
     def callback(*args):
         strong = weak()
-        if strong is not None:
-            strong(*args)
+        return strong(*args) if strong is not None else None
 
     return callback
 
@@ -64,6 +68,9 @@ class HostedEventLoop(EventLoop):
     def __init__(self, main_context=None):
         self._deadlines = _Deadlines()
         self._has_more = self._is_muted = False
+        self._n_urgent_turns = 0
+        self._idle = None
+        self._signals = set()
         selector = _HostedSelector(main_context)
         context = selector.context
         self._turn_soon = Gaio.Context.add_bottom_half(context, _weakly(self._turn))
@@ -124,13 +131,59 @@ class HostedEventLoop(EventLoop):
             self._is_muted = False
             self.gaio_selector.set.set_func(_weakly(self._on_ready))
         if self._has_more:
-            self._turn_soon.schedule()
+            self._go_on()
+        else:
+            self._n_urgent_turns = 0
         self._set_timer(done_until)
+
+    def _go_on(self):
+        """A chain of callbacks is followed at once; one that does not end, when GLib has nothing
+        more urgent to do, such as to draw, or after 10 ms."""
+        self._n_urgent_turns += 1
+        if self._n_urgent_turns <= _MOST_URGENT_TURNS:
+            self._turn_soon.schedule()
+            return
+        self._turn_soon.schedule_idle()
+        if self._idle is None:
+            self._idle = GLib.Idle()
+            self._idle.set_callback(_weakly(self._idle_turn))
+            self._idle.attach(self.gaio_selector.main_context)
+
+    def _idle_turn(self, *_):
+        self._turn()
+        if self._has_more and not self.is_closed():
+            return GLib.SOURCE_CONTINUE
+        self._idle = None
+        return GLib.SOURCE_REMOVE
+
+    def add_signal_handler(self, sig, callback, *args):
+        """By way of Python's own handler: the main loops of PyGObject see to it that this is called,
+        and take from asyncio what it would hear of signals by."""
+        def handler(*_):
+            self.call_soon_threadsafe(callback, *args)
+
+        try:
+            signal.signal(sig, handler)
+            signal.siginterrupt(sig, False)
+        except (ValueError, OSError) as error:
+            raise RuntimeError(str(error)) from None
+        self._signals.add(sig)
+
+    def remove_signal_handler(self, sig):
+        if sig not in self._signals:
+            return False
+        self._signals.remove(sig)
+        signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
+        return True
 
     def close(self):
         if self.is_running():
             raise RuntimeError('Cannot close a running event loop')
         if not self.is_closed():
+            for sig in list(self._signals):
+                self.remove_signal_handler(sig)
+            if self._idle is not None:
+                self._idle.destroy()
             self._turn_soon.remove()
             self._turn_later.remove()
             self.gaio_selector.set.set_func(None)

@@ -50,9 +50,19 @@ class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
         return EventLoop()
 
 
+def _make_loop():
+    loop = EventLoop()
+    # Also for a child watcher that the program has chosen, which asyncio.Runner forgets.
+    asyncio.set_event_loop(loop)
+    return loop
+
+
 def run(main, *, debug=None):
     """As asyncio.run(), with GLib's main loop inside: its default main context, or that of the
     thread."""
     use_pidfds(asyncio.get_event_loop_policy())
-    with asyncio.Runner(debug=debug, loop_factory=EventLoop) as runner:
-        return runner.run(main)
+    try:
+        with asyncio.Runner(debug=debug, loop_factory=_make_loop) as runner:
+            return runner.run(main)
+    finally:
+        asyncio.set_event_loop(None)
