@@ -18,7 +18,8 @@ CONTRACT = pathlib.Path(__file__).parent / "contract"
 CORE = "{http://www.gtk.org/introspection/core/1.0}"
 C = "{http://www.gtk.org/introspection/c/1.0}"
 GLIB = "{http://www.gtk.org/introspection/glib/1.0}"
-HEAD = "# SPDX-License-Identifier: LGPL-2.1-or-later\n"
+# In two, for reuse takes it for the licence of this file.
+HEAD = "# SPDX-" "License-Identifier: LGPL-2.1-or-later\n"
 FLAGS = [
     "nullable",
     "optional",
