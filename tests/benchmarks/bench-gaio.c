@@ -10,7 +10,6 @@ typedef struct
   GMainContext *main_context;
   GMainLoop *main_loop;
   GCancellable *cancellable;
-  GPtrArray *handlers;
 } Loop;
 
 static gpointer
@@ -19,7 +18,6 @@ alone_open (void)
   Loop *loop = g_new0 (Loop, 1);
 
   loop->context = gaio_context_new ();
-  loop->handlers = g_ptr_array_new_with_free_func ((GDestroyNotify) gaio_handler_unref);
   return loop;
 }
 
@@ -93,7 +91,6 @@ alone_close (gpointer user_data)
   Loop *loop = user_data;
 
   gaio_context_close (loop->context);
-  g_ptr_array_unref (loop->handlers);
   g_object_unref (loop->context);
   g_free (loop);
 }
@@ -108,11 +105,12 @@ nested_close (gpointer user_data)
   g_main_context_release (main_context);
 }
 
-static GaioHandler *
-add_fd (GaioContext *context, int fd, GUnixFDSourceFunc func, gpointer user_data)
+static gpointer
+fd_add (gpointer loop, int fd, GUnixFDSourceFunc func, gpointer user_data)
 {
   g_autoptr (GError) error = NULL;
-  GaioHandler *handler = gaio_context_add_fd (context, fd, G_IO_IN, func, user_data, NULL, &error);
+  GaioHandler *handler =
+      gaio_context_add_fd (((Loop *) loop)->context, fd, G_IO_IN, func, user_data, NULL, &error);
 
   if (handler == NULL)
     g_error ("%s", error->message);
@@ -120,12 +118,20 @@ add_fd (GaioContext *context, int fd, GUnixFDSourceFunc func, gpointer user_data
 }
 
 static void
-watch (gpointer user_data, const int *fds, guint n_fds, GUnixFDSourceFunc func, gpointer func_data)
+fd_modify (gpointer watch, GIOCondition condition)
 {
-  Loop *loop = user_data;
+  g_autoptr (GError) error = NULL;
 
-  for (guint i = 0; i < n_fds; i++)
-    g_ptr_array_add (loop->handlers, add_fd (loop->context, fds[i], func, func_data));
+  if (!gaio_handler_set_condition (watch, condition, &error))
+    g_error ("%s", error->message);
+}
+
+static void
+fd_remove (gpointer watch)
+{
+  GaioHandler *handler = watch;
+
+  gaio_clear_handler (&handler);
 }
 
 /* That the functions below return something does not disturb. */
@@ -188,9 +194,10 @@ timer_free (gpointer user_data)
 }
 
 #define COMMON                                                                                     \
-  .watch = watch, .call = call, .signal_new = signal_new, .signal_send = signal_send,              \
-  .signal_free = signal_free, .timer_new = timer_new, .timer_arm = timer_arm,                      \
-  .timer_disarm = timer_disarm, .timer_free = timer_free
+  .fd_add = fd_add, .fd_modify = fd_modify, .fd_remove = fd_remove, .call = call,                  \
+  .signal_new = signal_new, .signal_send = signal_send, .signal_free = signal_free,                \
+  .timer_new = timer_new, .timer_arm = timer_arm, .timer_disarm = timer_disarm,                    \
+  .timer_free = timer_free
 
 const BenchContender bench_gaio_nested = {
   .name = "gaio-nested",

@@ -3,68 +3,48 @@
  * threads, g_timeout_add(); and in place of what GLib does not have, the cheapest that it has. */
 #include "bench.h"
 
-typedef struct
-{
-  GMainContext *context;
-  GPtrArray *sources;
-} Loop;
-
 static gpointer
 loop_open (void)
 {
-  Loop *loop = g_new (Loop, 1);
+  GMainContext *context = g_main_context_new ();
 
-  loop->context = g_main_context_new ();
   /* Else g_main_context_invoke_full() calls the function at once, in the caller's thread, when it
    * comes between two turns. */
-  g_main_context_acquire (loop->context);
-  loop->sources = g_ptr_array_new_with_free_func ((GDestroyNotify) g_source_unref);
-  return loop;
+  g_main_context_acquire (context);
+  return context;
 }
 
 static void
 loop_turn (gpointer user_data)
 {
-  Loop *loop = user_data;
-
-  g_main_context_iteration (loop->context, TRUE);
+  g_main_context_iteration (user_data, TRUE);
 }
 
 static void
 loop_close (gpointer user_data)
 {
-  Loop *loop = user_data;
-
-  for (guint i = loop->sources->len; i-- > 0;)
-    g_source_destroy (loop->sources->pdata[i]);
-  g_ptr_array_unref (loop->sources);
-  g_main_context_release (loop->context);
-  g_main_context_unref (loop->context);
-  g_free (loop);
+  g_main_context_release (user_data);
+  g_main_context_unref (user_data);
 }
 
 static GSource *
 attach (gpointer loop, GSource *source, GSourceFunc func, gpointer user_data)
 {
   g_source_set_callback (source, func, user_data, NULL);
-  g_source_attach (source, ((Loop *) loop)->context);
+  g_source_attach (source, loop);
   return source;
 }
 
-/* GLib searches its list of fds, sorted, from the front: downwards here and upwards in loop_close()
- * spare us the O(n). */
-static void
-watch (gpointer loop, const int *fds, guint n_fds, GUnixFDSourceFunc func, gpointer user_data)
+static gpointer
+fd_add (gpointer loop, int fd, GUnixFDSourceFunc func, gpointer user_data)
 {
-  for (guint i = n_fds; i-- > 0;)
-    g_ptr_array_add (((Loop *) loop)->sources, attach (loop, g_unix_fd_source_new (fds[i], G_IO_IN),
-                                                       G_SOURCE_FUNC (func), user_data));
+  return attach (loop, g_unix_fd_source_new (fd, G_IO_IN), G_SOURCE_FUNC (func), user_data);
 }
 
 static void
 call (gpointer loop, GSourceFunc func, gpointer user_data)
 {
-  g_main_context_invoke_full (((Loop *) loop)->context, G_PRIORITY_DEFAULT, func, user_data, NULL);
+  g_main_context_invoke_full (loop, G_PRIORITY_DEFAULT, func, user_data, NULL);
 }
 
 static void
@@ -116,11 +96,13 @@ timer_disarm (gpointer timer)
 
 const BenchContender bench_glib = {
   .name = "glib",
+  .version = BENCH_GLIB_VERSION,
   .linear = TRUE,
   .open = loop_open,
   .turn = loop_turn,
   .close = loop_close,
-  .watch = watch,
+  .fd_add = fd_add,
+  .fd_remove = source_free,
   .call = call,
   .signal_new = signal_new,
   .signal_send = signal_send,

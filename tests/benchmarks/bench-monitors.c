@@ -1,73 +1,58 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What an event costs on each monitor, over the number of fds ready at once (K), nested and alone.
  * Gaio asks the environment for the monitor whenever it makes a context. */
-#include "bench-loop.h"
+#include "bench-run.h"
 #include "bench-table.h"
 
 #include <gaio/gaio.h>
 
 #define N_FDS 1000
 
-enum
-{
-  IO_URING,
-  POLL,
-  EPOLL,
-};
+/* Live and dry for each of these. */
+static const guint actives[] = { 1, 16, 256 };
 
 /* Only what the monitor is called, and how it grows. */
 static const BenchContender *const contenders[] = {
-  [IO_URING] = &(BenchContender){ .name = "io_uring" },
-  [POLL] = &(BenchContender){ .name = "poll", .linear = TRUE },
-  [EPOLL] = &(BenchContender){ .name = "epoll" },
+  &(BenchContender){ .name = "epoll" },
+  &(BenchContender){ .name = "io_uring" },
+  &(BenchContender){ .name = "poll", .linear = TRUE },
 };
 
-static int *eventfds;
-static int *shuffled;
+static int *order;
+
+static void
+reshuffle (const BenchTask *task, GRand *rand)
+{
+  bench_reshuffle (rand, &order, N_FDS);
+}
 
 static void
 measure (const BenchTask *task, const BenchContender *monitor, double *ns)
 {
-  guint units = bench_slice_units (monitor, N_FDS, task->n_ready, bench_task_n (task));
-  BenchSlice slice = {
-    task->dry ? BENCH_DRY : BENCH_LIVE, N_FDS, task->n_ready, units, eventfds, shuffled
-  };
+  BenchSet set = { bench_pool_get (BENCH_EVENTFD, N_FDS), N_FDS, order };
+  BenchContender contender = task->nested ? bench_gaio_nested : bench_gaio_alone;
+  BenchRun *run;
 
+  contender.linear = monitor->linear;
   g_setenv ("GAIO_MONITOR", monitor->name, TRUE);
-  ns[0] = bench_slice_measure (&slice, task->nested ? &bench_gaio_nested : &bench_gaio_alone);
+  run = bench_run_open (&set, &contender);
+  for (guint cost = 0; cost < 2 * G_N_ELEMENTS (actives); cost++)
+    if (bench_cost_chosen (task, cost))
+      ns[cost] = bench_run_measure (run, cost % 2, actives[cost / 2], bench_task_n (task));
+  bench_run_close (run);
 }
 
-#define TASK(name, k, ...)                                                                         \
+#define TASK(name_, nested_)                                                                       \
   {                                                                                                \
-    name, { "" }, measure, 2000, 500, .n_ready = k, __VA_ARGS__                                    \
+    .name = name_,                                                                                 \
+    .costs = { "live K=1", "dry K=1", "live K=16", "dry K=16", "live K=256", "dry K=256" },        \
+    .prepare = reshuffle, .measure = measure, .n = 2000, .n_quick = 500, .n_fds = N_FDS,           \
+    .nested = nested_                                                                              \
   }
 
 static const BenchTask tasks[] = {
-  TASK ("live, nested, K=1", 1, .nested = TRUE),
-  TASK ("live, nested, K=16", 16, .nested = TRUE),
-  TASK ("live, nested, K=256", 256, .nested = TRUE),
-  TASK ("live, alone, K=1", 1),
-  TASK ("live, alone, K=16", 16),
-  TASK ("live, alone, K=256", 256),
-  TASK ("dry, nested, K=1", 1, .dry = TRUE, .nested = TRUE),
-  TASK ("dry, nested, K=16", 16, .dry = TRUE, .nested = TRUE),
-  TASK ("dry, nested, K=256", 256, .dry = TRUE, .nested = TRUE),
-  TASK ("dry, alone, K=1", 1, .dry = TRUE),
-  TASK ("dry, alone, K=16", 16, .dry = TRUE),
-  TASK ("dry, alone, K=256", 256, .dry = TRUE),
-};
-
-static const BenchBound bounds[] = { { IO_URING, EPOLL, 0 } };
-
-static const BenchTable table = {
-  .summary = "Nanoseconds per event on each monitor, with " G_STRINGIFY (N_FDS) " fds watched.",
-  .contenders = contenders,
-  .n_contenders = G_N_ELEMENTS (contenders),
-  .n_ours = 2,
-  .tasks = tasks,
-  .n_tasks = G_N_ELEMENTS (tasks),
-  .bounds = bounds,
-  .n_bounds = G_N_ELEMENTS (bounds),
+  TASK ("nested N=" G_STRINGIFY (N_FDS), TRUE),
+  TASK ("alone N=" G_STRINGIFY (N_FDS), FALSE),
 };
 
 /* Why the kernel refuses io_uring, or NULL. */
@@ -87,18 +72,17 @@ refusal (void)
 int
 main (int argc, char **argv)
 {
-  g_autoptr (GRand) rand = g_rand_new_with_seed (1);
   g_autofree char *note = refusal ();
 
   if (note != NULL)
-    {
-      g_print ("not measured: %s\n", note);
-      return 0;
-    }
-  if (bench_raise_fd_limit () < N_FDS)
-    bench_usage_error ("the limit of open files is too low: ulimit -n");
-  eventfds = bench_open_eventfds (N_FDS);
-  shuffled = g_memdup2 (eventfds, N_FDS * sizeof (int));
-  bench_shuffle (rand, shuffled, N_FDS);
-  return bench_table_main (&table, argc, argv);
+    g_printerr ("io_uring is epoll here: %s\n", note);
+  return bench_table_main (&(BenchTable){ .name = "monitors",
+                                          .summary =
+                                              "What an event costs on each monitor, in CPU time",
+                                          .unit = "ns",
+                                          .contenders = contenders,
+                                          .n_contenders = G_N_ELEMENTS (contenders),
+                                          .tasks = tasks,
+                                          .n_tasks = G_N_ELEMENTS (tasks) },
+                           argc, argv);
 }

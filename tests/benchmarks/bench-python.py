@@ -9,11 +9,15 @@ takes all there is: a noisy machine asks for it."""
 import argparse
 import asyncio
 import gc
+import json
 import os
+import platform
 import random
+import re
 import resource
 import socket
 import statistics
+import sys
 import time
 
 import gi
@@ -25,8 +29,7 @@ IDLE = (10, 1000, 10000)
 ACTIVE = (1, 16, 256)
 SPARE_FDS = 100
 BATCH_ACTIVE = 256
-BATCH_LIMIT_NS = 120
-GROWTH_LIMIT = 1.1
+BATCH = f'batch K={BATCH_ACTIVE}'
 NS = 1e9
 
 
@@ -186,14 +189,6 @@ def run_batch(active, seconds):
     return statistics.median(measured)
 
 
-def spread(values):
-    """The median and the quartiles."""
-    if len(values) < 2:
-        return values * 3
-    low, median, high = statistics.quantiles(values, n=4, method='inclusive')
-    return median, low, high
-
-
 def open_idle():
     """As many fds as the limit allows, at most the most that are asked for."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -202,74 +197,47 @@ def open_idle():
     if hard != resource.RLIM_INFINITY:
         n = min(n, hard - 2 * max(ACTIVE) - SPARE_FDS)
     if n < max(IDLE):
-        print(f'{n} idle fds, not {max(IDLE)}: the limit is {hard}')
+        print(f'{n} idle fds, not {max(IDLE)}: the limit is {hard}', file=sys.stderr)
     return [os.eventfd(0) for _ in range(n)]
 
 
-def measure(rounds, seconds):
-    """The results by cell and contender, one for each round, and those of the batch."""
+def measure(rounds, seconds, chosen, contenders):
+    """The results by row and contender, one for each round."""
     idle = open_idle()
-    cells = {(min(n, len(idle)), k): {name: [] for name in CONTENDERS} for n in IDLE
-             for k in ACTIVE}
-    batch = []
+    cells = {f'N={n} K={k}': (min(n, len(idle)), k) for n in IDLE for k in ACTIVE}
+    rows = {row: {name: [] for name in contenders} for row in cells if chosen(row)}
+    rows[BATCH] = {'gaio-ready-set': []}
     for _ in range(rounds):
-        batch.append(run_batch(BATCH_ACTIVE, seconds))
-        for (n, k), results in cells.items():
-            for name in random.sample(list(CONTENDERS), len(CONTENDERS)):
+        rows[BATCH]['gaio-ready-set'].append(run_batch(BATCH_ACTIVE, seconds))
+        for row in list(rows)[:-1]:
+            n, k = cells[row]
+            for name in random.sample(contenders, len(contenders)):
                 gc.collect()
-                results[name].append(CONTENDERS[name](idle[:n], k, seconds))
-    return cells, batch
-
-
-def ratios(results, numerator, denominator):
-    return spread([a / b for a, b in zip(results[numerator], results[denominator])])
-
-
-def show(cells, batch):
-    """The tables."""
-    print('\nns per event, median\n' + f'{"N":>6} {"K":>4}', *(f'{name:>15}' for name in CONTENDERS))
-    for (n, k), results in cells.items():
-        print(f'{n:6} {k:4}', *(f'{statistics.median(results[name]):15.0f}' for name in CONTENDERS))
-    others = [name for name in CONTENDERS if name != 'gaio-ready-set']
-    print('\nratio to gaio-ready-set within a round, median (quartiles)\n'
-          + f'{"N":>6} {"K":>4}', *(f'{name:>26}' for name in others))
-    for (n, k), results in cells.items():
-        texts = ['{:.2f} ({:.2f}-{:.2f})'.format(*ratios(results, name, 'gaio-ready-set'))
-                 for name in others]
-        print(f'{n:6} {k:4}', *(f'{text:>26}' for text in texts))
-    print('\nbatch of {}, ns per event, median (quartiles): {:.0f} ({:.0f}-{:.0f})\n'.format(
-        BATCH_ACTIVE, *spread(batch)))
-
-
-def check(text, value, limit):
-    verdict = 'HOLDS' if value <= limit else 'DOES NOT HOLD'
-    print(f'{text}: {value:.2f}: {verdict}')
-
-
-def check_goals(cells, batch):
-    """What Gaio wants to be in Python."""
-    check(f'batch of {BATCH_ACTIVE}: at most {BATCH_LIMIT_NS} ns per event',
-          statistics.median(batch), BATCH_LIMIT_NS)
-    few, many = min(cells)[0], max(cells)[0]
-    for name in ('gaio-ready-set', 'gaio-run'):
-        for n, k in ((n, k) for n in (few, many) for k in ACTIVE):
-            check(f'{name}: not slower than asyncio at N={n} K={k}',
-                  ratios(cells[n, k], name, 'asyncio')[0], 1)
-    growth = max(spread([b / a for a, b in zip(cells[few, k]['gaio-ready-set'],
-                                               cells[many, k]['gaio-ready-set'])])[0]
-                 for k in ACTIVE)
-    check(f'ready set: at N={many} at most {GROWTH_LIMIT}x of N={few}', growth, GROWTH_LIMIT)
+                rows[row][name].append(CONTENDERS[name](idle[:n], k, seconds))
+    return rows
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--quick', action='store_true', help='fewer and shorter rounds')
     parser.add_argument('--rounds', type=int, help='how many rounds')
+    parser.add_argument('--only', default='', help='only the lines of the table that match')
+    parser.add_argument('--contender', default='', help='only the contenders that match')
+    parser.add_argument('--json', type=argparse.FileType('w'), default=sys.stdout,
+                        help='write the results there, not to stdout')
     arguments = parser.parse_args()
-    rounds = arguments.rounds or (3 if arguments.quick else 11)
-    cells, batch = measure(rounds, 0.02 if arguments.quick else 0.05)
-    show(cells, batch)
-    check_goals(cells, batch)
+    rows = measure(arguments.rounds or (3 if arguments.quick else 11),
+                   0.02 if arguments.quick else 0.05,
+                   lambda row: re.search(arguments.only, row),
+                   [name for name in CONTENDERS if re.search(arguments.contender, name)])
+    json.dump({
+        'benchmark': 'python',
+        'summary': 'What an echo costs in Python, in CPU time',
+        'unit': 'ns',
+        'versions': {'asyncio': platform.python_version(), 'glib': '.'.join(map(str, (
+            GLib.MAJOR_VERSION, GLib.MINOR_VERSION, GLib.MICRO_VERSION)))},
+        'rows': [{'name': row, 'values': values} for row, values in rows.items()],
+    }, arguments.json, indent=1)
 
 
 if __name__ == '__main__':

@@ -1,31 +1,37 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Tasks over contenders. A round visits every task, and there every contender, in an order that is
- * new each time, so that what is compared was measured within the same second or so. */
+ * new each time, so that what is compared was measured within the same second or so, which a noisy
+ * machine asks for. What the numbers say is for run-benchmarks.py to tell. */
 #include "bench-table.h"
+
+#include <math.h>
 
 /* All rounds of one cost of one task. */
 typedef struct
 {
-  char *name;
-  double *ns[BENCH_MAX_CONTENDERS]; /* one per round */
+  const BenchTask *task;
+  guint cost;
+  GArray *values[BENCH_MAX_CONTENDERS]; /* NULL: takes no part */
 } Row;
 
 static const BenchTable *table;
+static guint fd_limit;
 
 static gboolean option_quick;
 static int option_rounds;
-static char *option_task;
+static char *option_only;
 static char *option_contender;
-static char *option_csv;
+static char *option_json;
 
 static const GOptionEntry option_entries[] = {
   { "quick", 0, 0, G_OPTION_ARG_NONE, &option_quick, "Fewer and shorter rounds", NULL },
   { "rounds", 0, 0, G_OPTION_ARG_INT, &option_rounds, "How many rounds", "R" },
-  { "task", 0, 0, G_OPTION_ARG_STRING, &option_task, "Only this one, as the table names it",
-    "NAME" },
-  { "contender", 0, 0, G_OPTION_ARG_STRING, &option_contender,
-    "Only this one, as the table names it", "NAME" },
-  { "csv", 0, 0, G_OPTION_ARG_FILENAME, &option_csv, "Write each measurement to a file", "FILE" },
+  { "only", 0, 0, G_OPTION_ARG_STRING, &option_only, "Only the lines of the table that match",
+    "REGEX" },
+  { "contender", 0, 0, G_OPTION_ARG_STRING, &option_contender, "Only the contenders that match",
+    "REGEX" },
+  { "json", 0, 0, G_OPTION_ARG_FILENAME, &option_json, "Write the results there, not to stdout",
+    "FILE" },
   { NULL },
 };
 
@@ -36,20 +42,41 @@ bench_task_n (const BenchTask *task)
 }
 
 static gboolean
-takes_part (guint contender)
+matches (const char *option, const char *name)
 {
-  return bench_chosen (option_contender, table->contenders[contender]->name);
+  return option == NULL || g_regex_match_simple (option, name, 0, 0);
+}
+
+static char *
+row_name (const BenchTask *task, guint cost)
+{
+  return g_strdup_printf ("%s %s", task->name, task->costs[cost]);
+}
+
+gboolean
+bench_cost_chosen (const BenchTask *task, guint cost)
+{
+  g_autofree char *name = row_name (task, cost);
+
+  return matches (option_only, name);
+}
+
+static gboolean
+can_be_had (const BenchContender *contender)
+{
+  return contender->can_be_had == NULL || contender->can_be_had ();
 }
 
 static Row *
-row_new (const BenchTask *task, const char *cost)
+row_new (const BenchTask *task, guint cost)
 {
   Row *row = g_new0 (Row, 1);
 
-  row->name = g_strdup_printf ("%s%s%s", task->name, *cost != '\0' ? ": " : "", cost);
+  row->task = task;
+  row->cost = cost;
   for (guint c = 0; c < table->n_contenders; c++)
-    if (takes_part (c))
-      row->ns[c] = g_new0 (double, option_rounds);
+    if (matches (option_contender, table->contenders[c]->name) && can_be_had (table->contenders[c]))
+      row->values[c] = g_array_new (FALSE, FALSE, sizeof (double));
   return row;
 }
 
@@ -58,213 +85,143 @@ row_free (gpointer user_data)
 {
   Row *row = user_data;
 
-  g_free (row->name);
   for (guint c = 0; c < table->n_contenders; c++)
-    g_free (row->ns[c]);
+    g_clear_pointer (&row->values[c], g_array_unref);
   g_free (row);
 }
 
-static guint
-count_costs (const BenchTask *task)
-{
-  guint n = 0;
-
-  while (n < BENCH_MAX_COSTS && task->costs[n] != NULL)
-    n++;
-  return n;
-}
-
-static void
-measure_task (const BenchTask *task, Row **rows, guint round, GRand *rand)
-{
-  int turns[BENCH_MAX_CONTENDERS];
-  double ns[BENCH_MAX_COSTS];
-
-  for (guint c = 0; c < table->n_contenders; c++)
-    turns[c] = c;
-  bench_shuffle (rand, turns, table->n_contenders);
-  for (guint i = 0; i < table->n_contenders; i++)
-    if (takes_part (turns[i]))
-      {
-        task->measure (task, table->contenders[turns[i]], ns);
-        for (guint cost = 0; cost < count_costs (task); cost++)
-          rows[cost]->ns[turns[i]][round] = ns[cost];
-      }
-}
-
-/* Of the tasks that were asked for, in their order. */
+/* Those that were asked for, in the order of the tasks. */
 static GPtrArray *
 make_rows (void)
 {
   GPtrArray *rows = g_ptr_array_new_with_free_func (row_free);
 
   for (guint t = 0; t < table->n_tasks; t++)
-    for (guint cost = 0; cost < count_costs (&table->tasks[t]); cost++)
-      if (bench_chosen (option_task, table->tasks[t].name))
-        g_ptr_array_add (rows, row_new (&table->tasks[t], table->tasks[t].costs[cost]));
+    {
+      const BenchTask *task = &table->tasks[t];
+
+      if (task->n_fds * bench_fds_of_kind (task->fd_kind) > fd_limit)
+        g_printerr ("%s: the limit of open files is too low: ulimit -n\n", task->name);
+      else
+        for (guint c = 0; c < BENCH_MAX_COSTS && task->costs[c] != NULL; c++)
+          if (bench_cost_chosen (task, c))
+            g_ptr_array_add (rows, row_new (task, c));
+    }
   return rows;
+}
+
+static void
+measure_task (Row **rows, guint n_rows, GRand *rand)
+{
+  const BenchTask *task = rows[0]->task;
+  int turns[BENCH_MAX_CONTENDERS];
+
+  if (task->prepare != NULL)
+    task->prepare (task, rand);
+  for (guint c = 0; c < table->n_contenders; c++)
+    turns[c] = c;
+  bench_shuffle (rand, turns, table->n_contenders);
+  for (guint i = 0; i < table->n_contenders; i++)
+    if (rows[0]->values[turns[i]] != NULL)
+      {
+        double costs[BENCH_MAX_COSTS];
+
+        for (guint cost = 0; cost < BENCH_MAX_COSTS; cost++)
+          costs[cost] = NAN;
+        task->measure (task, table->contenders[turns[i]], costs);
+        for (guint r = 0; r < n_rows; r++)
+          if (!isnan (costs[rows[r]->cost]))
+            g_array_append_val (rows[r]->values[turns[i]], costs[rows[r]->cost]);
+      }
 }
 
 static void
 measure_round (GPtrArray *rows, guint round, GRand *rand)
 {
-  guint row = 0;
+  guint next;
 
-  for (guint t = 0; t < table->n_tasks; t++)
-    if (bench_chosen (option_task, table->tasks[t].name))
-      {
-        bench_progress ("round %u of %d: %s", round + 1, option_rounds, table->tasks[t].name);
-        measure_task (&table->tasks[t], (Row **) &rows->pdata[row], round, rand);
-        row += count_costs (&table->tasks[t]);
-      }
+  for (guint i = 0; i < rows->len; i = next)
+    {
+      const BenchTask *task = ((Row *) rows->pdata[i])->task;
+
+      for (next = i; next < rows->len && ((Row *) rows->pdata[next])->task == task; next++)
+        ;
+      if ((round + 1) % MAX (task->every, 1) != 0)
+        continue;
+      bench_progress ("%s: round %u of %d: %s", table->name, round + 1, option_rounds, task->name);
+      measure_task ((Row **) &rows->pdata[i], next - i, rand);
+    }
 }
 
 static void
-print_medians (GPtrArray *rows)
+append_values (GString *json, const Row *row)
 {
-  g_print ("\n%-35s", "ns, median");
+  const char *before = "";
+
   for (guint c = 0; c < table->n_contenders; c++)
-    g_print (" %12s", table->contenders[c]->name);
-  g_print ("\n");
-  for (guint i = 0; i < rows->len; i++)
-    {
-      const Row *row = rows->pdata[i];
-
-      g_print ("%-35s", row->name);
-      for (guint c = 0; c < table->n_contenders; c++)
-        if (row->ns[c] != NULL)
-          g_print (" %12.0f", bench_spread (row->ns[c], option_rounds).median);
-        else
-          g_print (" %12s", "-");
-      g_print ("\n");
-    }
-}
-
-static BenchSpread
-ratio (const Row *row, guint ours, guint rival)
-{
-  return bench_paired_ratio (row->ns[ours], row->ns[rival], option_rounds);
-}
-
-static void
-print_ratios (GPtrArray *rows)
-{
-  g_print ("\n%-35s", "ratio within a round (quartiles)");
-  for (guint rival = table->n_ours; rival < table->n_contenders; rival++)
-    for (guint ours = 0; ours < table->n_ours; ours++)
+    if (row->values[c] != NULL && row->values[c]->len > 0)
       {
-        g_autofree char *title = g_strdup_printf ("%s/%s", table->contenders[ours]->name,
-                                                  table->contenders[rival]->name);
-
-        g_print (" %22s", title);
+        g_string_append_printf (json, "%s\n   \"%s\": [", before, table->contenders[c]->name);
+        for (guint i = 0; i < row->values[c]->len; i++)
+          g_string_append_printf (json, "%s%.1f", i > 0 ? ", " : "",
+                                  g_array_index (row->values[c], double, i));
+        g_string_append (json, "]");
+        before = ",";
       }
-  g_print ("\n");
+}
+
+static void
+append_versions (GString *json)
+{
+  const char *before = "";
+
+  for (guint c = 0; c < table->n_contenders; c++)
+    if (table->contenders[c]->version != NULL)
+      {
+        g_string_append_printf (json, "%s\"%s\": \"%s\"", before, table->contenders[c]->name,
+                                table->contenders[c]->version);
+        before = ", ";
+      }
+}
+
+/* No name has a character that JSON would want escaped. */
+static GString *
+to_json (GPtrArray *rows)
+{
+  GString *json = g_string_new (NULL);
+
+  g_string_append_printf (json,
+                          "{\n\"benchmark\": \"%s\",\n\"summary\": \"%s\",\n\"unit\": \"%s\",\n"
+                          "\"versions\": {",
+                          table->name, table->summary, table->unit);
+  append_versions (json);
+  g_string_append (json, "},\n\"rows\": [");
   for (guint i = 0; i < rows->len; i++)
     {
       const Row *row = rows->pdata[i];
+      g_autofree char *name = row_name (row->task, row->cost);
 
-      g_print ("%-35s", row->name);
-      for (guint rival = table->n_ours; rival < table->n_contenders; rival++)
-        for (guint ours = 0; ours < table->n_ours; ours++)
-          {
-            BenchSpread spread = ratio (row, ours, rival);
-
-            g_print ("  %5.2f (%5.2f - %5.2f)", spread.median, spread.low, spread.high);
-          }
-      g_print ("\n");
+      g_string_append_printf (json, "%s\n {\"name\": \"%s\", \"values\": {", i > 0 ? "," : "",
+                              name);
+      append_values (json, row);
+      g_string_append (json, "}}");
     }
-}
-
-static void
-print_verdict (const BenchBound *bound, const Row *row, BenchSpread spread, gboolean holds)
-{
-  const char *rival = table->contenders[bound->rival]->name;
-  g_autofree char *text = bound->limit > 0
-                              ? g_strdup_printf ("at most %.2fx %s", bound->limit, rival)
-                              : g_strdup_printf ("never behind %-6s by more than noise", rival);
-
-  g_print ("%-11s %s: %-35s %5.2f (%.2f-%.2f)  %s\n", table->contenders[bound->ours]->name, text,
-           row->name, spread.median, spread.low, spread.high, holds ? "holds" : "DOES NOT HOLD");
-}
-
-/* Above 1 the bound does not hold. Behind is who was slower in three rounds of four. */
-static double
-excess (const BenchBound *bound, BenchSpread spread)
-{
-  return bound->limit > 0 ? spread.median / bound->limit : spread.low;
-}
-
-static void
-judge (GPtrArray *rows, const BenchBound *bound)
-{
-  const Row *worst = NULL;
-  BenchSpread worst_spread = { 0 };
-
-  for (guint i = 0; i < rows->len; i++)
-    {
-      BenchSpread spread = ratio (rows->pdata[i], bound->ours, bound->rival);
-
-      if (excess (bound, spread) > 1)
-        print_verdict (bound, rows->pdata[i], spread, FALSE);
-      if (excess (bound, spread) > excess (bound, worst_spread))
-        {
-          worst = rows->pdata[i];
-          worst_spread = spread;
-        }
-    }
-  if (worst != NULL && excess (bound, worst_spread) <= 1)
-    print_verdict (bound, worst, worst_spread, TRUE);
-}
-
-static void
-judge_all_pairs (GPtrArray *rows)
-{
-  for (guint ours = 0; ours < table->n_ours; ours++)
-    for (guint rival = table->n_ours; rival < table->n_contenders; rival++)
-      judge (rows, &(BenchBound){ ours, rival, 0 });
-}
-
-static void
-print_verdicts (GPtrArray *rows)
-{
-  g_print ("\nverdict (what does not hold, or else the worst that does)\n");
-  for (guint i = 0; i < table->n_bounds; i++)
-    judge (rows, &table->bounds[i]);
-  if (table->bounds == NULL)
-    judge_all_pairs (rows);
+  g_string_append (json, "]\n}\n");
+  return json;
 }
 
 static gboolean
-write_csv (GPtrArray *rows, const char *path, GError **error)
+write_json (GPtrArray *rows, GError **error)
 {
-  g_autoptr (GString) text = g_string_new ("row,round,contender,ns\n");
+  GString *json = to_json (rows);
+  gboolean written = TRUE;
 
-  for (guint i = 0; i < rows->len; i++)
-    {
-      const Row *row = rows->pdata[i];
-
-      for (int round = 0; round < option_rounds; round++)
-        for (guint c = 0; c < table->n_contenders; c++)
-          if (row->ns[c] != NULL)
-            g_string_append_printf (text, "\"%s\",%d,%s,%.1f\n", row->name, round,
-                                    table->contenders[c]->name, row->ns[c][round]);
-    }
-  return g_file_set_contents (path, text->str, text->len, error);
-}
-
-static void
-check_names (void)
-{
-  gboolean known_contender = FALSE, known_task = FALSE;
-
-  for (guint c = 0; c < table->n_contenders; c++)
-    known_contender |= takes_part (c);
-  if (!known_contender)
-    bench_usage_error ("no such contender");
-  for (guint t = 0; t < table->n_tasks; t++)
-    known_task |= bench_chosen (option_task, table->tasks[t].name);
-  if (!known_task)
-    bench_usage_error ("no such task");
+  if (option_json == NULL)
+    g_print ("%s", json->str);
+  else
+    written = g_file_set_contents (option_json, json->str, json->len, error);
+  g_string_free (json, TRUE);
+  return written;
 }
 
 int
@@ -275,21 +232,17 @@ bench_table_main (const BenchTable *of, int argc, char **argv)
   g_autoptr (GError) error = NULL;
 
   table = of;
+  fd_limit = bench_raise_fd_limit ();
   bench_parse_options (table->summary, option_entries, &argc, &argv);
-  check_names ();
   if (option_rounds <= 0)
     option_rounds = option_quick ? 11 : 51;
   rows = make_rows ();
+  if (rows->len == 0)
+    bench_usage_error ("nothing is called that");
   for (int round = 0; round < option_rounds; round++)
     measure_round (rows, round, rand);
   bench_progress_end ();
-  print_medians (rows);
-  if (option_contender == NULL)
-    {
-      print_ratios (rows);
-      print_verdicts (rows);
-    }
-  if (option_csv != NULL && !write_csv (rows, option_csv, &error))
+  if (!write_json (rows, &error))
     {
       g_printerr ("%s\n", error->message);
       return 1;

@@ -2,65 +2,49 @@
 #pragma once
 
 #include "bench.h"
+#include "bench-pool.h"
 
-#define BENCH_MAX_COSTS 8
-#define BENCH_MAX_CONTENDERS 4
+#define BENCH_MAX_COSTS 12
+#define BENCH_MAX_CONTENDERS 12
 
 /* Something that each contender does in a round; one run of it gives one cost or several. */
-typedef struct BenchTask BenchTask;
+typedef struct _BenchTask BenchTask;
 
-struct BenchTask
+/* What has a number in its name, as in "N=10", is found by it in the results. */
+struct _BenchTask
 {
   const char *name;
   const char *costs[BENCH_MAX_COSTS]; /* names, as many as there are */
-  /* Fills in nanoseconds for each cost. */
-  void (*measure) (const BenchTask *task, const BenchContender *contender, double *ns);
+  /* In each round before the contenders, or NULL. */
+  void (*prepare) (const BenchTask *task, GRand *rand);
+  /* Fills in each cost that the contender can have. */
+  void (*measure) (const BenchTask *task, const BenchContender *contender, double *costs);
   guint n;       /* how much of it */
   guint n_quick; /* the same for --quick, or 0 */
+  guint every;   /* measured only in each such round, so not at all in fewer; or 0 */
+  guint n_fds;   /* left out where the process may not have that many */
+  BenchFdKind fd_kind;
   /* As the benchmark likes. */
   guint n_threads;
   guint n_processors;
-  guint n_fds;
-  guint n_ready;
-  gboolean dry;
   gboolean nested;
 };
 
-/* A promise about the ratio of two contenders, in every row. */
 typedef struct
 {
-  guint ours;
-  guint rival;
-  double limit; /* 0: not slower in three rounds of four */
-} BenchBound;
-
-typedef struct
-{
+  const char *name;
   const char *summary;
-  const BenchContender *const *contenders; /* the first n_ours are compared with the others */
+  const char *unit;
+  const BenchContender *const *contenders;
   guint n_contenders;
-  guint n_ours;
   const BenchTask *tasks;
   guint n_tasks;
-  const BenchBound *bounds; /* NULL: ours are never behind any of the others */
-  guint n_bounds;
 } BenchTable;
 
-/* Measures and reports. To be returned from main(). */
+/* Measures, and writes the results as JSON. To be returned from main(). */
 int bench_table_main (const BenchTable *table, int argc, char **argv);
 
 /* What to do how often in this run. */
 guint bench_task_n (const BenchTask *task);
-
-/* Gaio nested and alone, GLib and libuv. */
-#ifdef HAVE_LIBUV
-#  define BENCH_LIBRARIES                                                                          \
-    {                                                                                              \
-      &bench_gaio_nested, &bench_gaio_alone, &bench_glib, &bench_uv                                \
-    }
-#else
-#  define BENCH_LIBRARIES                                                                          \
-    {                                                                                              \
-      &bench_gaio_nested, &bench_gaio_alone, &bench_glib                                           \
-    }
-#endif
+/* Others need not be measured. */
+gboolean bench_cost_chosen (const BenchTask *task, guint cost);

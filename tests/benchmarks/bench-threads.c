@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 
 #define MAX_PRODUCERS 4
 /* The first, untimed, warms up. */
@@ -213,6 +214,15 @@ measure_signals (const BenchTask *task, const BenchContender *contender, double 
   flood_clear (&flood, producers, task->n_threads);
 }
 
+/* The costs of a round trip: itself, and how long after it was sent something arrives. */
+enum
+{
+  ROUND_TRIP,
+  PERCENTILES,
+};
+
+static const double percentiles[] = { 1, 10, 25, 50, 75, 90, 99, 99.9 };
+
 typedef struct Player Player;
 
 struct Player
@@ -227,6 +237,8 @@ struct Player
   guint n; /* after which the first player stops */
   gboolean first;
   double warm; /* when the first player had a quarter behind it */
+  double sent; /* when the other last played */
+  double *latencies;
   pthread_barrier_t *barrier;
 };
 
@@ -235,6 +247,7 @@ static gboolean on_call_for_player (gpointer user_data);
 static void
 play (Player *other)
 {
+  other->sent = bench_now_ns ();
   if (other->by_signal)
     other->contender->signal_send (other->signal);
   else
@@ -244,7 +257,7 @@ play (Player *other)
 static void
 receive (Player *self)
 {
-  self->n_received++;
+  self->latencies[self->n_received++] = bench_now_ns () - self->sent;
   if (self->first && self->n_received == self->n / 4)
     self->warm = bench_now_ns ();
   if (!self->first || self->n_received < self->n)
@@ -312,18 +325,37 @@ run_first_player (Player *self)
   return ns;
 }
 
+static int
+compare_doubles (gconstpointer a, gconstpointer b)
+{
+  double difference = *(const double *) a - *(const double *) b;
+
+  return (difference > 0) - (difference < 0);
+}
+
+static void
+fill_in_percentiles (double *latencies, guint n, double *ns)
+{
+  qsort (latencies, n, sizeof (double), compare_doubles);
+  for (guint i = 0; i < G_N_ELEMENTS (percentiles); i++)
+    ns[i] = latencies[(guint) (percentiles[i] / 100 * (n - 1))];
+}
+
 static void
 measure_round_trip (const BenchTask *task,
                     const BenchContender *contender,
                     gboolean by_signal,
                     double *ns)
 {
+  guint n = bench_task_n (task);
+  g_autofree double *latencies = g_new (double, 2 * n);
   pthread_barrier_t barrier;
   Player first = {
     .contender = contender,
     .by_signal = by_signal,
     .apart = task->n_processors == 2,
-    .n = bench_task_n (task),
+    .n = n,
+    .latencies = latencies,
     .barrier = &barrier,
   };
   Player second = first;
@@ -332,12 +364,14 @@ measure_round_trip (const BenchTask *task,
   first.first = TRUE;
   first.other = &second;
   second.other = &first;
+  second.latencies = latencies + n;
   pthread_barrier_init (&barrier, NULL, 2);
   if (pthread_create (&thread, NULL, run_player, &second) != 0)
     g_error ("pthread_create failed");
-  *ns = run_first_player (&first);
+  ns[ROUND_TRIP] = run_first_player (&first);
   pthread_join (thread, NULL);
   pthread_barrier_destroy (&barrier);
+  fill_in_percentiles (latencies, 2 * n, &ns[PERCENTILES]);
 }
 
 static void
@@ -352,28 +386,37 @@ measure_signal_trip (const BenchTask *task, const BenchContender *contender, dou
   measure_round_trip (task, contender, TRUE, ns);
 }
 
+#define FLOOD(name_, measure_, n_)                                                                 \
+  {                                                                                                \
+    .name = name_, .costs = { "threads=" #n_ }, .measure = measure_, .n = 20000, .n_quick = 8000,  \
+    .n_threads = n_                                                                                \
+  }
+
+#define TRIP(name_, measure_, n_, n_quick_, n_cpus)                                                \
+  {                                                                                                \
+    .name = name_ " cpus=" #n_cpus,                                                                \
+    .costs = { "round trip", "p=1", "p=10", "p=25", "p=50", "p=75", "p=90", "p=99", "p=99.9" },    \
+    .measure = measure_, .n = n_, .n_quick = n_quick_, .n_processors = n_cpus                      \
+  }
+
 static const BenchTask tasks[] = {
-  { "calls, 1 thread", { "" }, measure_calls, 20000, 8000, .n_threads = 1 },
-  { "calls, 2 threads", { "" }, measure_calls, 20000, 8000, .n_threads = 2 },
-  { "calls, 4 threads", { "" }, measure_calls, 20000, 8000, .n_threads = 4 },
-  { "signals, 1 thread", { "" }, measure_signals, 20000, 8000, .n_threads = 1 },
-  { "signals, 2 threads", { "" }, measure_signals, 20000, 8000, .n_threads = 2 },
-  { "signals, 4 threads", { "" }, measure_signals, 20000, 8000, .n_threads = 4 },
-  { "round trip, calls, 1 cpu", { "" }, measure_call_trip, 2000, 400, .n_processors = 1 },
-  { "round trip, calls, 2 cpus", { "" }, measure_call_trip, 1000, 400, .n_processors = 2 },
-  { "round trip, signals, 1 cpu", { "" }, measure_signal_trip, 2000, 400, .n_processors = 1 },
-  { "round trip, signals, 2 cpus", { "" }, measure_signal_trip, 1000, 400, .n_processors = 2 },
+  FLOOD ("calls", measure_calls, 1),
+  FLOOD ("calls", measure_calls, 2),
+  FLOOD ("calls", measure_calls, 4),
+  FLOOD ("signals", measure_signals, 1),
+  FLOOD ("signals", measure_signals, 2),
+  FLOOD ("signals", measure_signals, 4),
+  TRIP ("wake-up by call", measure_call_trip, 2000, 400, 1),
+  TRIP ("wake-up by call", measure_call_trip, 1000, 400, 2),
+  TRIP ("wake-up by signal", measure_signal_trip, 2000, 400, 1),
+  TRIP ("wake-up by signal", measure_signal_trip, 1000, 400, 2),
 };
 
-static const BenchContender *const contenders[] = BENCH_LIBRARIES;
-
-static const BenchTable table = {
-  .summary = "Nanoseconds per call, signal and round trip between threads.",
-  .contenders = contenders,
-  .n_contenders = G_N_ELEMENTS (contenders),
-  .n_ours = 2,
-  .tasks = tasks,
-  .n_tasks = G_N_ELEMENTS (tasks),
+static const BenchContender *const contenders[] = {
+  &bench_gaio_nested,
+  &bench_gaio_alone,
+  &bench_glib,
+  &bench_uv,
 };
 
 int
@@ -381,5 +424,12 @@ main (int argc, char **argv)
 {
   sched_getaffinity (0, sizeof processors, &processors);
   bind_to_processor (0);
-  return bench_table_main (&table, argc, argv);
+  return bench_table_main (&(BenchTable){ .name = "threads",
+                                          .summary = "What it costs to reach a loop",
+                                          .unit = "ns",
+                                          .contenders = contenders,
+                                          .n_contenders = G_N_ELEMENTS (contenders),
+                                          .tasks = tasks,
+                                          .n_tasks = G_N_ELEMENTS (tasks) },
+                           argc, argv);
 }

@@ -16,7 +16,15 @@ struct _Call
 
 typedef struct
 {
-  uv_loop_t loop;
+  uv_poll_t poll;
+  int fd;
+  GUnixFDSourceFunc func;
+  gpointer user_data;
+} Watch;
+
+typedef struct
+{
+  uv_loop_t loop;   /* first, for uv_run() */
   uv_async_t async; /* something is in the queue */
   uv_mutex_t mutex;
   Call *first; /* (mutex) */
@@ -92,6 +100,18 @@ loop_turn (gpointer user_data)
 }
 
 static void
+loop_run (gpointer loop)
+{
+  uv_run (loop, UV_RUN_DEFAULT);
+}
+
+static void
+loop_quit (gpointer loop)
+{
+  uv_stop (loop);
+}
+
+static void
 loop_close (gpointer user_data)
 {
   Loop *loop = user_data;
@@ -138,6 +158,34 @@ static void
 handle_free (gpointer handle)
 {
   uv_close (handle, on_closed);
+}
+
+/* libuv's UV_READABLE is that of EPOLLIN and so of GIOCondition, and UV_PRIORITIZED is not. */
+static void
+on_poll (uv_poll_t *poll, int status, int events)
+{
+  Watch *watch = (Watch *) poll;
+
+  watch->func (watch->fd, (GIOCondition) events, watch->user_data);
+}
+
+static gpointer
+fd_add (gpointer loop, int fd, GUnixFDSourceFunc func, gpointer user_data)
+{
+  Watch *watch = g_new (Watch, 1);
+
+  watch->fd = fd;
+  watch->func = func;
+  watch->user_data = user_data;
+  check (uv_poll_init (&((Loop *) loop)->loop, &watch->poll, fd));
+  check (uv_poll_start (&watch->poll, UV_READABLE, on_poll));
+  return watch;
+}
+
+static void
+fd_modify (gpointer watch, GIOCondition condition)
+{
+  check (uv_poll_start (watch, UV_READABLE | (condition & G_IO_PRI ? UV_PRIORITIZED : 0), on_poll));
 }
 
 static void
@@ -197,9 +245,15 @@ timer_disarm (gpointer timer)
 
 const BenchContender bench_uv = {
   .name = "libuv",
+  .version = BENCH_UV_VERSION,
   .open = loop_open,
   .turn = loop_turn,
   .close = loop_close,
+  .run = loop_run,
+  .quit = loop_quit,
+  .fd_add = fd_add,
+  .fd_modify = fd_modify,
+  .fd_remove = handle_free,
   .call = call,
   .signal_new = signal_new,
   .signal_send = signal_send,

@@ -3,7 +3,6 @@
 #include "bench.h"
 
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -11,41 +10,25 @@
 /* Left for the loops' own fds and the standard ones. */
 #define SPARE_FDS 64
 
-static int
-compare_doubles (gconstpointer a, gconstpointer b)
+static double
+read_clock (clockid_t clock)
 {
-  double difference = *(const double *) a - *(const double *) b;
+  struct timespec now;
 
-  return (difference > 0) - (difference < 0);
-}
-
-BenchSpread
-bench_spread (const double *values, guint n)
-{
-  g_autofree double *sorted = g_memdup2 (values, n * sizeof (double));
-
-  qsort (sorted, n, sizeof (double), compare_doubles);
-  return (BenchSpread){ sorted[n / 2], sorted[n / 4], sorted[n - 1 - n / 4] };
-}
-
-/* The ratio within each round: what disturbs a round disturbs both. */
-BenchSpread
-bench_paired_ratio (const double *numerators, const double *denominators, guint n)
-{
-  g_autofree double *ratios = g_new (double, n);
-
-  for (guint i = 0; i < n; i++)
-    ratios[i] = numerators[i] / denominators[i];
-  return bench_spread (ratios, n);
+  clock_gettime (clock, &now);
+  return now.tv_sec * 1e9 + now.tv_nsec;
 }
 
 double
 bench_now_ns (void)
 {
-  struct timespec now;
+  return read_clock (CLOCK_MONOTONIC);
+}
 
-  clock_gettime (CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1e9 + now.tv_nsec;
+double
+bench_cpu_ns (void)
+{
+  return read_clock (CLOCK_THREAD_CPUTIME_ID);
 }
 
 void
@@ -61,6 +44,15 @@ bench_shuffle (GRand *rand, int *numbers, guint n)
     }
 }
 
+void
+bench_reshuffle (GRand *rand, int **numbers, guint n)
+{
+  *numbers = g_renew (int, *numbers, n);
+  for (guint i = 0; i < n; i++)
+    (*numbers)[i] = i;
+  bench_shuffle (rand, *numbers, n);
+}
+
 guint
 bench_raise_fd_limit (void)
 {
@@ -72,24 +64,29 @@ bench_raise_fd_limit (void)
   return MIN (limit.rlim_cur, 1u << 20) - SPARE_FDS;
 }
 
-int *
-bench_open_eventfds (guint n)
+/* GLib searches its list of fds, sorted, from the front: downwards here and upwards below spare it
+ * the O(n). It is the same to the others. */
+gpointer *
+bench_watch (const BenchContender *contender,
+             gpointer loop,
+             const int *fds,
+             guint n_fds,
+             GUnixFDSourceFunc func,
+             gpointer user_data)
 {
-  int *fds = g_new (int, n);
+  gpointer *watches = g_new (gpointer, n_fds);
 
-  for (guint i = 0; i < n; i++)
-    {
-      fds[i] = eventfd (0, EFD_NONBLOCK | EFD_CLOEXEC);
-      if (fds[i] < 0)
-        g_error ("eventfd: too many");
-    }
-  return fds;
+  for (guint i = n_fds; i-- > 0;)
+    watches[i] = contender->fd_add (loop, fds[i], func, user_data);
+  return watches;
 }
 
-gboolean
-bench_chosen (const char *option, const char *name)
+void
+bench_unwatch (const BenchContender *contender, gpointer *watches, guint n_fds)
 {
-  return option == NULL || g_str_equal (option, name);
+  for (guint i = 0; i < n_fds; i++)
+    contender->fd_remove (watches[i]);
+  g_free (watches);
 }
 
 void

@@ -12,21 +12,21 @@
 typedef struct
 {
   const char *name;
-  gboolean linear; /* a turn costs O(n): measure fewer of them */
+  const char *version;           /* NULL: that of Gaio itself */
+  gboolean linear;               /* a turn costs O(n): measure fewer of them */
+  gboolean (*can_be_had) (void); /* NULL: always */
   gpointer (*open) (void);
-  void (*turn) (gpointer loop); /* once, and may block */
-  void (*close) (gpointer loop);
+  void (*turn) (gpointer loop);  /* once, and may block */
+  void (*close) (gpointer loop); /* once nothing is watched */
 
-  /* Turns until a callback quits. */
+  /* Turns until a callback quits. NULL: programs write that loop themselves. */
   void (*run) (gpointer loop);
   void (*quit) (gpointer loop);
 
-  /* Once for each loop. */
-  void (*watch) (gpointer loop,
-                 const int *fds,
-                 guint n_fds,
-                 GUnixFDSourceFunc func,
-                 gpointer user_data);
+  /* Input at first. The loop may tell the kernel of it in its next turn. */
+  gpointer (*fd_add) (gpointer loop, int fd, GUnixFDSourceFunc func, gpointer user_data);
+  void (*fd_modify) (gpointer watch, GIOCondition condition);
+  void (*fd_remove) (gpointer watch);
 
   /* Any thread: @func, which returns G_SOURCE_REMOVE, is called once by the loop. */
   void (*call) (gpointer loop, GSourceFunc func, gpointer user_data);
@@ -49,28 +49,30 @@ extern const BenchContender bench_hand_written;
 extern const BenchContender bench_gaio_nested;
 extern const BenchContender bench_gaio_alone;
 extern const BenchContender bench_gaio_host;
-#ifdef HAVE_LIBUV
 extern const BenchContender bench_uv;
-#endif
-
-typedef struct
-{
-  double median;
-  double low; /* quartiles */
-  double high;
-} BenchSpread;
-
-BenchSpread bench_spread (const double *values, guint n);
-BenchSpread bench_paired_ratio (const double *numerators, const double *denominators, guint n);
+extern const BenchContender bench_libevent;
+extern const BenchContender bench_libev;
+extern const BenchContender bench_sd_event;
+extern const BenchContender bench_raw_uring;
 
 double bench_now_ns (void);
+/* Of this thread, user and kernel: for what never sleeps, so that other programs do not count. */
+double bench_cpu_ns (void);
 void bench_shuffle (GRand *rand, int *numbers, guint n);
+/* The numbers below @n in a random order, for all contenders of a round. */
+void bench_reshuffle (GRand *rand, int **numbers, guint n);
 /* How many fds a benchmark may have. */
 guint bench_raise_fd_limit (void);
-/* Ascending. */
-int *bench_open_eventfds (guint n);
 
-gboolean bench_chosen (const char *option, const char *name);
+/* All at once, in the order that is the cheapest for the worst of them. The contender's watches, in
+ * the order of the fds. */
+gpointer *bench_watch (const BenchContender *contender,
+                       gpointer loop,
+                       const int *fds,
+                       guint n_fds,
+                       GUnixFDSourceFunc func,
+                       gpointer user_data);
+void bench_unwatch (const BenchContender *contender, gpointer *watches, guint n_fds);
 
 void
 bench_parse_options (const char *summary, const GOptionEntry *entries, int *argc, char ***argv);

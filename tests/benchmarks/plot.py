@@ -1,60 +1,135 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Draws what `bench-loop --csv FILE` has written: time per event over the number of fds."""
+"""Draws the results of a benchmark, as SVG files."""
 
-import argparse
-import collections
-import csv
-import statistics
+import re
 
 import matplotlib
 
-matplotlib.use("Agg")
+matplotlib.use('Agg')
+# Small, and the same from the same numbers.
+matplotlib.rcParams.update({'svg.hashsalt': 'gaio', 'svg.fonttype': 'none'})
 from matplotlib import pyplot
 
+# Gaio is thick, a limit without a library is dotted.
+STYLES = {
+    'gaio-nested': {'color': 'tab:red', 'linewidth': 2.5},
+    'gaio-alone': {'color': 'tab:orange', 'linewidth': 2.5},
+    'gaio-host': {'color': 'tab:pink', 'linewidth': 2.5},
+    'raw-epoll': {'color': 'black', 'linestyle': ':'},
+    'raw-uring': {'color': 'tab:brown', 'linestyle': ':'},
+    'hand-written': {'color': 'tab:gray', 'linestyle': ':'},
+    'glib': {'color': 'tab:blue'},
+    'libuv': {'color': 'tab:green'},
+    'libevent': {'color': 'tab:purple'},
+    'libev': {'color': 'tab:cyan'},
+    'sd-event': {'color': 'tab:olive'},
+}
 
-def read_medians(path):
-    """{(kind, k): {contender: {n: median ns per event}}}"""
-    rounds = collections.defaultdict(list)
-    with open(path, newline="") as file:
-        for row in csv.DictReader(file):
-            key = row["kind"], int(row["k"]), row["contender"], int(row["n"])
-            rounds[key].append(float(row["ns_per_event"]))
-    panels = {}
-    for (kind, k, contender, n), values in sorted(rounds.items()):
-        lines = panels.setdefault((kind, k), {})
-        lines.setdefault(contender, {})[n] = statistics.median(values)
-    return panels
+
+def lines(results, regex):
+    """{contender: [(x, {median, low, high})...]}, where the regex has a group that is x."""
+    found = {}
+    for row in results['rows']:
+        match = re.fullmatch(regex, row['name'])
+        if match:
+            for name, value in row['values'].items():
+                found.setdefault(name, []).append((float(match[1]), value))
+    return found
 
 
-def draw_panel(axes, title, lines):
-    for contender, points in lines.items():
-        axes.plot(list(points), list(points.values()), marker="o", label=contender)
-    axes.set(title=title, xlabel="fds watched", ylabel="ns per event", xscale="log", yscale="log")
+def draw_lines(axes, results, regex, base=None, **settings):
+    """Medians, and the quartiles as a band; with a base, as multiples of its median."""
+    found = lines(results, regex)
+    for name, points in found.items():
+        xs = [x for x, _ in points]
+        unit = [value['median'] for _, value in found[base]] if base else [1] * len(points)
+        median, low, high = ([value[key] / one for (_, value), one in zip(points, unit)]
+                             for key in ('median', 'low', 'high'))
+        style = STYLES.get(name, {})
+        axes.plot(xs, median, marker='.', label=name, **style)
+        axes.fill_between(xs, low, high, color=style.get('color'), alpha=0.15, linewidth=0)
+    axes.set(xscale='log', **settings)
+    axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend()
 
 
-def draw(panels, path):
-    kinds = sorted({kind for kind, _ in panels})
-    ks = sorted({k for _, k in panels})
-    figure, grid = pyplot.subplots(
-        len(kinds), len(ks), squeeze=False, figsize=(5 * len(ks), 4 * len(kinds))
-    )
-    for row, kind in zip(grid, kinds):
-        for axes, k in zip(row, ks):
-            draw_panel(axes, f"{kind}, {k} ready at once", panels.get((kind, k), {}))
-    figure.tight_layout()
-    figure.savefig(path)
+def save(figure, directory, name, results):
+    """With the machine under it."""
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc='center right', frameon=False)
+    where = '{cpu}, {processors} processors, {kernel}, load {load}, {date}, {commit}'.format(
+        **results['machine'])
+    figure.text(0.01, 0.01, f'{where}, {results["rounds"]} rounds', fontsize=7, color='gray')
+    figure.tight_layout(rect=(0, 0.03, 0.86, 1))
+    figure.savefig(directory / f'{name}.svg', metadata={'Date': None})
+    pyplot.close(figure)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("csv")
-    parser.add_argument("png")
-    arguments = parser.parse_args()
-    draw(read_medians(arguments.csv), arguments.png)
+def draw_panels(directory, name, results, panels, yscale='log', **settings):
+    figure, grid = pyplot.subplots(1, len(panels), figsize=(1.8 + 4.2 * len(panels), 4),
+                                   sharey=True, squeeze=False)
+    for axes, (title, regex) in zip(grid[0], panels.items()):
+        draw_lines(axes, results, regex, title=title, yscale=yscale, **settings)
+    grid[0][0].set_ylabel('times raw epoll' if 'base' in settings else results['unit'])
+    save(figure, directory, name, results)
 
 
-if __name__ == "__main__":
-    main()
+def draw_loop(directory, results):
+    over_n = {f'{k} ready at once': rf'fd=EVENTFD N=(\d+) live K={k}' for k in (1, 16, 256)}
+    draw_panels(directory, 'events-over-n', results, over_n, xlabel='fds watched (N)')
+    # What is far above is cut off.
+    draw_panels(directory, 'events-over-limit', results, over_n, yscale='linear',
+                xlabel='fds watched (N)', base='raw-epoll', ylim=(0.8, 2.4))
+    draw_panels(directory, 'events-over-k', results,
+                {'write, loop, read': r'fd=EVENTFD N=1000 live K=(\d+)',
+                 'the loop alone': r'fd=EVENTFD N=1000 dry K=(\d+)'},
+                xlabel='ready at once (K) of 1,000')
+
+
+def draw_timers(directory, results):
+    draw_panels(directory, 'timers', results,
+                {what: rf'N=(\d+) {what}' for what in ('make and arm', 're-arm', 'fire all')},
+                xlabel='timers')
+
+
+def draw_churn(directory, results):
+    draw_panels(directory, 'churn', results,
+                {'remove and add': r'N=(\d+) add and remove',
+                 'another condition': r'N=(\d+) modify'},
+                xlabel='fds watched (N)')
+
+
+def draw_memory(directory, results):
+    bars = {row['name']: {name: value['median'] for name, value in row['values'].items()}
+            for row in results['rows'] if row['name'] in ('fd N=10000', 'timer N=10000')}
+    figure, grid = pyplot.subplots(1, len(bars), figsize=(5 * len(bars), 4), squeeze=False)
+    for axes, (title, values) in zip(grid[0], bars.items()):
+        for y, (name, value) in enumerate(reversed(values.items())):
+            axes.barh(y, value, color=STYLES[name]['color'])
+            axes.text(value, y, f' {value:.0f}', va='center')
+        axes.set_yticks(range(len(values)), list(reversed(values)))
+        axes.set(title=f'one {title.partition(" ")[0]} of 10,000', xlabel=results['unit'])
+        axes.margins(x=0.15)
+    save(figure, directory, 'memory', results)
+
+
+def draw_threads(directory, results):
+    figure, grid = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True)
+    for axes, cpus in zip(grid, (1, 2)):
+        for name, points in lines(results, rf'wake-up by call cpus={cpus} p=([\d.]+)').items():
+            axes.plot([value['median'] for _, value in points], [p for p, _ in points], marker='.',
+                      label=name, **STYLES[name])
+        axes.set(title=f'threads on {cpus} processor{"s" * (cpus > 1)}', xscale='log',
+                 xlabel='ns from a deferred call to its callback')
+        axes.grid(alpha=0.3)
+    grid[0].set_ylabel('% within')
+    save(figure, directory, 'latency', results)
+
+
+DRAWERS = {'churn': draw_churn, 'loop': draw_loop, 'memory': draw_memory, 'threads': draw_threads,
+           'timers': draw_timers}
+
+
+def draw(directory, results):
+    """Nothing, where the table says it all."""
+    if results['benchmark'] in DRAWERS:
+        DRAWERS[results['benchmark']](directory, results)
