@@ -11,6 +11,8 @@
 
 #include <gaio/gaio.h>
 
+#include "benchmarks/bench.h"
+
 typedef struct
 {
   guint n;
@@ -152,6 +154,32 @@ run_alone (Driver *driver)
   return driver->served;
 }
 
+#ifdef BENCH_UV_VERSION
+/* rounds times k events in a loop that Gaio is measured against */
+static guint64
+run_rival (Driver *driver, const BenchContender *rival)
+{
+  gpointer loop = rival->open ();
+  gpointer *watches = bench_watch (rival, loop, driver->fds, driver->n, on_ready, driver);
+
+  for (guint round = 1; round <= driver->rounds; round++)
+    {
+      ring_next (driver);
+      while ((guint) driver->served < round * driver->k)
+        rival->turn (loop);
+    }
+  bench_unwatch (rival, watches, driver->n);
+  rival->close (loop);
+  return driver->served;
+}
+
+static guint64
+run_libuv (Driver *driver)
+{
+  return run_rival (driver, &bench_uv);
+}
+#endif
+
 static gpointer
 ring_sporadically (gpointer user_data)
 {
@@ -241,6 +269,21 @@ run_modify (Driver *driver)
       GaioHandler *handler = driver->handlers[step (driver)];
 
       gaio_handler_set_condition (handler, gaio_handler_get_condition (handler) ^ G_IO_PRI, &error);
+      die_of (error);
+    }
+  return driver->rounds;
+}
+
+/* rounds times the condition that it has for one among n */
+static guint64
+run_same (Driver *driver)
+{
+  add_all (driver);
+  for (guint round = 0; round < driver->rounds; round++)
+    {
+      g_autoptr (GError) error = NULL;
+
+      gaio_handler_set_condition (driver->handlers[step (driver)], G_IO_IN, &error);
       die_of (error);
     }
   return driver->rounds;
@@ -409,7 +452,10 @@ static const struct
   { "idle", run_idle },       { "add", run_add },          { "churn", run_churn },
   { "modify", run_modify },   { "timers", run_timers },    { "memory", run_memory },
   { "pollfds", run_pollfds }, { "soak", run_soak },        { "soak-alone", run_soak_alone },
-  { "refused", run_refused },
+  { "refused", run_refused }, { "same", run_same },
+#ifdef BENCH_UV_VERSION
+  { "libuv", run_libuv },
+#endif
 };
 
 static void
