@@ -42,6 +42,14 @@ typedef struct
   guint n_dormant;
 } GaioCounters;
 
+/* What nearly every round is: some handlers to call. An array is cheaper than a list. */
+typedef struct
+{
+  guint next;
+  guint end;
+  GaioHandler *handlers[GAIO_FDMON_MAX_EVENTS];
+} GaioBatch;
+
 typedef struct
 {
   GaioRefCount ref_count;
@@ -90,7 +98,8 @@ typedef struct
   gboolean suspect;  /* (lock) a DEL or MOD has failed: the set may know files that we do not */
   guint n_members;   /* (lock) handlers that belong to a ready set */
 
-  GaioList ready;      /* (owner) handlers and ready sets to call, first in, first out */
+  GaioBatch batch;     /* (owner) handlers to call first; empty outside of a round */
+  GaioList ready;      /* (owner) handlers and ready sets to call then, first in, first out */
   guint32 gather_seq;  /* (owner) which gathering @ready is of */
   int n_fetched;       /* (owner) events at hand, in monitor.events, or -1 */
   GaioReadySet *taker; /* (owner) who takes what this round gathers, or NULL */

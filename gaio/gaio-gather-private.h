@@ -10,8 +10,8 @@
 /* From the kernel to the ready list, in two halves: between them the caller asks the kernel. By the
  * owner, with the lock held.
  *
- * All of it inline, for its one user: a system call spoils what the processor remembers of where
- * calls return to, and what comes right after it runs cold. It is 3 % of a round with one event. */
+ * What nearly every event needs is inline, for its one user: a system call spoils what the
+ * processor remembers of where calls return to, and what comes right after it runs cold. */
 
 typedef struct
 {
@@ -24,7 +24,7 @@ typedef struct
 
 /* TRUE if @events are something to report for @handler. Else what is left over of it, if anything,
  * is no longer. */
-static inline G_ALWAYS_INLINE gboolean
+static inline gboolean
 offer (GaioCore *core, GaioHandler *handler, guint events)
 {
   guint ready = events & atomic_load_explicit (&handler->mask, memory_order_relaxed);
@@ -65,7 +65,7 @@ offer_to_all (GaioCore *core, GaioSlot *slot, guint events)
   return news;
 }
 
-static inline G_ALWAYS_INLINE void
+static inline void
 see_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
 {
   GaioLink *first = slot->members.head.next;
@@ -81,7 +81,7 @@ see_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
     self->stale = TRUE;
 }
 
-static inline G_ALWAYS_INLINE void
+static void
 see_event (GaioCore *core, const struct epoll_event *event, GaioGathering *self)
 {
   guint64 key = event->data.u64;
@@ -99,11 +99,63 @@ see_event (GaioCore *core, const struct epoll_event *event, GaioGathering *self)
     self->stale = TRUE;
 }
 
+/* Whether to ask for all that is ready. Two things need the whole picture: a ready set, and a queue
+ * in which an earlier round has left something, which keeps its place if it is ready still and is
+ * dropped if not. */
+static inline gboolean
+wants_all (GaioCore *core)
+{
+  return core->n_members > 0 || !gaio_list_is_empty (&core->ready);
+}
+
+/* Nearly every event is for one handler, which waits for just that. NULL if this is another one. */
+static inline G_ALWAYS_INLINE GaioHandler *
+see_plain_event (GaioCore *core, const struct epoll_event *event)
+{
+  guint64 key = event->data.u64;
+  GaioSlot *slot = gaio_slots_lookup (&core->slots, (guint32) key);
+  GaioHandler *handler;
+  GaioLink *first;
+
+  if (slot == NULL || slot->generation != key >> 32)
+    return NULL;
+  first = slot->members.head.next;
+  handler = gaio_link_entry (first, GaioHandler, entry.siblings);
+  if (first != slot->members.head.prev || handler->entry.stamp == core->gather_seq ||
+      gaio_entry_is_running (&handler->entry))
+    return NULL;
+  handler->revents = event->events & atomic_load_explicit (&handler->mask, memory_order_relaxed);
+  if (handler->revents == 0)
+    return NULL;
+  handler->entry.stamp = core->gather_seq;
+  return handler;
+}
+
+/* As many of the first @n_events as are plain are a batch, if they begin the queue: nothing
+ * overtakes. Returns how many. */
+static inline G_ALWAYS_INLINE int
+see_plain_events (GaioCore *core, int n_events)
+{
+  GaioBatch *batch = &core->batch;
+  GaioHandler *handler;
+  int n = 0;
+
+  if (G_UNLIKELY (wants_all (core) || batch->end > 0))
+    return 0;
+  while (n < n_events && (handler = see_plain_event (core, &core->monitor.events[n])) != NULL)
+    batch->handlers[n++] = handler;
+  batch->end = n;
+  return n;
+}
+
 static inline G_ALWAYS_INLINE void
 see_events (GaioCore *core, int n_events, GaioGathering *self)
 {
-  for (int i = 0; i < n_events; i++)
-    see_event (core, &core->monitor.events[i], self);
+  int n = see_plain_events (core, n_events);
+
+  self->news |= n > 0;
+  for (; n < n_events; n++)
+    see_event (core, &core->monitor.events[n], self);
   if (G_UNLIKELY (self->stale) && core->suspect)
     self->stale = !gaio_registration_rebuild (core);
 }
@@ -150,15 +202,6 @@ drop_unseen (GaioCore *core)
   gaio_list_foreach (&core->ready, link)
     if (!is_ready_still (gaio_link_entry (link, GaioEntry, link)))
       gaio_link_unlink (link);
-}
-
-/* Whether to ask for all that is ready. Two things need the whole picture: a ready set, and a queue
- * in which an earlier round has left something, which keeps its place if it is ready still and is
- * dropped if not. */
-static inline gboolean
-wants_all (GaioCore *core)
-{
-  return core->n_members > 0 || !gaio_list_is_empty (&core->ready);
 }
 
 /* After a wait that gave @n. Some programs close all fds that they do not know; there is nothing

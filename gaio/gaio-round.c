@@ -78,6 +78,17 @@ claim (GaioCore *core)
   return TRUE;
 }
 
+/* What is left of the batch goes to the list, where it keeps its place, and can be taken out. */
+static void
+spill_batch (GaioCore *core)
+{
+  GaioBatch *batch = &core->batch;
+
+  while (batch->end > batch->next)
+    gaio_link_insert_before (&batch->handlers[--batch->end]->entry.link, core->ready.head.next);
+  batch->next = batch->end = 0;
+}
+
 /* With the lock held. FALSE if this thread may not begin a round now. */
 static gboolean
 enter (GaioRound *round, GaioCore *core)
@@ -89,6 +100,7 @@ enter (GaioRound *round, GaioCore *core)
   if (round->limit == 0)
     round->limit = G_MAXUINT;
   round->left = round->limit;
+  spill_batch (core);
   gaio_core_current = core;
   atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
   return TRUE;
@@ -157,24 +169,50 @@ serve_bottom_halves (GaioRound *round)
   return TRUE;
 }
 
+/* FALSE if the limits do not allow for all of it. */
+static inline gboolean
+may_serve_batch (const GaioRound *round)
+{
+  const GaioBatch *batch = &round->core->batch;
+
+  return round->stop_at == 0 && round->left >= batch->end - batch->next;
+}
+
+/* What comes in between that makes the rest old news empties the batch. */
+static void
+serve_batch (GaioRound *round)
+{
+  GaioCore *core = round->core;
+  GaioBatch *batch = &core->batch;
+
+  while (batch->next < batch->end && !is_over (core))
+    round->left -= gaio_handler_serve (core, batch->handlers[batch->next++]);
+}
+
+static gboolean
+serve_next_ready (GaioCore *core)
+{
+  GaioEntry *entry = gaio_link_entry (gaio_list_pop (&core->ready), GaioEntry, link);
+
+  if (entry->kind == GAIO_ENTRY_HANDLER)
+    return gaio_handler_serve (core, (GaioHandler *) entry);
+  return gaio_ready_set_serve ((GaioReadySetWatch *) entry);
+}
+
 static gboolean
 serve_ready (GaioRound *round)
 {
   GaioCore *core = round->core;
-  GaioLink *link;
 
+  if (G_LIKELY (may_serve_batch (round)))
+    serve_batch (round);
+  spill_batch (core);
   /* A nested round, and a GLib that was about to sleep, make what is left here old news. */
-  while (core->gather_seq == round->seq && (link = gaio_list_first (&core->ready)) != NULL &&
-         !is_over (core))
+  while (core->gather_seq == round->seq && !gaio_list_is_empty (&core->ready) && !is_over (core))
     {
-      GaioEntry *entry = gaio_link_entry (link, GaioEntry, link);
-
       if (!may_go_on (round))
         return FALSE;
-      gaio_link_unlink (link);
-      if (entry->kind == GAIO_ENTRY_HANDLER ? gaio_handler_serve (core, (GaioHandler *) entry)
-                                            : gaio_ready_set_serve ((GaioReadySetWatch *) entry))
-        round->left--;
+      round->left -= serve_next_ready (core);
     }
   return TRUE;
 }
@@ -244,6 +282,7 @@ leave (GaioRound *round)
   GaioCore *core = round->core;
 
   add_callbacks (core, round->limit - round->left);
+  spill_batch (core);
   if (gaio_entry_have_dead (core) && (core->depth == 1 || !gaio_core_is_closed (core)))
     gaio_entry_run_notifies (core);
   gaio_core_current = round->outer;
@@ -429,6 +468,7 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
   if (gaio_busy_poll_is_on (core) && !is_pending (core) &&
       (poll_in_prepare (core) || !lock_for_source (core, source)))
     return TRUE;
+  spill_batch (core);
   core->gather_seq++;
   core->taker = NULL;
   sleep = !core->restless ||
