@@ -81,7 +81,7 @@ see_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
     self->stale = TRUE;
 }
 
-static void
+static G_NO_INLINE void
 see_event (GaioCore *core, const struct epoll_event *event, GaioGathering *self)
 {
   guint64 key = event->data.u64;
@@ -162,7 +162,7 @@ see_events (GaioCore *core, int n_events, GaioGathering *self)
 
 /* What is always ready joins the queue as the others do, in turn, and takes not more than half of
  * the room. Returns what is left of it. */
-static inline guint
+static G_NO_INLINE guint
 gather_always (GaioCore *core, guint room, GaioGathering *self)
 {
   guint most = MAX (room / 2, 1);
@@ -204,12 +204,12 @@ drop_unseen (GaioCore *core)
       gaio_link_unlink (link);
 }
 
-/* After a wait that gave @n. Some programs close all fds that they do not know; there is nothing
+/* After a wait that has failed. Some programs close all fds that they do not know; there is nothing
  * left then but to close the context. */
-static inline void
-check_set (GaioCore *core, int n)
+static G_NO_INLINE void
+check_set (GaioCore *core)
 {
-  if (G_LIKELY (n >= 0 || errno == EINTR))
+  if (errno == EINTR)
     return;
   core->lost_fd = core->monitor.fd >= 0 ? core->monitor.fd : core->monitor.wake_fd;
   /* Whose they are now nobody knows: they are left alone. */
@@ -220,7 +220,7 @@ check_set (GaioCore *core, int n)
 
 /* What else is ready after a first load, if that was full; and what is left over from an earlier
  * round and is not. */
-static inline void
+static G_NO_INLINE void
 gather_all (GaioCore *core, gboolean full, GaioGathering *self)
 {
   /* A stale one that is still there could not be got rid of, and would come again for ever. */
@@ -253,7 +253,8 @@ gaio_gather_begin (GaioCore *core, guint room, GaioGathering *self)
 static inline G_ALWAYS_INLINE gboolean
 gaio_gather_end (GaioCore *core, int n, GaioGathering *self)
 {
-  check_set (core, n);
+  if (G_UNLIKELY (n < 0))
+    check_set (core);
   see_events (core, n, self);
   if (G_UNLIKELY (self->all))
     gather_all (core, n == self->max, self);

@@ -35,6 +35,9 @@ typedef struct
   gint64 stop_at; /* or 0 */
 } GaioRound;
 
+/* What every round goes through is always inline, so that it is one piece of code without calls:
+ * after a system call the processor has forgotten much of where jumps and calls lead. */
+
 /* With the lock held: whether there is something to do already. */
 static gboolean
 is_pending (GaioCore *core)
@@ -71,7 +74,7 @@ runs_elsewhere (GaioCore *core)
 static gboolean
 claim (GaioCore *core)
 {
-  if (runs_elsewhere (core))
+  if (G_UNLIKELY (runs_elsewhere (core)))
     return FALSE;
   atomic_store_explicit (&core->round_thread, gaio_lock_this_thread (), memory_order_relaxed);
   core->depth++;
@@ -79,23 +82,25 @@ claim (GaioCore *core)
 }
 
 /* What is left of the batch goes to the list, where it keeps its place, and can be taken out. */
-static void
+static inline void
 spill_batch (GaioCore *core)
 {
   GaioBatch *batch = &core->batch;
 
+  if (G_LIKELY (batch->end == 0))
+    return;
   while (batch->end > batch->next)
     gaio_link_insert_before (&batch->handlers[--batch->end]->entry.link, core->ready.head.next);
   batch->next = batch->end = 0;
 }
 
 /* With the lock held. FALSE if this thread may not begin a round now. */
-static gboolean
+static inline G_ALWAYS_INLINE gboolean
 enter (GaioRound *round, GaioCore *core)
 {
+  *round = (GaioRound){ .core = core, .outer = gaio_core_current };
   if (!claim (core))
     return FALSE;
-  *round = (GaioRound){ .core = core, .outer = gaio_core_current };
   round->limit = atomic_load_explicit (&core->max_callbacks, memory_order_relaxed);
   if (round->limit == 0)
     round->limit = G_MAXUINT;
@@ -122,7 +127,7 @@ collect (GaioRound *round)
 }
 
 /* What this round will serve: nothing that comes later. Gives up the lock. */
-static void
+static inline G_ALWAYS_INLINE void
 commit (GaioRound *round)
 {
   GaioCore *core = round->core;
@@ -179,7 +184,7 @@ may_serve_batch (const GaioRound *round)
 }
 
 /* What comes in between that makes the rest old news empties the batch. */
-static void
+static inline G_ALWAYS_INLINE void
 serve_batch (GaioRound *round)
 {
   GaioCore *core = round->core;
@@ -199,7 +204,7 @@ serve_next_ready (GaioCore *core)
   return gaio_ready_set_serve ((GaioReadySetWatch *) entry);
 }
 
-static gboolean
+static inline G_ALWAYS_INLINE gboolean
 serve_ready (GaioRound *round)
 {
   GaioCore *core = round->core;
@@ -231,39 +236,45 @@ serve_timers (GaioRound *round)
   return TRUE;
 }
 
-static gboolean
-serve_kind (GaioRound *round, guint kind)
-{
-  if (kind == BOTTOM_HALVES)
-    return serve_bottom_halves (round);
-  if (kind == READY)
-    return serve_ready (round);
-  return serve_timers (round);
-}
-
 static guint
 kind_after (guint kind)
 {
   return kind == TIMERS ? BOTTOM_HALVES : kind + 1;
 }
 
+/* FALSE if the limits have cut it off. */
+static inline G_ALWAYS_INLINE gboolean
+serve_kind (GaioRound *round, guint kind)
+{
+  guint left = round->left;
+  gboolean all;
+
+  if (kind == BOTTOM_HALVES)
+    all = serve_bottom_halves (round);
+  else if (kind == READY)
+    all = serve_ready (round);
+  else
+    all = serve_timers (round);
+  if (!all)
+    round->core->first_kind = round->left < left ? kind_after (kind) : kind;
+  return all;
+}
+
 /* In the order of a round; after one that was cut off, beginning with the kind whose turn it would
- * have been, so that none starves the others. */
-static void
+ * have been, so that none starves the others. Mostly there is only one. */
+static inline G_ALWAYS_INLINE void
 serve (GaioRound *round)
 {
   guint kind = round->core->first_kind;
 
   round->core->first_kind = BOTTOM_HALVES;
-  for (guint i = 0; i < N_KINDS; i++, kind = kind_after (kind))
+  if (G_LIKELY (!round->have_bottom_halves && !round->have_due))
     {
-      guint left = round->left;
-
-      if (serve_kind (round, kind))
-        continue;
-      round->core->first_kind = round->left < left ? kind_after (kind) : kind;
+      serve_kind (round, READY);
       return;
     }
+  for (guint i = 0; i < N_KINDS && serve_kind (round, kind); i++)
+    kind = kind_after (kind);
 }
 
 static void
@@ -276,14 +287,14 @@ add_callbacks (GaioCore *core, guint n)
 
 /* The notifies of what was removed, and the end of the context if it was closed: then both wait for
  * the outermost round. */
-static void
+static inline G_ALWAYS_INLINE void
 leave (GaioRound *round)
 {
   GaioCore *core = round->core;
 
   add_callbacks (core, round->limit - round->left);
   spill_batch (core);
-  if (gaio_entry_have_dead (core) && (core->depth == 1 || !gaio_core_is_closed (core)))
+  if (G_UNLIKELY (gaio_entry_have_dead (core)) && (core->depth == 1 || !gaio_core_is_closed (core)))
     gaio_entry_run_notifies (core);
   gaio_core_current = round->outer;
   if (!gaio_core_lock (core))
@@ -298,7 +309,7 @@ leave (GaioRound *round)
 }
 
 /* The rest of a round once it has entered and gathered. */
-static gboolean
+static inline G_ALWAYS_INLINE gboolean
 finish (GaioRound *round)
 {
   gboolean ran;
@@ -320,27 +331,40 @@ room_for_ready (const GaioRound *round)
   return round->left > n_urgent ? round->left - n_urgent : 1;
 }
 
-/* Waits without the lock. Nothing to wait with, for want of fds, is tried again soon. */
-static inline int
-wait_asleep (GaioCore *core, int max, gint64 timeout_us)
+/* Tells others that it sleeps, and lets them in. */
+static inline void
+fall_asleep (GaioCore *core)
 {
-  gboolean open = gaio_fdmon_is_open (&core->monitor) || gaio_fdmon_open (&core->monitor, NULL);
-  int n = 0;
-
-  if (G_LIKELY (open))
-    gaio_fdmon_begin_wait (&core->monitor);
   gaio_trace (sleep, core, next_deadline (core));
   atomic_store_explicit (&core->sleep, GAIO_ASLEEP_IN_ITERATE, memory_order_relaxed);
   gaio_core_unlock (core);
-  if (G_LIKELY (open))
-    gaio_trace_poll (core, timeout_us, n, gaio_fdmon_wait (&core->monitor, max, timeout_us));
-  else
-    g_usleep (MIN ((guint64) timeout_us, RETRY_US));
+}
+
+static inline void
+wake_up (GaioCore *core)
+{
   gaio_lock_take (&core->lock);
   atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
-  if (G_LIKELY (open))
-    n = gaio_fdmon_end_wait (&core->monitor, n, max);
-  return n;
+}
+
+/* Waits without the lock. Nothing to wait with, for want of fds, is tried again soon. */
+static inline G_ALWAYS_INLINE int
+wait_asleep (GaioCore *core, int max, gint64 timeout_us)
+{
+  int n = 0;
+
+  if (G_UNLIKELY (!gaio_fdmon_is_open (&core->monitor)) && !gaio_fdmon_open (&core->monitor, NULL))
+    {
+      fall_asleep (core);
+      g_usleep (MIN ((guint64) timeout_us, RETRY_US));
+      wake_up (core);
+      return 0;
+    }
+  gaio_fdmon_begin_wait (&core->monitor);
+  fall_asleep (core);
+  gaio_trace_poll (core, timeout_us, n, gaio_fdmon_wait (&core->monitor, max, timeout_us));
+  wake_up (core);
+  return gaio_fdmon_end_wait (&core->monitor, n, max);
 }
 
 /* What the host has been told already. */
@@ -356,7 +380,7 @@ take_fetched (GaioCore *core)
 /* Asks the kernel what is ready, waiting at most @timeout_us for it. TRUE if there is anything to
  * report. With the lock held, which is released while it waits. Inline, see
  * gaio_fdmon_wait(). */
-static inline gboolean
+static inline G_ALWAYS_INLINE gboolean
 gather (GaioRound *round, gint64 timeout_us)
 {
   GaioCore *core = round->core;
@@ -518,7 +542,7 @@ time_to_wait (GaioCore *core, gint64 end)
 {
   gint64 deadline;
 
-  if (!core->restless && end == -1)
+  if (G_LIKELY (!core->restless && end == -1))
     return -1;
   if (is_pending (core))
     return 0;
@@ -545,7 +569,7 @@ poll_first (GaioCore *core, gint64 wait)
 
 /* Gathers until there is something to do, or the time is over: a signal, a timer that has been
  * disarmed since, or an event that nobody wants are no reason to return. With the lock held. */
-static void
+static inline G_ALWAYS_INLINE void
 wait_for_news (GaioRound *round, gint64 timeout_us)
 {
   GaioCore *core = round->core;
@@ -582,7 +606,7 @@ gaio_round_iterate (GaioCore *core, gint64 timeout_us)
 
   if (!gaio_core_lock (core))
     return FALSE;
-  if (is_owned_elsewhere (core) || !enter (&round, core))
+  if (G_UNLIKELY (is_owned_elsewhere (core) || !enter (&round, core)))
     {
       gboolean closed = gaio_core_is_closed (core);
 
