@@ -44,7 +44,6 @@ struct _GaioBottomHalf
   atomic_uint asked;    /* IDLE and URGENT; cleared under the lock */
   bool urgent;          /* (lock) counted in core->n_urgent */
   bool set_aside;       /* (lock) came up while it was running */
-  bool once;            /* (const) removed when it is called */
 };
 
 G_DEFINE_BOXED_TYPE (GaioBottomHalf, gaio_bottom_half, gaio_bottom_half_ref, gaio_bottom_half_unref)
@@ -59,6 +58,53 @@ static GaioBottomHalf *
 from_queue (GaioLink *link)
 {
   return gaio_link_entry (link, GaioBottomHalf, entry.link);
+}
+
+/* What gaio_context_defer() has been given. Nobody has a handle on it. */
+typedef struct
+{
+  GaioLink link;
+  guint64 seq; /* (lock) its place among the bottom halves */
+  GSourceOnceFunc func;
+  gpointer user_data;
+  GDestroyNotify notify;
+} GaioCall;
+
+static GaioCall *
+first_call (GaioList *calls)
+{
+  GaioLink *link = gaio_list_first (calls);
+
+  return link != NULL ? gaio_link_entry (link, GaioCall, link) : NULL;
+}
+
+static void
+call_free (GaioCall *self)
+{
+  if (self->notify != NULL)
+    self->notify (self->user_data);
+  g_slice_free (GaioCall, self);
+}
+
+/* FALSE if it is too late for that. */
+static gboolean
+call_add (GaioCore *core, GaioCall *self)
+{
+  gboolean added;
+
+  if (!gaio_core_lock (core))
+    return FALSE;
+  added = gaio_core_check (core, NULL);
+  if (added)
+    {
+      self->seq = ++core->bottom_half_seq;
+      gaio_list_push (&core->calls, &self->link);
+      core->n_calls++;
+      gaio_core_unlock_and_kick (core);
+    }
+  else
+    gaio_core_unlock (core);
+  return added;
 }
 
 static GaioBottomHalf *
@@ -126,15 +172,15 @@ gaio_context_defer (GaioContext *self,
                     gpointer user_data,
                     GDestroyNotify notify)
 {
-  GaioBottomHalf *call;
+  GaioCall *call;
 
   gaio_return_val_if_fail_notify (GAIO_IS_CONTEXT (self), user_data, notify, );
   gaio_return_val_if_fail_notify (func != NULL, user_data, notify, );
 
-  call = bottom_half_add (self->core, func, user_data, notify);
-  call->once = true;
-  gaio_bottom_half_schedule (call);
-  gaio_bottom_half_unref (call);
+  call = g_slice_new (GaioCall);
+  *call = (GaioCall){ .func = func, .user_data = user_data, .notify = notify };
+  if (!call_add (self->core, call))
+    call_free (call);
 }
 
 /**
@@ -357,6 +403,26 @@ gaio_clear_bottom_half (GaioBottomHalf **bottom_half_ptr)
   gaio_bottom_half_unref (self);
 }
 
+/* By the owner, with the lock held. */
+void
+gaio_bottom_half_give_calls_back (GaioCore *core)
+{
+  gaio_list_prepend_all (&core->calls, &core->taken_calls);
+  core->n_calls += core->n_taken_calls;
+  core->n_taken_calls = 0;
+}
+
+/* The context is closed. By the owner, without the lock. */
+void
+gaio_bottom_half_drop_calls (GaioCore *core)
+{
+  GaioLink *link;
+
+  while ((link = gaio_list_pop (&core->calls)) != NULL)
+    call_free (gaio_link_entry (link, GaioCall, link));
+  core->n_calls = 0;
+}
+
 /* Puts @self back where it was when it came up while it was running. With the lock held. */
 static void
 put_back (GaioBottomHalf *self)
@@ -407,24 +473,87 @@ after_callback (GaioBottomHalf *self)
   gaio_core_unlock (self->entry.core);
 }
 
-/* Calls the first bottom half that was scheduled up to @last_seq. By the owner, without the lock.
- * FALSE if there is none. */
-gboolean
-gaio_bottom_half_serve_next (GaioCore *core, guint64 last_seq)
+static void
+serve (GaioBottomHalf *self)
 {
-  GaioBottomHalf *self;
-
-  if (!gaio_core_lock (core))
-    return FALSE;
-  self = pop (core, last_seq);
-  gaio_core_unlock (core);
-  if (self == NULL)
-    return FALSE;
   gaio_entry_begin (&self->entry);
   gaio_trace_call ("bottom half", self->func, -1, NULL, self->func (self->entry.user_data));
   if (gaio_entry_end (&self->entry))
     after_callback (self);
-  if (self->once)
-    gaio_bottom_half_remove (self);
-  return TRUE;
+}
+
+/* A forked child leaves the notify to its parent. */
+static void
+serve_call (GaioCore *core, GaioCall *self)
+{
+  gaio_trace_call ("bottom half", self->func, -1, NULL, self->func (self->user_data));
+  if (!gaio_core_is_forked (core))
+    call_free (self);
+}
+
+/* Takes all calls, if the first was deferred up to @last_seq: one lock for many. With the lock
+ * held, and no bottom half before them. */
+static void
+take_calls (GaioCore *core, guint64 last_seq)
+{
+  GaioCall *first = first_call (&core->calls);
+  GaioLink *next = gaio_list_first (&core->bottom_halves);
+
+  if (first == NULL || first->seq > last_seq)
+    return;
+  gaio_list_prepend_all (&core->taken_calls, &core->calls);
+  core->n_taken_calls = core->n_calls;
+  core->n_calls = 0;
+  core->taken_calls_end = next != NULL ? from_queue (next)->seq : G_MAXUINT64;
+}
+
+/* The next call that has been taken and may be called before all bottom halves. */
+static GaioCall *
+pop_taken_call (GaioCore *core, guint64 last_seq)
+{
+  GaioCall *first = first_call (&core->taken_calls);
+
+  if (first == NULL || first->seq > MIN (last_seq, core->taken_calls_end))
+    return NULL;
+  gaio_link_unlink (&first->link);
+  core->n_taken_calls--;
+  return first;
+}
+
+/* Takes what comes next: a bottom half, which is returned, or calls. With the lock held. */
+static GaioBottomHalf *
+take_next (GaioCore *core, guint64 last_seq)
+{
+  GaioBottomHalf *self;
+  GaioCall *first;
+
+  gaio_bottom_half_give_calls_back (core);
+  first = first_call (&core->calls);
+  self = pop (core, first != NULL ? MIN (first->seq, last_seq) : last_seq);
+  if (self == NULL)
+    take_calls (core, last_seq);
+  return self;
+}
+
+/* Calls the first bottom half or deferred call that was scheduled up to @last_seq. By the owner,
+ * without the lock. FALSE if there is none. */
+gboolean
+gaio_bottom_half_serve_next (GaioCore *core, guint64 last_seq)
+{
+  GaioCall *call = pop_taken_call (core, last_seq);
+  GaioBottomHalf *self = NULL;
+
+  if (call == NULL)
+    {
+      if (!gaio_core_lock (core))
+        return FALSE;
+      self = take_next (core, last_seq);
+      gaio_core_unlock (core);
+      call = pop_taken_call (core, last_seq);
+    }
+  if (self != NULL)
+    serve (self);
+  else if (call != NULL)
+    serve_call (core, call);
+  return self != NULL || call != NULL;
 }

@@ -57,6 +57,7 @@ tear_down (GaioCore *core, GSource *source)
     g_source_destroy (source);
   while (gaio_entry_have_dead (core))
     gaio_entry_run_notifies (core);
+  gaio_bottom_half_drop_calls (core);
 
   gaio_core_lock (core);
   core->buried = TRUE;

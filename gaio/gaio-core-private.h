@@ -110,9 +110,15 @@ typedef struct
 
   GaioList bottom_halves;     /* (lock) scheduled, first in, first out */
   GaioList all_bottom_halves; /* (lock) */
-  guint64 bottom_half_seq;    /* (lock) */
+  guint64 bottom_half_seq;    /* (lock) of these and of deferred calls: they have one order */
   guint n_urgent;             /* (lock) of those scheduled, how many keep the loop awake */
   gint64 idle_deadline;       /* (lock) when the others have to be called at the latest, or -1 */
+
+  GaioList calls;          /* (lock) deferred, first in, first out */
+  guint n_calls;           /* (lock) */
+  GaioList taken_calls;    /* (owner) to be called without the lock; empty outside of a round */
+  guint n_taken_calls;     /* (owner) */
+  guint64 taken_calls_end; /* (owner) before it comes a bottom half */
 
   GaioList set_funcs; /* (lock) functions of ready sets */
 

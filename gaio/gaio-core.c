@@ -29,6 +29,8 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   gaio_list_init (&core->all_timers);
   gaio_list_init (&core->bottom_halves);
   gaio_list_init (&core->all_bottom_halves);
+  gaio_list_init (&core->calls);
+  gaio_list_init (&core->taken_calls);
   gaio_list_init (&core->set_funcs);
   gaio_list_init (&core->dead);
   gaio_list_init (&core->pollers);

@@ -42,7 +42,7 @@ typedef struct
 static gboolean
 is_pending (GaioCore *core)
 {
-  return core->n_urgent > 0 || !gaio_list_is_empty (&core->due) ||
+  return core->n_urgent > 0 || core->n_calls > 0 || !gaio_list_is_empty (&core->due) ||
          !gaio_list_is_empty (&core->always) || gaio_entry_have_dead (core) ||
          atomic_load_explicit (&core->wake_requested, memory_order_relaxed) ||
          gaio_core_is_closed (core);
@@ -94,6 +94,15 @@ spill_batch (GaioCore *core)
   batch->next = batch->end = 0;
 }
 
+/* What a round further out has at hand is for all again. With the lock held. */
+static inline void
+give_back (GaioCore *core)
+{
+  spill_batch (core);
+  if (G_UNLIKELY (core->n_taken_calls > 0))
+    gaio_bottom_half_give_calls_back (core);
+}
+
 /* With the lock held. FALSE if this thread may not begin a round now. */
 static inline G_ALWAYS_INLINE gboolean
 enter (GaioRound *round, GaioCore *core)
@@ -105,7 +114,7 @@ enter (GaioRound *round, GaioCore *core)
   if (round->limit == 0)
     round->limit = G_MAXUINT;
   round->left = round->limit;
-  spill_batch (core);
+  give_back (core);
   gaio_core_current = core;
   atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
   return TRUE;
@@ -121,7 +130,7 @@ collect (GaioRound *round)
   if (gaio_heap_first (&core->timers) != NULL)
     gaio_timer_collect_due (core);
   round->last_bottom_half = core->bottom_half_seq;
-  round->have_bottom_halves = !gaio_list_is_empty (&core->bottom_halves);
+  round->have_bottom_halves = !gaio_list_is_empty (&core->bottom_halves) || core->n_calls > 0;
   round->have_due = !gaio_list_is_empty (&core->due);
   core->restless = is_pending (core) || next_deadline (core) != -1;
 }
@@ -299,6 +308,7 @@ leave (GaioRound *round)
   gaio_core_current = round->outer;
   if (!gaio_core_lock (core))
     return;
+  give_back (core);
   if (--core->depth == 0)
     atomic_store_explicit (&core->round_thread, NULL, memory_order_release);
   /* Once nobody is inside a round and the lock is free, another thread may free the core. */
@@ -326,7 +336,7 @@ finish (GaioRound *round)
 static guint
 room_for_ready (const GaioRound *round)
 {
-  guint n_urgent = round->core->n_urgent;
+  guint n_urgent = round->core->n_urgent + round->core->n_calls;
 
   return round->left > n_urgent ? round->left - n_urgent : 1;
 }
@@ -492,7 +502,7 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
   if (gaio_busy_poll_is_on (core) && !is_pending (core) &&
       (poll_in_prepare (core) || !lock_for_source (core, source)))
     return TRUE;
-  spill_batch (core);
+  give_back (core);
   core->gather_seq++;
   core->taker = NULL;
   sleep = !core->restless ||

@@ -440,6 +440,65 @@ test_deferred_runs_in_a_nested_loop (gconstpointer nested)
 /* --- Defer --- */
 
 static void
+nest_until_other (gpointer data)
+{
+  Story *story = data;
+
+  story->calls++;
+  rig_until (story->rig, story->other_calls == 1);
+}
+
+static void
+test_deferred_rest_runs_in_a_nested_loop (gconstpointer nested)
+{
+  g_auto (Rig) rig = rig_new (nested);
+  Story story = { .rig = &rig };
+
+  gaio_context_defer (rig.context, nest_until_other, &story, NULL);
+  gaio_context_defer (rig.context, count_other, &story, NULL);
+  rig_until (&rig, story.calls == 1);
+  rig_assert_sleeps (&rig);
+  g_assert_cmpuint (story.other_calls, ==, 1);
+}
+
+static void
+test_deferred_rest_keeps_its_place (gconstpointer nested)
+{
+  g_autoptr (GString) log = g_string_new (NULL);
+  Mark marks[] = { { log, 'a' }, { log, 'b' }, { log, 'c' }, { log, 'd' } };
+  g_auto (Rig) rig = rig_new (nested);
+  g_autoptr (GaioBottomHalf) c = add_bh (&rig, mark_once, &marks[2]);
+
+  gaio_context_set_dispatch_limits (rig.context, 1, 0);
+  gaio_context_defer (rig.context, mark_once, &marks[0], NULL);
+  gaio_context_defer (rig.context, mark_once, &marks[1], NULL);
+  rig_round (&rig, TRUE);
+  g_assert_cmpstr (log->str, ==, "a");
+  gaio_bottom_half_schedule (c);
+  gaio_context_defer (rig.context, mark_once, &marks[3], NULL);
+  rig_until (&rig, log->len == 4);
+  g_assert_cmpstr (log->str, ==, "abcd");
+}
+
+static void
+close_context (gpointer data)
+{
+  gaio_context_close (data);
+}
+
+static void
+test_deferred_rest_is_only_notified_when_one_closes (gconstpointer nested)
+{
+  guint notified = 0;
+  g_auto (Rig) rig = rig_new (nested);
+
+  gaio_context_defer (rig.context, close_context, rig.context, NULL);
+  gaio_context_defer (rig.context, never_once, &notified, count_once);
+  rig_round (&rig, TRUE);
+  g_assert_cmpuint (notified, ==, 1);
+}
+
+static void
 defer_other (gpointer data)
 {
   Story *story = data;
@@ -679,6 +738,10 @@ add_callback_tests (void)
   add_both ("/bottom-half/served-by-nested-loop-is-not-served-again",
             test_served_by_nested_loop_is_not_served_again);
   add_both ("/defer/runs-in-a-nested-loop", test_deferred_runs_in_a_nested_loop);
+  add_both ("/defer/rest-runs-in-a-nested-loop", test_deferred_rest_runs_in_a_nested_loop);
+  add_both ("/defer/rest-keeps-its-place", test_deferred_rest_keeps_its_place);
+  add_both ("/defer/rest-is-only-notified-when-one-closes",
+            test_deferred_rest_is_only_notified_when_one_closes);
   add_both ("/defer/is-always-a-later-round", test_defer_is_always_a_later_round);
   add_both ("/defer/is-only-notified-when-the-context-goes",
             test_deferred_until_the_context_goes_is_only_notified);
