@@ -110,7 +110,7 @@ wants_all (GaioCore *core)
 
 /* Nearly every event is for one handler, which waits for just that. NULL if this is another one. */
 static inline G_ALWAYS_INLINE GaioHandler *
-see_plain_event (GaioCore *core, const struct epoll_event *event)
+see_plain_event (GaioCore *core, const struct epoll_event *event, guint32 seq)
 {
   guint64 key = event->data.u64;
   GaioSlot *slot = gaio_slots_lookup (&core->slots, (guint32) key);
@@ -121,28 +121,28 @@ see_plain_event (GaioCore *core, const struct epoll_event *event)
     return NULL;
   first = slot->members.head.next;
   handler = gaio_link_entry (first, GaioHandler, entry.siblings);
-  if (first != slot->members.head.prev || handler->entry.stamp == core->gather_seq ||
-      gaio_entry_is_running (&handler->entry))
+  if (first != slot->members.head.prev || handler->entry.stamp == seq)
     return NULL;
   handler->revents = event->events & atomic_load_explicit (&handler->mask, memory_order_relaxed);
   if (handler->revents == 0)
     return NULL;
-  handler->entry.stamp = core->gather_seq;
+  handler->entry.stamp = seq;
   return handler;
 }
 
-/* As many of the first @n_events as are plain are a batch, if they begin the queue: nothing
- * overtakes. Returns how many. */
+/* As many of the first @n_events as are plain are a batch, if no callback is on the stack and they
+ * begin the queue: nothing overtakes. Returns how many. */
 static inline G_ALWAYS_INLINE int
 see_plain_events (GaioCore *core, int n_events)
 {
   GaioBatch *batch = &core->batch;
+  guint32 seq = core->gather_seq;
   GaioHandler *handler;
   int n = 0;
 
-  if (G_UNLIKELY (wants_all (core) || batch->end > 0))
+  if (G_UNLIKELY (core->depth > 1 || wants_all (core) || batch->end > 0))
     return 0;
-  while (n < n_events && (handler = see_plain_event (core, &core->monitor.events[n])) != NULL)
+  while (n < n_events && (handler = see_plain_event (core, &core->monitor.events[n], seq)) != NULL)
     batch->handlers[n++] = handler;
   batch->end = n;
   return n;

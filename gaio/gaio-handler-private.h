@@ -22,26 +22,34 @@ void gaio_handler_bury (GaioHandler *self);
 gboolean gaio_handler_call_traced (GaioHandler *self, guint revents) GAIO_COLD;
 void gaio_handler_after_callback (GaioHandler *self);
 
+static inline void
+gaio_handler_end (GaioHandler *self)
+{
+  if (G_UNLIKELY (gaio_entry_end (&self->entry)))
+    gaio_handler_after_callback (self);
+}
+
 /* Calls @self with what was gathered and is still asked for. By the owner, without the lock. TRUE
  * if there was something. */
 static inline gboolean
 gaio_handler_serve (GaioCore *core, GaioHandler *self)
 {
-  gboolean keep = G_SOURCE_CONTINUE;
+  gboolean keep;
   guint revents;
 
   gaio_entry_begin (&self->entry);
   revents = self->revents & atomic_load_explicit (&self->mask, memory_order_acquire);
-  if (G_LIKELY (revents != 0))
+  if (G_UNLIKELY (revents == 0))
     {
-      if (gaio_trace_is_wanted ())
-        keep = gaio_handler_call_traced (self, revents);
-      else
-        keep = self->func (self->fd, revents, self->entry.user_data);
+      gaio_handler_end (self);
+      return FALSE;
     }
-  if (G_UNLIKELY (gaio_entry_end (&self->entry)))
-    gaio_handler_after_callback (self);
+  if (gaio_trace_is_wanted ())
+    keep = gaio_handler_call_traced (self, revents);
+  else
+    keep = self->func (self->fd, revents, self->entry.user_data);
+  gaio_handler_end (self);
   if (G_UNLIKELY (keep == G_SOURCE_REMOVE))
     gaio_handler_remove (self);
-  return revents != 0;
+  return TRUE;
 }

@@ -200,7 +200,8 @@ serve_batch (GaioRound *round)
   GaioBatch *batch = &core->batch;
 
   while (batch->next < batch->end && !is_over (core))
-    round->left -= gaio_handler_serve (core, batch->handlers[batch->next++]);
+    if (gaio_handler_serve (core, batch->handlers[batch->next++]))
+      round->left--;
 }
 
 static gboolean
@@ -226,7 +227,8 @@ serve_ready (GaioRound *round)
     {
       if (!may_go_on (round))
         return FALSE;
-      round->left -= serve_next_ready (core);
+      if (serve_next_ready (core))
+        round->left--;
     }
   return TRUE;
 }
