@@ -7,8 +7,8 @@
 #include <gaio/gaio-source.h>
 
 #include "gaio-core-private.h"
-#include "gaio-entry-private.h"
 #include "gaio-ready-set-private.h"
+#include "gaio-round-private.h"
 #include "gaio-trace-private.h"
 
 /**
@@ -347,15 +347,6 @@ acquire_main_context (GaioCore *core, GError **error)
   return main_context;
 }
 
-/* The clock is read once, see gaio-round.c. */
-static gint64
-time_until (gint64 deadline)
-{
-  gint64 left = deadline - g_get_monotonic_time ();
-
-  return MAX (left, 0);
-}
-
 /* Turns until something was dispatched, which our source is when an fd is ready, or the time is
  * over. FALSE if a signal came before. */
 static gboolean
@@ -371,7 +362,7 @@ wait_in_turns (GaioReadySet *set, GMainContext *main_context, gint64 timeout_us)
     {
       done = turn (&host, set);
       if (timeout_us > 0 && !done)
-        host.timeout_us = time_until (end);
+        host.timeout_us = gaio_round_time_until (end);
     }
   while (!done && !host.interrupted && host.timeout_us != 0);
   clear (&host);
@@ -429,9 +420,7 @@ gaio_ready_set_wait (GaioReadySet *self,
     return NULL;
   /* The callbacks may drop all other references. */
   g_object_ref (self);
-  /* What was removed before is no reason to come back. */
-  if (gaio_entry_have_dead (gaio_ready_set_get_core (self)))
-    gaio_entry_run_notifies (gaio_ready_set_get_core (self));
+  gaio_round_run_notifies (gaio_ready_set_get_core (self));
   done = wait_in_turns (self, main_context, timeout_us);
   g_main_context_release (main_context);
   g_main_context_unref (main_context);

@@ -320,6 +320,17 @@ leave (GaioRound *round)
     gaio_core_unlock (core);
 }
 
+/* For who is about to wait in GLib: what was removed is no reason to come back. By the owner. */
+void
+gaio_round_run_notifies (GaioCore *core)
+{
+  if (!gaio_entry_have_dead (core))
+    return;
+  /* Inside a callback: whose memory may go now is only taken off lists. */
+  spill_batch (core);
+  gaio_entry_run_notifies (core);
+}
+
 /* The rest of a round once it has entered and gathered. */
 static inline G_ALWAYS_INLINE gboolean
 finish (GaioRound *round)
@@ -418,8 +429,8 @@ gather (GaioRound *round, gint64 timeout_us)
 
 /* How long it is until @deadline. The clock is read once: what was positive may be negative a
  * moment later, and to the kernel a negative time is for ever. */
-static gint64
-time_until (gint64 deadline)
+gint64
+gaio_round_time_until (gint64 deadline)
 {
   gint64 left = deadline - g_get_monotonic_time ();
 
@@ -435,7 +446,7 @@ limit_sleep (GaioCore *core, gint64 deadline, gint *timeout_ms)
 
   if (deadline == -1 || gaio_fdmon_is_armed (&core->monitor, deadline))
     return TRUE;
-  left = time_until (deadline);
+  left = gaio_round_time_until (deadline);
   if (left == 0)
     return FALSE;
   if (gaio_fdmon_arm (&core->monitor, deadline))
@@ -561,7 +572,7 @@ time_to_wait (GaioCore *core, gint64 end)
   deadline = next_deadline (core);
   if (deadline == -1 || (end != -1 && end < deadline))
     deadline = end;
-  return deadline == -1 ? -1 : time_until (deadline);
+  return deadline == -1 ? -1 : gaio_round_time_until (deadline);
 }
 
 /* With the lock held: how long to wait after busy polling for that time. */
@@ -576,7 +587,7 @@ poll_first (GaioCore *core, gint64 wait)
     deadline = g_get_monotonic_time () + wait;
   if (gaio_busy_poll_session (core, deadline))
     return 0;
-  return deadline == -1 ? -1 : time_until (deadline);
+  return deadline == -1 ? -1 : gaio_round_time_until (deadline);
 }
 
 /* Gathers until there is something to do, or the time is over: a signal, a timer that has been

@@ -345,6 +345,43 @@ test_inside_itself (Fixture *self, gconstpointer data)
   g_assert_cmpuint (self->calls, ==, 1);
 }
 
+typedef struct
+{
+  Fixture *fixture;
+  GaioHandler *others[2];
+} Remover;
+
+static gboolean
+remove_and_wait (gint fd, GIOCondition condition, gpointer data)
+{
+  Remover *remover = data;
+
+  for (guint i = 0; i < 2; i++)
+    gaio_clear_handler (&remover->others[i]);
+  wait_for (remover->fixture, 0);
+  return G_SOURCE_REMOVE;
+}
+
+/* The memory of what was ready in the round further out goes in the wait. */
+static void
+test_inside_a_callback_that_has_removed_others (Fixture *self, gconstpointer data)
+{
+  Remover remover = { self };
+  gint fds[3];
+
+  for (guint i = 0; i < 3; i++)
+    fds[i] = eventfd_new (1);
+  gaio_handler_unref (add_fd (self->context, fds[0], G_IO_IN, remove_and_wait, &remover, NULL));
+  for (guint i = 0; i < 2; i++)
+    remover.others[i] = add_fd (self->context, fds[i + 1], G_IO_IN, never_fd, NULL, NULL);
+  while (remover.others[0] != NULL)
+    wait_for (self, -1);
+  g_assert_cmpuint (wait_for (self, 0), ==, 0);
+  g_assert_cmpuint (stat_of (self->context, "handlers"), ==, 1);
+  for (guint i = 0; i < 3; i++)
+    close (fds[i]);
+}
+
 /* --- Where it is nested --- */
 
 /* The wake-up fd of the first one is no longer watched, and that of the next is. */
@@ -482,6 +519,8 @@ main (int argc, char **argv)
   add ("/wait/nested-loop-sleeps", test_nested_loop_sleeps);
   add ("/wait/wake-up-of-glib-does-not-spin", test_wake_up_of_glib_does_not_spin);
   add ("/wait/inside-itself", test_inside_itself);
+  add ("/wait/inside-a-callback-that-has-removed-others",
+       test_inside_a_callback_that_has_removed_others);
   add ("/wait/one-main-context-after-the-other", test_one_main_context_after_the_other);
   add ("/wait/nested-nowhere-fails", test_nested_nowhere_fails);
   add ("/wait/owned-by-another-thread-fails", test_owned_by_another_thread_fails);
