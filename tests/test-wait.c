@@ -369,6 +369,8 @@ test_inside_a_callback_that_has_removed_others (Fixture *self, gconstpointer dat
   Remover remover = { self };
   gint fds[3];
 
+  /* Members have rounds go another way. */
+  gaio_clear_handler (&self->handler);
   for (guint i = 0; i < 3; i++)
     fds[i] = eventfd_new (1);
   gaio_handler_unref (add_fd (self->context, fds[0], G_IO_IN, remove_and_wait, &remover, NULL));
@@ -377,7 +379,7 @@ test_inside_a_callback_that_has_removed_others (Fixture *self, gconstpointer dat
   while (remover.others[0] != NULL)
     wait_for (self, -1);
   g_assert_cmpuint (wait_for (self, 0), ==, 0);
-  g_assert_cmpuint (stat_of (self->context, "handlers"), ==, 1);
+  g_assert_cmpuint (stat_of (self->context, "handlers"), ==, 0);
   for (guint i = 0; i < 3; i++)
     close (fds[i]);
 }
