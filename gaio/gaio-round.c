@@ -512,10 +512,10 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
       *timeout_ms = RETRY_US / 1000;
       return FALSE;
     }
+  give_back (core);
   if (gaio_busy_poll_is_on (core) && !is_pending (core) &&
       (poll_in_prepare (core) || !lock_for_source (core, source)))
     return TRUE;
-  give_back (core);
   core->gather_seq++;
   core->taker = NULL;
   sleep = !core->restless ||
