@@ -477,7 +477,8 @@ static void
 serve (GaioBottomHalf *self)
 {
   gaio_entry_begin (&self->entry);
-  gaio_trace_call ("bottom half", self->func, -1, NULL, self->func (self->entry.user_data));
+  gaio_trace_call (&self->entry.core->profile, "bottom half", self->func, -1, NULL,
+                   self->func (self->entry.user_data));
   if (gaio_entry_end (&self->entry))
     after_callback (self);
 }
@@ -486,7 +487,8 @@ serve (GaioBottomHalf *self)
 static void
 serve_call (GaioCore *core, GaioCall *self)
 {
-  gaio_trace_call ("bottom half", self->func, -1, NULL, self->func (self->user_data));
+  gaio_trace_call (&core->profile, "bottom half", self->func, -1, NULL,
+                   self->func (self->user_data));
   if (!gaio_core_is_forked (core))
     call_free (self);
 }

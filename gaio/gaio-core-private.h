@@ -11,6 +11,7 @@
 #include "gaio-fork-private.h"
 #include "gaio-heap-private.h"
 #include "gaio-lock-private.h"
+#include "gaio-profile-private.h"
 #include "gaio-ready-list-private.h"
 #include "gaio-ref-count-private.h"
 #include "gaio-slots-private.h"
@@ -134,6 +135,7 @@ typedef struct
   guint first_kind;             /* (owner) the kind of callback the next round begins with */
 
   GaioCounters counters; /* (lock), callbacks (owner) */
+  GaioProfile profile;   /* has its own mutex */
 } GaioCore;
 
 struct _GaioContext

@@ -22,6 +22,7 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   g_weak_ref_init (&core->context, shell);
   core->shell = shell;
   gaio_fdmon_init (&core->monitor, monitor);
+  gaio_profile_init (&core->profile);
   gaio_list_init (&core->always);
   gaio_list_init (&core->dormant);
   gaio_list_init (&core->ready);
@@ -59,6 +60,7 @@ gaio_core_unref (GaioCore *core)
   gaio_fdmon_clear (&core->monitor);
   gaio_slots_clear (&core->slots);
   gaio_heap_clear (&core->timers);
+  gaio_profile_clear (&core->profile);
   if (!gaio_core_is_forked (core))
     {
       pthread_cond_destroy (&core->callback_ended);

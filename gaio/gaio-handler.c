@@ -514,7 +514,7 @@ gaio_handler_call_traced (GaioHandler *self, guint revents)
 {
   gboolean keep;
 
-  gaio_trace_call ("handler", self->func, self->fd, dup_name (self),
+  gaio_trace_call (&self->entry.core->profile, "handler", self->func, self->fd, dup_name (self),
                    keep = self->func (self->fd, revents, self->entry.user_data));
   return keep;
 }

@@ -349,7 +349,7 @@ gaio_ready_set_serve (GaioReadySetWatch *watch)
   if (set == NULL)
     return FALSE;
   gaio_entry_begin (&watch->entry);
-  gaio_trace_call ("ready set", watch->func, -1, NULL,
+  gaio_trace_call (&watch->entry.core->profile, "ready set", watch->func, -1, NULL,
                    watch->func (set, n_ready, watch->entry.user_data));
   if (gaio_entry_end (&watch->entry))
     after_callback (watch, set);

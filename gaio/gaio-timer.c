@@ -407,7 +407,7 @@ serve (GaioTimer *self)
   gboolean keep;
 
   gaio_entry_begin (&self->entry);
-  gaio_trace_call ("timer", self->once, -1, NULL, keep = call (self));
+  gaio_trace_call (&self->entry.core->profile, "timer", self->once, -1, NULL, keep = call (self));
   /* Whatever it says: the lock is needed anyhow. */
   gaio_entry_end (&self->entry);
   if (!gaio_core_lock (self->entry.core))

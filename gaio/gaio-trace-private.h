@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include <stdbool.h>
+
 #include <glib.h>
 
-/* What can be seen from outside: USDT probes, sysprof marks, and the warning of GAIO_SLOW_MS. All
- * of it is behind one test of a flag, and out of line. */
+#include "gaio-profile-private.h"
+
+/* What can be seen from outside: USDT probes, sysprof marks, the warning of GAIO_SLOW_MS, and the
+ * profile of a context. All of it is behind one test of a flag, and out of line. */
 
 /* Not 0 while somebody wants to see anything. It is the semaphore of all our probes, too: who
  * attaches to one of them adds 1. */
@@ -12,7 +16,8 @@ extern unsigned short gaio_trace_wanted G_GNUC_INTERNAL;
 
 typedef struct
 {
-  const char *kind; /* of callback */
+  GaioProfile *profile; /* of the context */
+  const char *kind;     /* of callback */
   gconstpointer func;
   gint fd;    /* or -1 */
   char *name; /* or NULL */
@@ -23,6 +28,8 @@ typedef struct
 #define GAIO_COLD __attribute__ ((cold))
 
 void gaio_trace_init (void);
+void gaio_trace_start_profile (GaioProfile *profile);
+void gaio_trace_stop_profile (GaioProfile *profile);
 void gaio_trace_call_begin (GaioTraceCall *self) GAIO_COLD;
 void gaio_trace_call_end (GaioTraceCall *self) GAIO_COLD;
 gint64 gaio_trace_poll_begin (gconstpointer core, gint64 timeout_us) GAIO_COLD;
@@ -31,7 +38,15 @@ void gaio_trace_add (gconstpointer core, gint fd) GAIO_COLD;
 void gaio_trace_remove (gconstpointer core, gint fd, const char *name) GAIO_COLD;
 void gaio_trace_sleep (gconstpointer core, gint64 deadline) GAIO_COLD;
 
-#define gaio_trace_is_wanted() G_UNLIKELY (gaio_trace_wanted != 0)
+/* Not atomic, which would cost two instructions for each event: it is enough to see a change some
+ * time later, and tracers change it behind our back. ThreadSanitizer need not see that. */
+static inline __attribute__ ((no_sanitize ("thread"))) bool
+gaio_trace_read_wanted (void)
+{
+  return gaio_trace_wanted != 0;
+}
+
+#define gaio_trace_is_wanted() G_UNLIKELY (gaio_trace_read_wanted ())
 
 /* Tells of add, remove or sleep. The arguments are not evaluated unless somebody wants them. */
 #define gaio_trace(event, ...)                                                                     \
@@ -44,15 +59,15 @@ void gaio_trace_sleep (gconstpointer core, gint64 deadline) GAIO_COLD;
 
 /* Runs the statement @call, which calls the user's @what_func. @what_name is a copy, which is taken
  * over. */
-#define gaio_trace_call(what_kind, what_func, what_fd, what_name, call)                            \
+#define gaio_trace_call(what_profile, what_kind, what_func, what_fd, what_name, call)              \
   G_STMT_START                                                                                     \
   {                                                                                                \
     if (!gaio_trace_is_wanted ())                                                                  \
       call;                                                                                        \
     else                                                                                           \
       {                                                                                            \
-        GaioTraceCall traced_ = { (what_kind), (gconstpointer) (what_func), (what_fd),             \
-                                  (what_name) };                                                   \
+        GaioTraceCall traced_ = { (what_profile), (what_kind), (gconstpointer) (what_func),        \
+                                  (what_fd), (what_name) };                                        \
                                                                                                    \
         gaio_trace_call_begin (&traced_);                                                          \
         call;                                                                                      \

@@ -80,7 +80,7 @@ init_once (void)
 {
   read_limit ();
   if (slow_us != G_MAXINT64 || is_marking ())
-    gaio_trace_wanted++;
+    __atomic_fetch_add (&gaio_trace_wanted, 1, __ATOMIC_RELAXED);
 }
 
 /* Before the first callback. */
@@ -90,6 +90,21 @@ gaio_trace_init (void)
   static pthread_once_t once = PTHREAD_ONCE_INIT;
 
   pthread_once (&once, init_once);
+}
+
+/* Times what is called in the context that @profile is of. */
+void
+gaio_trace_start_profile (GaioProfile *profile)
+{
+  gaio_profile_start (profile);
+  __atomic_fetch_add (&gaio_trace_wanted, 1, __ATOMIC_RELAXED);
+}
+
+void
+gaio_trace_stop_profile (GaioProfile *profile)
+{
+  __atomic_fetch_sub (&gaio_trace_wanted, 1, __ATOMIC_RELAXED);
+  gaio_profile_stop (profile);
 }
 
 static inline const char *
@@ -102,6 +117,7 @@ void
 gaio_trace_call_begin (GaioTraceCall *self)
 {
   probe (dispatch_begin, self->kind, self->fd, or_empty (self->name), self->func);
+  gaio_profile_call_begin (self->profile);
   self->began = g_get_monotonic_time ();
 }
 
@@ -131,6 +147,7 @@ gaio_trace_call_end (GaioTraceCall *self)
   gint64 us = g_get_monotonic_time () - self->began;
 
   probe (dispatch_end, self->kind, self->fd, or_empty (self->name), self->func);
+  gaio_profile_call_end (self->profile, self->kind, self->name, self->fd, self->began, us);
   if (us > slow_us || is_marking ())
     tell (self, us);
   g_free (self->name);

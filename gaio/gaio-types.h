@@ -44,6 +44,17 @@ G_DECLARE_FINAL_TYPE (GaioReadySet, gaio_ready_set, GAIO, READY_SET, GObject)
 GAIO_AVAILABLE_IN_1_0
 G_DECLARE_FINAL_TYPE (GaioThread, gaio_thread, GAIO, THREAD, GObject)
 
+/**
+ * GAIO_TYPE_STATS_EXPORTER:
+ *
+ * The type of #GaioStatsExporter.
+ *
+ * Since: 1.0
+ */
+#define GAIO_TYPE_STATS_EXPORTER (gaio_stats_exporter_get_type ())
+GAIO_AVAILABLE_IN_1_0
+G_DECLARE_FINAL_TYPE (GaioStatsExporter, gaio_stats_exporter, GAIO, STATS_EXPORTER, GObject)
+
 typedef struct _GaioHandler GaioHandler;
 typedef struct _GaioTimer GaioTimer;
 typedef struct _GaioBottomHalf GaioBottomHalf;

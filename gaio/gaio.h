@@ -19,5 +19,6 @@
 #include <gaio/gaio-host.h>
 #include <gaio/gaio-shared.h>
 #include <gaio/gaio-thread.h>
+#include <gaio/gaio-stats-exporter.h>
 
 #undef GAIO_INSIDE

@@ -23,7 +23,7 @@ EXAMPLES = pathlib.Path(sys.argv[2])
 STAND_INS = {
     '__init__.pyi': 'def require_version(namespace: str, version: str) -> None: ...\n',
     'repository/__init__.pyi': '',
-    'repository/Gio.pyi': 'class Cancellable: ...\n',
+    'repository/Gio.pyi': 'class Cancellable: ...\nclass DBusConnection: ...\n',
     'repository/GObject.pyi': 'class Object: ...\nclass GEnum(int): ...\n',
     'repository/GLib.pyi': '''
 SOURCE_CONTINUE: bool

@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import resource
+import shutil
 import socket
 import sys
 import threading
@@ -523,6 +524,59 @@ def test_thread():
         thread.get_context().defer(lambda: calls.append(threading.get_ident()))
         thread.stop()
         assert len(calls) == 1 and calls[0] != threading.get_ident(), calls
+
+
+@contextlib.contextmanager
+def private_bus():
+    """A connection to a message bus of its own."""
+    if shutil.which('dbus-daemon') is None:
+        raise tap.Skip('dbus-daemon is not installed')
+    bus = Gio.TestDBus.new(Gio.TestDBusFlags.NONE)
+    bus.up()
+    flags = (Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT
+             | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION)
+    connection = Gio.DBusConnection.new_for_address_sync(bus.get_bus_address(), flags, None, None)
+    try:
+        yield connection
+    finally:
+        connection.close_sync(None)
+        bus.stop()
+
+
+def call(connection, path, method, parameters=None):
+    """What our own object at this path answers."""
+    answers = []
+    connection.call(connection.get_unique_name(), path, 'org.gaio.Stats1', method, parameters, None,
+                    Gio.DBusCallFlags.NONE, -1, None,
+                    lambda _, result: answers.append(result))
+    while not answers:
+        GLib.MainContext.default().iteration(True)
+    return connection.call_finish(answers[0]).unpack()[0]
+
+
+def test_stats_exporter():
+    """As from another program, but for the loop that all of it shares."""
+    context = Gaio.Context()
+    with private_bus() as connection:
+        exporter = Gaio.StatsExporter(context, connection)
+        path = exporter.get_object_path()
+        assert path == '/org/gaio/Stats/0', path
+        assert exporter.props.context is context
+        stats = call(connection, path, 'GetStats')
+        assert stats.items() >= context.dup_stats().unpack().items(), stats
+        assert stats['pid'] == os.getpid(), stats
+        context.defer(list)
+        context.iterate(0)
+        rows = call(connection, path, 'GetSlowest', GLib.Variant('(u)', (9,)))
+        assert [row[:4] for row in rows] == [('bottom half', '', -1, 1)], rows
+        context.close()
+        try:
+            Gaio.StatsExporter(context, connection)
+        except Gaio.LoopError as error:
+            assert error.code == Gaio.Error.CLOSED, error
+        else:
+            raise AssertionError('a closed context was exported')
+        exporter.stop()
 
 
 def test_run_ends_with_the_cancellable():

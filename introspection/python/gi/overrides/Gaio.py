@@ -266,6 +266,20 @@ __all__.append('ReadySet')
 
 
 @override
+class StatsExporter(Gaio.StatsExporter):
+    new = staticmethod(_raises_loop_error(Gaio.StatsExporter.new))
+
+    def __new__(cls, context, connection):
+        return cls.new(context, connection)
+
+    def __init__(self, context, connection):
+        pass
+
+
+__all__.append('StatsExporter')
+
+
+@override
 class Thread(Gaio.Thread):
     new = staticmethod(_raises_loop_error(Gaio.Thread.new))
 
