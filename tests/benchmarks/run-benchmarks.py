@@ -22,7 +22,7 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 PUBLISHED = ROOT / 'docs/benchmarks'
 NAMES = ['loop', 'host', 'monitors', 'churn', 'memory', 'timers', 'threads', 'python',
-         'asyncio']
+         'asyncio', 'daemon']
 
 
 def cpu_model():
@@ -53,13 +53,15 @@ def machine():
 
 
 def measure(build, name, path, options):
-    if name in ('python', 'asyncio'):
+    if name in ('python', 'asyncio', 'daemon'):
         program = [sys.executable, HERE / f'bench-{name}.py']
     else:
         program = [build / 'tests/benchmarks' / f'bench-{name}']
+    if name == 'daemon':
+        program.append(build / 'examples/session-daemon/gaio-logbook')
     done = subprocess.run([*program, '--json', path, *options], check=False)
     if done.returncode != 0:
-        sys.exit(f'{program[-1].name} has failed')
+        sys.exit(f'bench-{name} has failed')
     return json.loads(path.read_text(encoding='utf-8'))
 
 
