@@ -131,7 +131,7 @@ def parse_arguments():
     parser.add_argument('--contender', metavar='REGEX', help='only the contenders that match')
     parser.add_argument('--publish', action='store_true',
                         help=f'copy results and plots to {PUBLISHED.relative_to(ROOT)}/')
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     for name in arguments.names:
         if name not in NAMES:
             parser.error(f'no such benchmark: {name}')
