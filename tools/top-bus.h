@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Asks everybody on a bus for the figures of their loops, and never waits for anybody. */
+#pragma once
+
+#include <gio/gio.h>
+
+typedef struct _TopBus TopBus;
+typedef void (*TopBusFunc) (gpointer user_data);
+
+TopBus *top_bus_new (GDBusConnection *connection,
+                     guint n_slowest,
+                     TopBusFunc on_round_over,
+                     gpointer user_data);
+void top_bus_free (TopBus *self);
+void top_bus_begin_round (TopBus *self);
+GPtrArray *top_bus_list_loops (TopBus *self);
