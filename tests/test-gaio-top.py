@@ -1,6 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""test-gaio-top.py GAIO-TOP MANPAGE: what it shows of programs that are here made up, as TAP."""
+"""test-gaio-top.py GAIO-TOP MANPAGE EXPORTER: what it shows of programs, as TAP.
+
+Most of them are here made up; EXPORTER exports in earnest.
+"""
 
 import fcntl
 import json
@@ -24,7 +27,7 @@ from gi.repository import Gio, GLib  # noqa: E402
 
 import tap  # noqa: E402
 
-TOP, MAN = sys.argv[1:3]
+TOP, MAN, EXPORTER = sys.argv[1:4]
 NO_BUS = 'unix:path=/nonexistent'
 QUICK = '--interval=0.01'
 NOBODY = 'no program exports the figures of its loop'
@@ -286,6 +289,22 @@ def test_once_prints_one_table():
         assert slowest[0].endswith(' 10 calls, mean 100 us, longest 500 us'), slowest
         assert slowest[1].endswith(' 4 calls, mean 10 ms, longest 30 ms'), slowest
         assert ' fd 23 ' in slowest[2], slowest
+
+
+def test_program_in_earnest_is_shown():
+    with Bus() as bus, subprocess.Popen([EXPORTER], stdout=subprocess.PIPE,
+                                        env=bus.environment) as program:
+        assert program.stdout.readline() == b'ready\n'
+        try:
+            [loop] = bus.once()
+        finally:
+            program.kill()
+    assert (loop['pid'], loop['program']) == (program.pid, 'top-exporter'), loop
+    assert loop['handlers'] == 1 and loop['callbacks-per-second'] > 0, loop
+    assert loop['time-percent'] > 0, loop
+    slowest = loop['slowest'][0]
+    assert (slowest['kind'], slowest['name']) == ('handler', 'busy'), loop
+    assert slowest['total-us'] >= 100 * slowest['calls'] > 0, loop
 
 
 def test_rates_are_counters_over_real_time():

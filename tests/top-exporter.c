@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A program that exports the figures of its loop, for test-gaio-top.py: it is always busy. */
+#include <fcntl.h>
+
+#include <gaio.h>
+
+#define BUSY_US 100
+
+static gboolean
+on_ready (gint fd, GIOCondition condition, gpointer user_data)
+{
+  gint64 end_us = g_get_monotonic_time () + BUSY_US;
+
+  while (g_get_monotonic_time () < end_us)
+    ;
+  return G_SOURCE_CONTINUE;
+}
+
+int
+main (int argc, char **argv)
+{
+  GaioContext *context = gaio_context_get_default ();
+  g_autoptr (GMainLoop) loop = g_main_loop_new (NULL, FALSE);
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GDBusConnection) connection = g_bus_get_sync (G_BUS_TYPE_SESSION, NULL, &error);
+  g_autoptr (GaioStatsExporter) exporter = NULL;
+  g_autoptr (GaioHandler) handler = NULL;
+
+  g_set_prgname ("top-exporter");
+  if (connection != NULL)
+    exporter = gaio_stats_exporter_new (context, connection, &error);
+  if (exporter != NULL)
+    handler = gaio_context_add_fd (context, open ("/dev/zero", O_RDONLY | O_CLOEXEC), G_IO_IN,
+                                   on_ready, NULL, NULL, &error);
+  if (handler == NULL)
+    g_error ("%s", error->message);
+  gaio_handler_set_name (handler, "busy");
+  g_print ("ready\n");
+  g_main_loop_run (loop);
+}
