@@ -275,6 +275,10 @@ def test_gjs_program_runs():
     assert said == BATCH, said
 
 
+def test_gaio_top_runs():
+    assert run(installed('bin/gaio-top'), '--version', env=environment(), timeout=TIMEOUT)
+
+
 def test_subproject_builds_without_a_warning():
     """The library alone, with what is left at its default."""
     embedder, build = WORK / 'embedder', WORK / 'embedder/build'
