@@ -15,6 +15,8 @@ PARTS = [
     "api-index-full.html",
     "api-index-1-0.html",
     "annotation-glossary.html",
+    "guides.html",
+    "getting-started.html",
     "how-it-works.html",
     "from-glib.html",
     "for-qemu-people.html",
@@ -29,6 +31,7 @@ LINKS = [
     ("GaioContext.html", "gobject-The-Base-Object-Type.html#GObject"),
     ("gaio-Running-the-main-loop.html", "GCancellable.html"),
     ("from-glib.html", "GaioHandler.html#gaio-clear-handler"),
+    ("getting-started.html", "GaioHandler.html#gaio-context-add-fd"),
 ]
 
 
