@@ -17,6 +17,7 @@ PARTS = [
     "annotation-glossary.html",
     "guides.html",
     "getting-started.html",
+    "threads.html",
     "how-it-works.html",
     "from-glib.html",
     "for-qemu-people.html",
