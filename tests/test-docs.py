@@ -18,6 +18,7 @@ PARTS = [
     "guides.html",
     "getting-started.html",
     "threads.html",
+    "monitors.html",
     "how-it-works.html",
     "from-glib.html",
     "for-qemu-people.html",
