@@ -19,6 +19,7 @@ PARTS = [
     "getting-started.html",
     "threads.html",
     "monitors.html",
+    "fairness.html",
     "how-it-works.html",
     "from-glib.html",
     "for-qemu-people.html",
