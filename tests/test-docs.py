@@ -20,6 +20,7 @@ PARTS = [
     "threads.html",
     "monitors.html",
     "fairness.html",
+    "timers.html",
     "how-it-works.html",
     "from-glib.html",
     "for-qemu-people.html",
