@@ -21,6 +21,7 @@ PARTS = [
     "monitors.html",
     "fairness.html",
     "timers.html",
+    "python.html",
     "how-it-works.html",
     "from-glib.html",
     "for-qemu-people.html",
