@@ -22,6 +22,7 @@ PARTS = [
     "fairness.html",
     "timers.html",
     "python.html",
+    "asyncio.html",
     "how-it-works.html",
     "from-glib.html",
     "for-qemu-people.html",

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+import asyncio
+
+import gaio
+from gi.repository import Gio
+
+
+async def work(application):
+    for number in range(3):
+        await asyncio.sleep(0.01)
+        print('work', number)
+    application.release()
+
+
+def on_activate(application):
+    application.hold()
+    application.task = loop.create_task(work(application))
+
+
+loop = gaio.install()
+application = Gio.Application(flags=Gio.ApplicationFlags.NON_UNIQUE)
+application.connect('activate', on_activate)
+application.run()
+loop.close()
