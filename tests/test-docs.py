@@ -23,6 +23,7 @@ PARTS = [
     "timers.html",
     "python.html",
     "asyncio.html",
+    "gjs.html",
     "how-it-works.html",
     "from-glib.html",
     "for-qemu-people.html",
