@@ -24,6 +24,7 @@ PARTS = [
     "python.html",
     "asyncio.html",
     "gjs.html",
+    "vala.html",
     "how-it-works.html",
     "from-glib.html",
     "for-qemu-people.html",

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""test-guide.py PAGE: that a reader who does what the page says sees what it shows. It saves each
-file that is shown, types each block of commands, and reads until what follows as a screen is there.
-Where a screen has the role "varies", numbers may be others."""
+"""test-guide.py PAGE BUILD: that a reader who does what the page says sees what it shows.
+
+It saves each file that is shown, types each block of commands, and reads until what follows as a
+screen is there. Where a screen has the role "varies", numbers may be others."""
 
 import html
 import os
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import threading
 
-PAGE = pathlib.Path(sys.argv[1])
+PAGE, BUILD = map(pathlib.Path, sys.argv[1:])
 SNIPPETS = PAGE.parent / "snippets"
 PARTS = re.compile(
     r'<xi:include href="\.\./(?P<file>[^"]+)\.txt"'
@@ -59,13 +60,14 @@ def blur(text, varies):
 class Shell:
     """One for the whole page, which ends at the first command that fails."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, data):
         # Meson's own Python, which has gi.
         path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
+        data_dirs = f"{data}:{os.environ.get('XDG_DATA_DIRS', '/usr/local/share:/usr/share')}"
         self.process = subprocess.Popen(
             ["bash", "-e"],
             cwd=folder,
-            env={**os.environ, "PATH": path},
+            env={**os.environ, "PATH": path, "XDG_DATA_DIRS": data_dirs},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -97,9 +99,9 @@ class Shell:
         self.process.wait()
 
 
-def follow(folder):
+def follow(folder, data):
     steps = read_steps(folder)
-    shell = Shell(folder)
+    shell = Shell(folder, data)
     guard = threading.Timer(DEADLINE_S, shell.end)
     guard.start()
     failed = False
@@ -116,14 +118,22 @@ def follow(folder):
     return failed or not steps
 
 
+def install_vapi(folder):
+    """Where valac looks; of the others `meson devenv` knows."""
+    folder.mkdir(parents=True)
+    for file in "introspection/gaio-1.0.vapi", "meson-private/gaio-1.0.deps":
+        (folder / pathlib.Path(file).name).symlink_to(BUILD / file)
+
+
 def main():
     needed = re.search(r"<!-- needs (.*?) -->", PAGE.read_text(encoding="utf-8"))
     missing = [tool for tool in needed[1].split() if shutil.which(tool) is None] if needed else []
     if missing:
         print(f"1..0 # SKIP {' and '.join(missing)} not found")
         return False
-    with tempfile.TemporaryDirectory() as folder:
-        return follow(pathlib.Path(folder))
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as data:
+        install_vapi(pathlib.Path(data, "vala", "vapi"))
+        return follow(pathlib.Path(folder), data)
 
 
 if __name__ == "__main__":
