@@ -25,6 +25,7 @@ PARTS = [
     "asyncio.html",
     "gjs.html",
     "vala.html",
+    "debugging.html",
     "how-it-works.html",
     "from-glib.html",
     "for-qemu-people.html",
