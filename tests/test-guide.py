@@ -5,6 +5,7 @@
 It saves each file that is shown, types each block of commands, and reads until what follows as a
 screen is there. Where a screen has the role "varies", numbers may be others."""
 
+import contextlib
 import html
 import os
 import pathlib
@@ -54,7 +55,7 @@ def read_steps(folder):
 
 def blur(text, varies):
     lines = [line.rstrip() for line in text.strip("\n").splitlines()]
-    return [re.sub(r"\d+", "0", line) for line in lines] if varies else lines
+    return [re.sub(r"\d+", "0", " ".join(line.split())) for line in lines] if varies else lines
 
 
 class Shell:
@@ -125,13 +126,31 @@ def install_vapi(folder):
         (folder / pathlib.Path(file).name).symlink_to(BUILD / file)
 
 
+@contextlib.contextmanager
+def session_bus():
+    """One of its own, for programs that are found on it."""
+    with subprocess.Popen(
+        ["dbus-daemon", "--session", "--nofork", "--print-address"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as bus:
+        os.environ["DBUS_SESSION_BUS_ADDRESS"] = bus.stdout.readline().strip()
+        try:
+            yield
+        finally:
+            bus.kill()
+
+
 def main():
-    needed = re.search(r"<!-- needs (.*?) -->", PAGE.read_text(encoding="utf-8"))
-    missing = [tool for tool in needed[1].split() if shutil.which(tool) is None] if needed else []
+    match = re.search(r"<!-- needs (.*?) -->", PAGE.read_text(encoding="utf-8"))
+    needed = match[1].split() if match else []
+    missing = [tool for tool in needed if shutil.which(tool) is None]
     if missing:
         print(f"1..0 # SKIP {' and '.join(missing)} not found")
         return False
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as data:
+    bus = session_bus() if "dbus-daemon" in needed else contextlib.nullcontext()
+    with bus, tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as data:
         install_vapi(pathlib.Path(data, "vala", "vapi"))
         return follow(pathlib.Path(folder), data)
 
