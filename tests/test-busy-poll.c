@@ -326,6 +326,33 @@ test_limit_and_deadline_end_it (void)
   g_assert_cmpuint (story.polls, <=, 60);
 }
 
+static gboolean rest_called;
+
+static void
+nest_until_rest (gpointer data)
+{
+  Rig *rig = data;
+
+  rig_until (rig, rest_called);
+}
+
+/* Also in a nested loop: a round further out has taken it already. */
+static void
+test_deferred_call_is_not_kept_waiting (gconstpointer nested)
+{
+  g_auto (Story) story;
+  guint begun;
+
+  story_init (&story, nested);
+  open_window (&story, 1000);
+  begun = story.begun;
+  rest_called = FALSE;
+  gaio_context_defer (story.rig.context, nest_until_rest, &story.rig, NULL);
+  gaio_context_defer (story.rig.context, set_flag, &rest_called, NULL);
+  rig_until (&story.rig, rest_called);
+  g_assert_cmpuint (story.begun, ==, begun);
+}
+
 /* --- Everybody else --- */
 
 static void
@@ -551,6 +578,7 @@ main (int argc, char **argv)
   add_both ("/busy-poll/funcs-can-be-taken-away", test_funcs_can_be_taken_away);
   g_test_add_func ("/busy-poll/window-grows-and-shrinks", test_window_grows_and_shrinks);
   g_test_add_func ("/busy-poll/limit-and-deadline-end-it", test_limit_and_deadline_end_it);
+  add_both ("/busy-poll/deferred-call-is-not-kept-waiting", test_deferred_call_is_not_kept_waiting);
   add_both ("/busy-poll/always-true-does-not-starve-others",
             test_always_true_does_not_starve_others);
   g_test_add_func ("/busy-poll/other-sources-are-not-starved", test_other_sources_are_not_starved);
