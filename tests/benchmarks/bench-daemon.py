@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import resource
 import select
 import shutil
@@ -24,6 +25,7 @@ import time
 WATCHES = ('glib', 'gaio')
 SPARE_FDS = 100
 CLIENTS, TALKERS = 3000, 50
+ROW = f'{TALKERS} of {CLIENTS} clients talk'
 GUARD = 60
 
 
@@ -116,12 +118,14 @@ def raise_fd_limit(needed):
 
 def measure(options):
     """Nanoseconds for a message, by watch, one for each round."""
-    daemons = {watch: Daemon(options.daemon, watch, CLIENTS, TALKERS) for watch in WATCHES}
-    costs = {watch: [] for watch in WATCHES}
-    for watch in WATCHES:
+    watches = [watch for watch in WATCHES
+               if re.search(options.contender, watch) and re.search(options.only, ROW)]
+    daemons = {watch: Daemon(options.daemon, watch, CLIENTS, TALKERS) for watch in watches}
+    costs = {watch: [] for watch in watches}
+    for watch in watches:
         daemons[watch].talk(options.seconds / 5)
     for number in range(options.rounds):
-        for watch in WATCHES if number % 2 == 0 else WATCHES[::-1]:
+        for watch in watches if number % 2 == 0 else watches[::-1]:
             costs[watch].append(1e9 * daemons[watch].talk(options.seconds))
     for daemon in daemons.values():
         daemon.stop()
@@ -133,6 +137,8 @@ def main():
     parser.add_argument('daemon', help='gaio-logbook')
     parser.add_argument('--quick', action='store_true', help='fewer and shorter rounds')
     parser.add_argument('--rounds', type=int, help='how many rounds')
+    parser.add_argument('--only', default='', help='only the lines of the table that match')
+    parser.add_argument('--contender', default='', help='only the contenders that match')
     parser.add_argument('--json', type=argparse.FileType('w'), default=sys.stdout,
                         help='write the results there, not to stdout')
     options = parser.parse_args()
@@ -144,7 +150,7 @@ def main():
         'summary': 'What a message costs a session daemon, in CPU time',
         'unit': 'ns',
         'versions': {},
-        'rows': [{'name': f'{TALKERS} of {CLIENTS} clients talk', 'values': measure(options)}],
+        'rows': [{'name': ROW, 'values': measure(options)}],
     }, options.json, indent=1)
 
 
