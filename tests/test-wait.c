@@ -69,16 +69,22 @@ tear_down (Fixture *self, gconstpointer data)
 static gsize
 wait_for (Fixture *self, gint64 timeout_us)
 {
-  gsize length = 1;
-  g_autoptr (GError) error = NULL;
+  gint64 end = timeout_us > 0 ? g_get_monotonic_time () + timeout_us : 0, left = timeout_us;
   gboolean interrupted;
-  g_autofree guint8 *bytes =
-      gaio_ready_set_wait (self->set, timeout_us, &interrupted, &length, &error);
+  gsize length = 1;
 
-  g_assert_no_error (error);
-  g_assert_true ((bytes == NULL) == (length == 0));
-  if (interrupted && length == 0)
-    return wait_for (self, timeout_us);
+  do
+    {
+      g_autoptr (GError) error = NULL;
+      g_autofree guint8 *bytes =
+          gaio_ready_set_wait (self->set, left, &interrupted, &length, &error);
+
+      g_assert_no_error (error);
+      g_assert_true ((bytes == NULL) == (length == 0));
+      if (timeout_us > 0)
+        left = end - g_get_monotonic_time ();
+    }
+  while (interrupted && length == 0 && (timeout_us == -1 || left > 0));
   return length / sizeof (GaioReadyRecord);
 }
 
@@ -302,7 +308,8 @@ iterate_with_a_wakeup (gpointer data)
 
   g_main_context_wakeup (self->main_context);
   gaio_context_iterate (self->context, 2000);
-  self->calls = n_epoll_waits - waits - (test_interruptions () - interruptions);
+  g_assert_cmpuint (n_epoll_waits - waits, <, 10 + test_interruptions () - interruptions);
+  self->calls++;
   return G_SOURCE_REMOVE;
 }
 
@@ -320,7 +327,8 @@ test_wake_up_of_glib_does_not_spin (Fixture *self, gconstpointer data)
   g_source_attach (idle, self->main_context);
   while (self->calls == 0 && g_main_context_pending (self->main_context))
     wait_for (self, -1);
-  g_assert_cmpuint (self->calls, <, 10);
+  g_assert_cmpuint (self->calls, ==, 1);
+  self->calls = 0;
   test_another_thread_adds_a_source (self, data);
 }
 
