@@ -841,6 +841,7 @@ static const char *const harmless[] = {
   "pthread_mutex_lock",
   "pthread_mutex_unlock",
   "pthread_once",
+  "qsort",
   "sched_yield",
   "secure_getenv",
   "sem_destroy",
