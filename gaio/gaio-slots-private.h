@@ -10,7 +10,7 @@ typedef struct
 {
   GaioList members;   /* what hangs on the slot */
   guint32 generation; /* moves when the slot starts to mean something else */
-  guint32 mask;       /* what has been asked for, all together */
+  guint16 mask;       /* what has been asked for, all together: a GIOCondition */
   guint8 state;       /* the user's own */
 } GaioSlot;
 
