@@ -23,6 +23,10 @@ STYLES = {
     'libevent': {'color': 'tab:purple'},
     'libev': {'color': 'tab:cyan'},
     'sd-event': {'color': 'tab:olive'},
+    'gaio': {'color': 'tab:red', 'linewidth': 2.5},
+    'asyncio': {'color': 'black', 'linestyle': ':'},
+    'uvloop': {'color': 'tab:green'},
+    'gbulb': {'color': 'tab:purple'},
 }
 
 
@@ -125,8 +129,15 @@ def draw_threads(directory, results):
     save(figure, directory, 'latency', results)
 
 
-DRAWERS = {'churn': draw_churn, 'loop': draw_loop, 'memory': draw_memory, 'threads': draw_threads,
-           'timers': draw_timers}
+def draw_asyncio(directory, results):
+    draw_panels(directory, 'asyncio', results,
+                {f'{way}s, {k} at once': rf'{way} N=(\d+) K={k}'
+                 for way in ('callback', 'coroutine') for k in (1, 10)},
+                xlabel='connections that are idle (N)')
+
+
+DRAWERS = {'asyncio': draw_asyncio, 'churn': draw_churn, 'loop': draw_loop, 'memory': draw_memory,
+           'threads': draw_threads, 'timers': draw_timers}
 
 
 def draw(directory, results):
