@@ -189,6 +189,41 @@ def test_selector_forgets_what_it_could_not_modify():
         assert len(selector.get_map()) == 0
 
 
+def test_unregistered_by_a_callback_of_glib_is_not_told():
+    """Which the turn calls when it has seen already that the file is ready."""
+    main_context = GLib.MainContext()
+    with pair() as (one, other), gaio.Selector(main_context) as selector:
+        selector.register(one, selectors.EVENT_READ)
+        other.send(b'x')
+        timer = Gaio.Context.ref_for_main_context(main_context).add_timer(
+            lambda: selector.unregister(one))
+        timer.arm(0)
+        while selector.get_map():
+            assert selector.select() == []
+        assert selector.select(0) == []
+        timer.remove()
+
+
+def test_registered_again_is_told_of_the_file_that_it_is_now():
+    """A selector keeps a watch for who registers again at once: not for another file."""
+    with gaio.Selector() as selector:
+        for events in (selectors.EVENT_READ, selectors.EVENT_READ | selectors.EVENT_WRITE):
+            with pair() as (one, other):
+                number = one.fileno()
+                selector.register(one, selectors.EVENT_READ)
+                selector.unregister(one)
+                selector.register(one, events)
+                other.send(b'x')
+                assert selector.select() == [(selector.get_key(one), events)]
+                selector.unregister(one)
+            with pair() as (one, other):
+                assert one.fileno() == number
+                other.send(b'x')
+                key = selector.register(one, selectors.EVENT_READ)
+                assert selector.select() == [(key, selectors.EVENT_READ)]
+                selector.unregister(one)
+
+
 def test_selector_has_no_cap():
     """One call tells all that is ready."""
     n = 1000

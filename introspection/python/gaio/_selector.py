@@ -67,11 +67,25 @@ def _check_events(events):
         raise ValueError(f'Invalid events: {events!r}')
 
 
-def _refuse_regular(fd):
-    """As epoll does, for which they have no readiness: whoever asks for it would spin."""
-    mode = os.fstat(fd).st_mode
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+def _identify(fd):
+    """What tells one file from another that has its number later, or None. A regular file is
+    refused, as epoll does: it has no readiness, and whoever asks for it would spin."""
+    status = os.fstat(fd)
+    kind = stat.S_IFMT(status.st_mode)
+    if kind in (stat.S_IFREG, stat.S_IFDIR):
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), f'fd {fd}')
+    return (status.st_dev, status.st_ino) if kind in (stat.S_IFSOCK, stat.S_IFIFO) else None
+
+
+class _Watch:
+    """A handler of a registered file, which may still be there when the file is no longer."""
+
+    __slots__ = 'handler', 'events', 'identity'
+
+    def __init__(self, handler, events, identity):
+        self.handler = handler
+        self.events = events
+        self.identity = identity
 
 
 def get_main_context():
@@ -117,7 +131,9 @@ class Selector(selectors.BaseSelector):
 
     def __init__(self, main_context=None):
         self._keys = {}
-        self._handlers = {}
+        self._watches = {}
+        # What was unregistered since the last select(): a coroutine that reads again registers again.
+        self._left = {}
         self._by_token = {}
         self._waiter_tokens = itertools.count(_FIRST_WAITER)
         self._map = _Map(self)
@@ -141,13 +157,26 @@ class Selector(selectors.BaseSelector):
         except GLib.Error as error:
             raise _to_os_error(error) from None
 
+    def _watch(self, fd, events):
+        identity = _identify(fd)
+        watch = self._left.pop(fd, None)
+        if watch is not None:
+            if watch.identity == identity and watch.events == events:
+                return watch
+            _remove(watch.handler)
+        return _Watch(self._add(fd, events, fd), events, identity)
+
+    def _remove_left(self):
+        for watch in self._left.values():
+            _remove(watch.handler)
+        self._left.clear()
+
     def register(self, fileobj, events, data=None):
         _check_events(events)
         fd = _to_fd(fileobj)
         if fd in self._keys:
             raise KeyError(f'{fileobj!r} (FD {fd}) is already registered')
-        _refuse_regular(fd)
-        self._handlers[fd] = self._add(fd, events, fd)
+        self._watches[fd] = self._watch(fd, events)
         key = selectors.SelectorKey(fileobj, fd, events, data)
         self._keys[fd] = self._by_token[fd] = key
         return key
@@ -155,18 +184,24 @@ class Selector(selectors.BaseSelector):
     def unregister(self, fileobj):
         key = self._map[fileobj]
         del self._keys[key.fd], self._by_token[key.fd]
-        _remove(self._handlers.pop(key.fd))
+        watch = self._watches.pop(key.fd)
+        if watch.identity is not None:
+            self._left[key.fd] = watch
+        else:
+            _remove(watch.handler)
         return key
 
     def modify(self, fileobj, events, data=None):
         _check_events(events)
         key = self._map[fileobj]
         if events != key.events:
+            watch = self._watches[key.fd]
             try:
-                _set_condition(self._handlers[key.fd], _CONDITIONS[events])
+                _set_condition(watch.handler, _CONDITIONS[events])
             except GLib.Error as error:
                 self.unregister(fileobj)
                 raise _to_os_error(error) from None
+            watch.events = events
         key = key._replace(events=events, data=data)
         self._keys[key.fd] = self._by_token[key.fd] = key
         return key
@@ -187,16 +222,23 @@ class Selector(selectors.BaseSelector):
 
     def _to_ready(self, batch):
         by_token = self._by_token
-        return [(key, _EVENTS[condition] & key.events)
-                for token, _, condition in _unpack_records(batch)
-                for key in (by_token[token],) if _EVENTS[condition] & key.events]
+        ready = []
+        for token, _, condition in _unpack_records(batch):
+            # A callback of GLib may have unregistered it just now.
+            key = by_token.get(token)
+            if key is not None and (events := _EVENTS[condition] & key.events):
+                ready.append((key, events))
+        return ready
 
     def take(self):
         """What is ready already, without running anything."""
+        self._remove_left()
         return self._to_ready(_take(self.set))
 
     def select(self, timeout=None):
         deadline = None
+        if self._left:
+            self._remove_left()
         if timeout is None:
             timeout_us = -1
         elif timeout <= 0:
@@ -225,9 +267,10 @@ class Selector(selectors.BaseSelector):
                 return batch
 
     def close(self):
-        for handler in self._handlers.values():
-            _remove(handler)
-        self._handlers.clear()
+        for watch in self._watches.values():
+            _remove(watch.handler)
+        self._watches.clear()
+        self._remove_left()
         self._keys.clear()
         self._by_token.clear()
         self._map = None
