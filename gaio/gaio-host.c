@@ -352,12 +352,16 @@ acquire_main_context (GaioCore *core, GError **error)
 static gboolean
 wait_in_turns (GaioReadySet *set, GMainContext *main_context, gint64 timeout_us)
 {
-  gint64 end = timeout_us > 0 ? g_get_monotonic_time () + MIN (timeout_us, G_MAXINT64 / 2) : 0;
   GaioHost host;
+  gint64 end = 0;
   gboolean done;
 
+  if (gaio_ready_set_is_ready (set))
+    timeout_us = 0;
+  if (timeout_us > 0)
+    end = g_get_monotonic_time () + MIN (timeout_us, G_MAXINT64 / 2);
   init (&host, gaio_ready_set_get_core (set), main_context);
-  host.timeout_us = gaio_ready_set_is_ready (set) ? 0 : timeout_us;
+  host.timeout_us = timeout_us;
   do
     {
       done = turn (&host, set);

@@ -300,6 +300,24 @@ test_nested_loop_sleeps (Fixture *self, gconstpointer data)
   g_assert_cmpuint (wait_for (self, 0), ==, 0);
 }
 
+/* Such as what a main loop of GLib has found before. The time limit is never reached. */
+static void
+test_what_is_ready_before_is_not_waited_for (Fixture *self, gconstpointer data)
+{
+  const gint64 timeouts[] = { -1, 0, GUARD_US };
+
+  for (guint i = 0; i < G_N_ELEMENTS (timeouts); i++)
+    {
+      gint64 began = g_get_monotonic_time ();
+
+      eventfd_add (self->fd);
+      main_context_settle (self->main_context);
+      g_assert_cmpuint (wait_for (self, timeouts[i]), ==, 1);
+      g_assert_cmpint (g_get_monotonic_time () - began, <, GUARD_US);
+      g_assert_true (eventfd_take (self->fd));
+    }
+}
+
 static gboolean
 iterate_with_a_wakeup (gpointer data)
 {
@@ -527,6 +545,8 @@ main (int argc, char **argv)
   add ("/wait/removed-before-does-not-end-it", test_removed_before_does_not_end_it);
   add ("/wait/events-take-one-system-call-each", test_events_take_one_system_call_each);
   add ("/wait/nested-loop-sleeps", test_nested_loop_sleeps);
+  add ("/wait/what-is-ready-before-is-not-waited-for",
+       test_what_is_ready_before_is_not_waited_for);
   add ("/wait/wake-up-of-glib-does-not-spin", test_wake_up_of_glib_does_not_spin);
   add ("/wait/inside-itself", test_inside_itself);
   add ("/wait/inside-a-callback-that-has-removed-others",
