@@ -8,6 +8,7 @@
 
 #include "gaio-core-private.h"
 #include "gaio-ready-set-private.h"
+#include "gaio-registration-private.h"
 #include "gaio-round-private.h"
 #include "gaio-trace-private.h"
 
@@ -72,7 +73,8 @@ query (GaioHost *host)
 }
 
 /* Puts GLib's wake-up fd into the epoll set, if it is not there. It stays as long as our source
- * does. Its number is GLib's secret: it is the only one that GLib polls beside ours. */
+ * does. Its number is GLib's secret: it is the only one that GLib polls beside ours. Handlers of
+ * that number are of a file that was closed before. */
 static gboolean
 watch_glib (GaioCore *core, int fd)
 {
@@ -80,6 +82,8 @@ watch_glib (GaioCore *core, int fd)
 
   if (!gaio_core_lock (core))
     return FALSE;
+  if (core->glib_fd != fd)
+    gaio_registration_file_gone (core, fd);
   watched = core->source != NULL && gaio_fdmon_is_epoll (&core->monitor) &&
             gaio_core_watch_glib (core, fd);
   gaio_core_unlock (core);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/time.h>
@@ -442,6 +443,54 @@ test_one_main_context_after_the_other (Fixture *self, gconstpointer data)
 }
 
 static void
+remove_stale (GaioHandler *handler)
+{
+  gaio_handler_remove (handler);
+}
+
+static void
+change_stale (GaioHandler *handler)
+{
+  gaio_handler_set_condition (handler, G_IO_OUT, NULL);
+}
+
+/* A main context may get the number of an fd that was closed without removing its handler. */
+static void
+nest_under_number_of (Fixture *self, gint fd)
+{
+  GMainContext *before = self->main_context;
+
+  gaio_context_detach (self->context);
+  close (fd);
+  self->main_context = g_main_context_new ();
+  g_assert_cmpint (fcntl (fd, F_GETFD), !=, -1);
+  g_main_context_unref (before);
+  attach (self->context, self->main_context);
+}
+
+static void
+test_stale_handler_leaves_wake_up_fd_alone (Fixture *self, gconstpointer data)
+{
+  void (*const touch[]) (GaioHandler *) = { remove_stale, change_stale };
+
+  for (guint i = 0; i < G_N_ELEMENTS (touch); i++)
+    {
+      gint fd = eventfd_new (0);
+      GaioHandler *stale = add_fd (self->context, fd, G_IO_IN, never_fd, NULL, NULL);
+      GSource *guard;
+
+      nest_under_number_of (self, fd);
+      guard = guard_new (self->main_context, "GLib's wake-up");
+      g_assert_cmpuint (wait_for (self, 0), ==, 0);
+      touch[i](stale);
+      self->calls = 0;
+      test_another_thread_adds_a_source (self, data);
+      guard_free (guard);
+      gaio_clear_handler (&stale);
+    }
+}
+
+static void
 test_nested_nowhere_fails (Fixture *self, gconstpointer data)
 {
   gaio_context_detach (self->context);
@@ -552,6 +601,8 @@ main (int argc, char **argv)
   add ("/wait/inside-a-callback-that-has-removed-others",
        test_inside_a_callback_that_has_removed_others);
   add ("/wait/one-main-context-after-the-other", test_one_main_context_after_the_other);
+  add ("/wait/stale-handler-leaves-wake-up-fd-alone",
+       test_stale_handler_leaves_wake_up_fd_alone);
   add ("/wait/nested-nowhere-fails", test_nested_nowhere_fails);
   add ("/wait/owned-by-another-thread-fails", test_owned_by_another_thread_fails);
   add ("/wait/closed-inside-and-then-fails", test_closed_inside_and_then_fails);
