@@ -103,6 +103,7 @@ typedef struct
   GaioList ready;      /* (owner) handlers and ready sets to call then, first in, first out */
   guint32 gather_seq;  /* (owner) which gathering @ready is of */
   int n_fetched;       /* (owner) events at hand, in monitor.events, or -1 */
+  int fetched_depth;   /* (owner) g_main_depth() of the dispatch that they are for */
   GaioReadySet *taker; /* (owner) who takes what this round gathers, or NULL */
 
   GaioHeap timers;     /* (lock) armed */

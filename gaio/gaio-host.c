@@ -174,6 +174,7 @@ check_together (GaioHost *host, GPollFD *own, GPollFD *glib)
   glib->revents = 0;
   /* If it is -1, the round finds out why. */
   host->core->n_fetched = n;
+  host->core->fetched_depth = g_main_depth () + 1;
   return g_main_context_check (host->main_context, host->priority, host->pollfds, 2);
 }
 

@@ -554,6 +554,9 @@ gaio_round_dispatch (GaioCore *core, GSource *source)
       gaio_core_unlock (core);
       return;
     }
+  /* Not by the host but by a main loop inside it. */
+  if (core->n_fetched >= 0 && g_main_depth () != core->fetched_depth)
+    core->n_fetched = -1;
   gather (&round, 0);
   finish (&round);
 }
@@ -638,6 +641,7 @@ gaio_round_iterate (GaioCore *core, gint64 timeout_us)
         g_critical ("A GaioContext runs in two threads at the same time");
       return FALSE;
     }
+  core->n_fetched = -1;
   wait_for_news (&round, timeout_us);
   return finish (&round);
 }

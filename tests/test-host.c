@@ -581,6 +581,95 @@ test_leaves_no_trace (Fixture *self, gconstpointer data)
   g_assert_cmpuint (stat_of (self->context, "rounds"), ==, rounds);
 }
 
+/* --- A source that turns ready after the wait, and comes first --- */
+
+typedef struct
+{
+  GSource parent;
+  Fixture *fixture;
+  void (*look) (Fixture *fixture);
+  guint n_checks; /* in this turn */
+} LateSource;
+
+static gboolean
+late_prepare (GSource *source, gint *timeout)
+{
+  ((LateSource *) source)->n_checks = 0;
+  *timeout = -1;
+  return FALSE;
+}
+
+static gboolean
+late_check (GSource *source)
+{
+  return ++((LateSource *) source)->n_checks == 2;
+}
+
+static gboolean
+consume_and_look (GSource *source, GSourceFunc callback, gpointer user_data)
+{
+  LateSource *self = (LateSource *) source;
+
+  g_assert_true (eventfd_take (self->fixture->fd));
+  eventfd_add (self->fixture->copy);
+  self->look (self->fixture);
+  g_cancellable_cancel (self->fixture->cancellable);
+  return G_SOURCE_REMOVE;
+}
+
+static GSourceFuncs late_funcs = { late_prepare, late_check, consume_and_look };
+
+static void
+look_in_iterate (Fixture *self)
+{
+  gaio_context_iterate (self->context, 0);
+}
+
+static void
+look_in_main_loop (Fixture *self)
+{
+  g_main_context_iteration (self->main_context, FALSE);
+}
+
+static void
+wait_in_iterate (Fixture *self)
+{
+  gaio_context_iterate (self->context, -1);
+}
+
+static gboolean
+take_fd (gint fd, GIOCondition condition, gpointer data)
+{
+  ++*(guint *) data;
+  g_assert_true (eventfd_take (fd));
+  return G_SOURCE_CONTINUE;
+}
+
+/* Loops inside ask the kernel afresh, and what they have served is not served again. */
+static void
+test_loop_inside_asks_afresh (Fixture *self, gconstpointer look)
+{
+  GSource *late = g_source_new (&late_funcs, sizeof (LateSource));
+  GaioHandler *handler = add_fd (self->context, self->fd, G_IO_IN, take_fd, &self->calls, NULL);
+  GaioHandler *other;
+
+  self->copy = eventfd_new (0);
+  other = add_fd (self->context, self->copy, G_IO_IN, take_fd, &self->others, NULL);
+  ((LateSource *) late)->fixture = self;
+  ((LateSource *) late)->look = (void (*) (Fixture *)) look;
+  gaio_context_detach (self->context);
+  g_source_attach (late, self->main_context);
+  attach (self->context, self->main_context);
+  eventfd_add (self->fd);
+  assert_runs (self);
+  g_assert_cmpuint (self->calls, ==, 0);
+  g_assert_cmpuint (self->others, ==, 1);
+  g_source_unref (late);
+  gaio_clear_handler (&handler);
+  gaio_clear_handler (&other);
+  close (self->copy);
+}
+
 /* --- Where it nests, and where it does not --- */
 
 static void
@@ -686,6 +775,12 @@ main (int argc, char **argv)
   add ("/host/ghost-does-not-cut-it-off", test_ghost_does_not_cut_it_off);
   add ("/host/closed-epoll-fd-ends-it", test_closed_epoll_fd_ends_it);
   add ("/host/leaves-no-trace", test_leaves_no_trace);
+  g_test_add ("/host/loop-inside-asks-afresh/iterate", Fixture, look_in_iterate, set_up,
+              test_loop_inside_asks_afresh, tear_down);
+  g_test_add ("/host/loop-inside-asks-afresh/main-loop", Fixture, look_in_main_loop, set_up,
+              test_loop_inside_asks_afresh, tear_down);
+  g_test_add ("/host/loop-inside-asks-afresh/waiting", Fixture, wait_in_iterate, set_up,
+              test_loop_inside_asks_afresh, tear_down);
   add ("/host/attaches-and-detaches", test_attaches_and_detaches);
   add ("/host/nested-elsewhere-fails", test_nested_elsewhere_fails);
   add ("/host/owned-by-another-thread-fails", test_owned_by_another_thread_fails);
