@@ -4,15 +4,20 @@
  *
  *   gaio-logbook [--config=FILE] [--watch=gaio|glib]
  *
- *   $ gaio-logbook &
+ * As `./dev demo` has built it, in this folder:
+ *
+ *   $ ../../build/release/examples/session-daemon/gaio-logbook --config=gaio-logbook.conf &
  *   $ printf 'PUT 1 hello\nPUT 2 world\n' | nc -UN $XDG_RUNTIME_DIR/gaio-logbook.sock
  *   $ busctl --user call org.gaio.Logbook /org/gaio/Logbook org.gaio.Logbook1 Run s count
  *
  * client.c has the protocol, org.gaio.Logbook1.xml what it offers on D-Bus, gaio-logbook.conf the
- * configuration. The exit status is 0 after SIGTERM, SIGINT and Quit(), 2 if --watch or the
- * configuration is wrong, and 1 if anything else is: the socket or the log cannot be had, there is
- * no session bus, another daemon owns the name, or the session bus has gone. In the last case, too,
- * the daemon ends in order.
+ * configuration. Beside the program are the files that have systemd and the session bus start it: a
+ * bus without systemd finds org.gaio.Logbook.service in ~/.local/share/dbus-1/services.
+ *
+ * The exit status is 0 after SIGTERM, SIGINT and Quit(), 2 if --watch or the configuration is
+ * wrong, and 1 if anything else is: the socket or the log cannot be had, there is no session bus,
+ * another daemon owns the name, or the session bus has gone. In the last case, too, the daemon ends
+ * in order.
  */
 #include <locale.h>
 #include <signal.h>
