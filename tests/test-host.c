@@ -649,10 +649,16 @@ take_fd (gint fd, GIOCondition condition, gpointer data)
 static void
 test_loop_inside_asks_afresh (Fixture *self, gconstpointer look)
 {
-  GSource *late = g_source_new (&late_funcs, sizeof (LateSource));
-  GaioHandler *handler = add_fd (self->context, self->fd, G_IO_IN, take_fd, &self->calls, NULL);
-  GaioHandler *other;
+  GSource *late;
+  GaioHandler *handler, *other;
 
+  if (!is_epoll (self->context))
+    {
+      g_test_skip ("only with epoll GLib is asked twice");
+      return;
+    }
+  late = g_source_new (&late_funcs, sizeof (LateSource));
+  handler = add_fd (self->context, self->fd, G_IO_IN, take_fd, &self->calls, NULL);
   self->copy = eventfd_new (0);
   other = add_fd (self->context, self->copy, G_IO_IN, take_fd, &self->others, NULL);
   ((LateSource *) late)->fixture = self;
