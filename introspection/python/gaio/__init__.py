@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""asyncio and the GLib main loop on one thread, at the speed of epoll.
+"""asyncio and the GLib main loop on one thread, with the fds of asyncio in an epoll set.
 
     import gaio
 
