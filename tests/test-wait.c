@@ -594,15 +594,13 @@ main (int argc, char **argv)
   add ("/wait/removed-before-does-not-end-it", test_removed_before_does_not_end_it);
   add ("/wait/events-take-one-system-call-each", test_events_take_one_system_call_each);
   add ("/wait/nested-loop-sleeps", test_nested_loop_sleeps);
-  add ("/wait/what-is-ready-before-is-not-waited-for",
-       test_what_is_ready_before_is_not_waited_for);
+  add ("/wait/what-is-ready-before-is-not-waited-for", test_what_is_ready_before_is_not_waited_for);
   add ("/wait/wake-up-of-glib-does-not-spin", test_wake_up_of_glib_does_not_spin);
   add ("/wait/inside-itself", test_inside_itself);
   add ("/wait/inside-a-callback-that-has-removed-others",
        test_inside_a_callback_that_has_removed_others);
   add ("/wait/one-main-context-after-the-other", test_one_main_context_after_the_other);
-  add ("/wait/stale-handler-leaves-wake-up-fd-alone",
-       test_stale_handler_leaves_wake_up_fd_alone);
+  add ("/wait/stale-handler-leaves-wake-up-fd-alone", test_stale_handler_leaves_wake_up_fd_alone);
   add ("/wait/nested-nowhere-fails", test_nested_nowhere_fails);
   add ("/wait/owned-by-another-thread-fails", test_owned_by_another_thread_fails);
   add ("/wait/closed-inside-and-then-fails", test_closed_inside_and_then_fails);
