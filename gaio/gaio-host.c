@@ -352,6 +352,25 @@ acquire_main_context (GaioCore *core, GError **error)
   return main_context;
 }
 
+static gboolean
+is_nested_in (GaioCore *core, GMainContext *main_context)
+{
+  gboolean nested;
+
+  if (!gaio_core_lock (core))
+    return FALSE;
+  nested = gaio_core_get_main_context (core) == main_context;
+  gaio_core_unlock (core);
+  return nested;
+}
+
+/* Before a wait. FALSE if these have closed @core or taken it away: nothing would end the wait. */
+static gboolean
+run_notifies (GaioCore *core, GMainContext *main_context)
+{
+  return !gaio_round_run_notifies (core) || is_nested_in (core, main_context);
+}
+
 /* Turns until something was dispatched, which our source is when an fd is ready, or the time is
  * over. FALSE if a signal came before. */
 static gboolean
@@ -429,8 +448,8 @@ gaio_ready_set_wait (GaioReadySet *self,
     return NULL;
   /* The callbacks may drop all other references. */
   g_object_ref (self);
-  gaio_round_run_notifies (gaio_ready_set_get_core (self));
-  done = wait_in_turns (self, main_context, timeout_us);
+  done = !run_notifies (gaio_ready_set_get_core (self), main_context) ||
+         wait_in_turns (self, main_context, timeout_us);
   g_main_context_release (main_context);
   g_main_context_unref (main_context);
   records = gaio_ready_set_take (self, length);

@@ -8,5 +8,5 @@ gboolean gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms);
 void gaio_round_check (GaioCore *core, GSource *source);
 void gaio_round_dispatch (GaioCore *core, GSource *source);
 gboolean gaio_round_iterate (GaioCore *core, gint64 timeout_us);
-void gaio_round_run_notifies (GaioCore *core);
+gboolean gaio_round_run_notifies (GaioCore *core);
 gint64 gaio_round_time_until (gint64 deadline);

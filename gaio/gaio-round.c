@@ -320,15 +320,24 @@ leave (GaioRound *round)
     gaio_core_unlock (core);
 }
 
-/* For who is about to wait in GLib: what was removed is no reason to come back. By the owner. */
-void
+/* For who is about to wait in GLib: what was removed is no reason to come back. A round in which
+ * nothing is called: the context may be inside one elsewhere, or be closed meanwhile. TRUE if
+ * anything may have changed. */
+gboolean
 gaio_round_run_notifies (GaioCore *core)
 {
-  if (!gaio_entry_have_dead (core))
-    return;
-  /* Inside a callback: whose memory may go now is only taken off lists. */
-  spill_batch (core);
-  gaio_entry_run_notifies (core);
+  GaioRound round;
+
+  if (!gaio_entry_have_dead (core) || !gaio_core_lock (core))
+    return FALSE;
+  if (!enter (&round, core))
+    {
+      gaio_core_unlock (core);
+      return FALSE;
+    }
+  gaio_core_unlock (core);
+  leave (&round);
+  return TRUE;
 }
 
 /* The rest of a round once it has entered and gathered. */

@@ -244,6 +244,91 @@ test_removed_before_does_not_end_it (Fixture *self, gconstpointer data)
   close (fd);
 }
 
+static void
+close_once (gpointer context)
+{
+  gaio_context_close (context);
+}
+
+static void
+detach_once (gpointer context)
+{
+  gaio_context_detach (context);
+}
+
+/* There is nothing left to wait for. */
+static void
+test_notify_ends_it (Fixture *self, gconstpointer notify)
+{
+  gint fd = eventfd_new (0);
+  GaioHandler *handler =
+      add_fd (self->context, fd, G_IO_IN, never_fd, self->context, (GDestroyNotify) notify);
+  GSource *guard = guard_new (self->main_context, "a wait for nothing");
+
+  gaio_clear_handler (&handler);
+  g_assert_cmpuint (wait_for (self, -1), ==, 0);
+  guard_free (guard);
+  close (fd);
+}
+
+typedef struct
+{
+  Fixture *fixture;
+  GMainContext *other;
+  GaioHandler *victim;
+  pthread_t owner;
+  guint notified;
+} Taker;
+
+static void
+count_on_owner (gpointer data)
+{
+  Taker *taker = data;
+
+  g_assert_true (pthread_equal (pthread_self (), taker->owner));
+  taker->notified++;
+}
+
+static void *
+take_away_and_wait (void *data)
+{
+  Taker *taker = data;
+
+  gaio_context_detach (taker->fixture->context);
+  attach (taker->fixture->context, taker->other);
+  gaio_clear_handler (&taker->victim);
+  wait_for (taker->fixture, 0);
+  gaio_context_detach (taker->fixture->context);
+  return NULL;
+}
+
+static gboolean
+let_it_be_taken_away (gint fd, GIOCondition condition, gpointer data)
+{
+  g_assert_true (eventfd_take (fd));
+  join (spawn (take_away_and_wait, data));
+  return G_SOURCE_CONTINUE;
+}
+
+/* The owner is the thread that is inside a round still. */
+static void
+test_notifies_of_a_round_elsewhere_are_left_alone (Fixture *self, gconstpointer data)
+{
+  Taker taker = { self, g_main_context_new (), NULL, pthread_self (), 0 };
+  gint fds[2] = { eventfd_new (1), eventfd_new (1) };
+  GaioHandler *first;
+
+  gaio_clear_handler (&self->handler);
+  first = add_fd (self->context, fds[0], G_IO_IN, let_it_be_taken_away, &taker, NULL);
+  taker.victim = add_fd (self->context, fds[1], G_IO_IN, never_fd, &taker, count_on_owner);
+  main_context_settle (self->main_context);
+  g_assert_cmpuint (taker.notified, ==, 1);
+  gaio_clear_handler (&first);
+  g_main_context_unref (taker.other);
+  for (guint i = 0; i < 2; i++)
+    close (fds[i]);
+}
+
 /* --- What it costs --- */
 
 static void
@@ -592,6 +677,12 @@ main (int argc, char **argv)
   add ("/wait/another-thread-adds-a-source", test_another_thread_adds_a_source);
   add ("/wait/signal-interrupts", test_signal_interrupts);
   add ("/wait/removed-before-does-not-end-it", test_removed_before_does_not_end_it);
+  g_test_add ("/wait/notify-ends-it/close", Fixture, close_once, set_up, test_notify_ends_it,
+              tear_down);
+  g_test_add ("/wait/notify-ends-it/detach", Fixture, detach_once, set_up, test_notify_ends_it,
+              tear_down);
+  add ("/wait/notifies-of-a-round-elsewhere-are-left-alone",
+       test_notifies_of_a_round_elsewhere_are_left_alone);
   add ("/wait/events-take-one-system-call-each", test_events_take_one_system_call_each);
   add ("/wait/nested-loop-sleeps", test_nested_loop_sleeps);
   add ("/wait/what-is-ready-before-is-not-waited-for", test_what_is_ready_before_is_not_waited_for);
