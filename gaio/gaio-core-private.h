@@ -88,6 +88,7 @@ typedef struct
   int glib_fd;                /* (lock) what wakes it, if the epoll set has it, or -1 */
   guint64 glib_rebuilds;      /* (lock) of the epoll set when it was put there */
   gboolean glib_woken;        /* (owner) seen in the set, and not yet told GLib */
+  atomic_bool host_waits;     /* for both, or is about to; set under the lock */
   guint n_lingering;          /* (lock) sources detached that their owner has yet to destroy */
   GMainContext *shared_with;  /* (const) all users of this one share the context; or NULL */
 

@@ -188,10 +188,24 @@ gaio_core_watch_glib (GaioCore *core, int fd)
   return TRUE;
 }
 
+/* The main context may be in another thread, whose wait nothing of GLib's would end afterwards, and
+ * which would go on to take what is ready: it comes back first. */
+static void
+end_wait_of_host (GaioCore *core)
+{
+  if (!atomic_load_explicit (&core->host_waits, memory_order_relaxed))
+    return;
+  gaio_fdmon_wake (core->monitor.wake_fd);
+  /* Pairs with the store in the host, which takes no lock before. */
+  while (atomic_load_explicit (&core->host_waits, memory_order_acquire))
+    sched_yield ();
+}
+
 /* With the lock held. */
 void
 gaio_core_unwatch_glib (GaioCore *core)
 {
+  end_wait_of_host (core);
   if (core->glib_fd >= 0 && gaio_fdmon_is_open (&core->monitor) &&
       core->glib_rebuilds == core->counters.rebuilds)
     core->monitor.ops->remove (&core->monitor, core->glib_fd);

@@ -72,7 +72,7 @@ query (GaioHost *host)
     grow (host, host->n_pollfds);
 }
 
-/* Puts GLib's wake-up fd into the epoll set, if it is not there. It stays as long as our source
+/* Before a wait: puts GLib's wake-up fd into the epoll set, if it is not there. It stays as long as our source
  * does. Its number is GLib's secret: it is the only one that GLib polls beside ours. Handlers of
  * that number are of a file that was closed before. */
 static gboolean
@@ -86,6 +86,7 @@ watch_glib (GaioCore *core, int fd)
     gaio_registration_file_gone (core, fd);
   watched = core->source != NULL && gaio_fdmon_is_epoll (&core->monitor) &&
             gaio_core_watch_glib (core, fd);
+  atomic_store_explicit (&core->host_waits, watched, memory_order_relaxed);
   gaio_core_unlock (core);
   return watched;
 }
@@ -139,7 +140,7 @@ get_timeout (const GaioHost *host)
 
 /* Returns how many events are ours, or -1 if somebody has closed the epoll fd. */
 static int
-wait_for_both (GaioHost *host)
+wait_for_events (GaioHost *host)
 {
   GaioCore *core = host->core;
   guint max = atomic_load_explicit (&core->max_callbacks, memory_order_relaxed);
@@ -155,26 +156,39 @@ wait_for_both (GaioHost *host)
   return sort_events (core, n);
 }
 
+/* They are at hand from now on. By the time that it is no longer said that the host waits, another
+ * thread may take the context away. TRUE if there is anything for it. */
+static gboolean
+wait_for_both (GaioHost *host, GPollFD *glib)
+{
+  GaioCore *core = host->core;
+  int n = wait_for_events (host);
+
+  glib->revents = core->glib_woken ? G_IO_IN : 0;
+  core->glib_woken = FALSE;
+  /* If it is -1, the round finds out why. */
+  core->n_fetched = n != 0 ? n : -1;
+  core->fetched_depth = g_main_depth () + 1;
+  /* Pairs with the load in gaio_core_unwatch_glib(). */
+  atomic_store_explicit (&core->host_waits, false, memory_order_release);
+  return n != 0;
+}
+
 /* With one wait. What it has found is still true in the dispatch of our source if no other comes
  * before: so GLib is asked first whether there is any. If there is, ours waits for the next turn,
  * when the kernel says again what is ready. */
 static gboolean
 check_together (GaioHost *host, GPollFD *own, GPollFD *glib)
 {
-  int n = wait_for_both (host);
+  gboolean news = wait_for_both (host, glib);
 
   own->revents = 0;
-  glib->revents = host->core->glib_woken ? G_IO_IN : 0;
-  host->core->glib_woken = FALSE;
   if (g_main_context_check (host->main_context, host->priority, host->pollfds, 2))
     return TRUE;
-  if (n == 0)
+  if (!news)
     return FALSE;
   own->revents = G_IO_IN;
   glib->revents = 0;
-  /* If it is -1, the round finds out why. */
-  host->core->n_fetched = n;
-  host->core->fetched_depth = g_main_depth () + 1;
   return g_main_context_check (host->main_context, host->priority, host->pollfds, 2);
 }
 

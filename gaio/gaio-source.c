@@ -129,6 +129,7 @@ forget_source (GaioCore *core, GaioSource *self)
   if (core->source != &self->parent)
     return;
   gaio_core_unwatch_glib (core);
+  core->n_fetched = -1;
   core->source = NULL;
   core->main_context = NULL;
   core->monitor.shown_to = NULL;

@@ -33,17 +33,21 @@ epoll_wait (int set, struct epoll_event *events, int max_events, int timeout)
   return next (set, events, max_events, timeout);
 }
 
-typedef struct
+typedef struct _Fixture Fixture;
+
+struct _Fixture
 {
   GMainContext *main_context;
   GaioContext *context;
   GCancellable *cancellable;
+  GSource *source;
+  void (*take_away) (Fixture *self);
   gint fd;
   gint copy;
   guint calls;
   guint wanted;
   guint others;
-} Fixture;
+};
 
 static void
 set_up (Fixture *self, gconstpointer data)
@@ -182,6 +186,48 @@ test_cancelled_by_another_thread (Fixture *self, gconstpointer data)
   gaio_context_defer (self->context, tell_thread, self, NULL);
   assert_runs (self);
   join (thread);
+}
+
+static void
+detach_context (Fixture *self)
+{
+  gaio_context_detach (self->context);
+}
+
+static void
+destroy_source (Fixture *self)
+{
+  g_source_destroy (self->source);
+}
+
+static void *
+take_away_and_cancel (void *data)
+{
+  Fixture *self = data;
+
+  eventfd_wait (self->fd);
+  while (!loop_sleeps ())
+    sched_yield ();
+  self->take_away (self);
+  g_cancellable_cancel (self->cancellable);
+  return NULL;
+}
+
+/* What wakes GLib goes on to end the wait, which has not noticed yet. */
+static void
+test_taken_away_by_another_thread (Fixture *self, gconstpointer take_away)
+{
+  pthread_t thread;
+
+  gaio_context_detach (self->context);
+  self->take_away = (void (*) (Fixture *)) take_away;
+  self->source = gaio_context_create_source (self->context, NULL);
+  g_source_attach (self->source, self->main_context);
+  thread = spawn (take_away_and_cancel, self);
+  gaio_context_defer (self->context, tell_thread, self, NULL);
+  assert_runs (self);
+  join (thread);
+  g_clear_pointer (&self->source, g_source_unref);
 }
 
 static void
@@ -760,6 +806,10 @@ main (int argc, char **argv)
   add ("/host/cancelled-before-it-begins", test_cancelled_before_it_begins);
   add ("/host/cancelled-in-a-callback", test_cancelled_in_a_callback);
   add ("/host/cancelled-by-another-thread", test_cancelled_by_another_thread);
+  g_test_add ("/host/taken-away-by-another-thread/detached", Fixture, detach_context, set_up,
+              test_taken_away_by_another_thread, tear_down);
+  g_test_add ("/host/taken-away-by-another-thread/destroyed", Fixture, destroy_source, set_up,
+              test_taken_away_by_another_thread, tear_down);
   add ("/host/closed-in-a-callback", test_closed_in_a_callback);
   add ("/host/last-reference-dropped-in-a-callback", test_last_reference_dropped_in_a_callback);
   add ("/host/events-take-one-wait-each", test_events_take_one_wait_each);
