@@ -385,8 +385,8 @@ run_notifies (GaioCore *core, GMainContext *main_context)
   return !gaio_round_run_notifies (core) || is_nested_in (core, main_context);
 }
 
-/* Turns until something was dispatched, which our source is when an fd is ready, or the time is
- * over. FALSE if a signal came before. */
+/* Turns until something was dispatched, which our source is when an fd is ready, the time is over,
+ * or our source has gone. FALSE if a signal came before. */
 static gboolean
 wait_in_turns (GaioReadySet *set, GMainContext *main_context, gint64 timeout_us)
 {
@@ -406,7 +406,8 @@ wait_in_turns (GaioReadySet *set, GMainContext *main_context, gint64 timeout_us)
       if (timeout_us > 0 && !done)
         host.timeout_us = gaio_round_time_until (end);
     }
-  while (!done && !host.interrupted && host.timeout_us != 0);
+  while (!done && !host.interrupted && host.timeout_us != 0 &&
+         is_nested_in (host.core, main_context));
   clear (&host);
   return done || !host.interrupted;
 }

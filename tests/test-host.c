@@ -147,19 +147,6 @@ test_cancelled_in_a_callback (Fixture *self, gconstpointer data)
   assert_runs (self);
 }
 
-/* Whether the main thread is blocked in the kernel. */
-static gboolean
-loop_sleeps (void)
-{
-  g_autofree char *path = g_strdup_printf ("/proc/self/task/%d/stat", getpid ());
-  g_autofree char *stat = NULL;
-  const char *end;
-
-  g_assert_true (g_file_get_contents (path, &stat, NULL, NULL));
-  end = strrchr (stat, ')');
-  return end != NULL && end[2] == 'S';
-}
-
 static void *
 cancel_from_thread (void *data)
 {

@@ -38,6 +38,7 @@ typedef struct
   GaioContext *context;
   GaioReadySet *set;
   GaioHandler *handler;
+  GSource *source;
   gint fd;
   guint calls;
 } Fixture;
@@ -575,6 +576,39 @@ test_stale_handler_leaves_wake_up_fd_alone (Fixture *self, gconstpointer data)
     }
 }
 
+static void *
+destroy_source (void *data)
+{
+  Fixture *self = data;
+
+  while (!loop_sleeps ())
+    sched_yield ();
+  g_source_destroy (self->source);
+  return NULL;
+}
+
+/* There is nothing left to wait for. */
+static void
+test_source_destroyed_by_another_thread (Fixture *self, gconstpointer data)
+{
+  GSource *guard = guard_new (self->main_context, "a wait for nothing");
+  gboolean interrupted;
+  pthread_t thread;
+  gsize length;
+
+  gaio_context_detach (self->context);
+  self->source = gaio_context_create_source (self->context, NULL);
+  g_source_attach (self->source, self->main_context);
+  thread = spawn (destroy_source, self);
+  /* It may be gone before the wait. */
+  do
+    g_assert_null (gaio_ready_set_wait (self->set, -1, &interrupted, &length, NULL));
+  while (interrupted);
+  join (thread);
+  guard_free (guard);
+  g_clear_pointer (&self->source, g_source_unref);
+}
+
 static void
 test_nested_nowhere_fails (Fixture *self, gconstpointer data)
 {
@@ -692,6 +726,7 @@ main (int argc, char **argv)
        test_inside_a_callback_that_has_removed_others);
   add ("/wait/one-main-context-after-the-other", test_one_main_context_after_the_other);
   add ("/wait/stale-handler-leaves-wake-up-fd-alone", test_stale_handler_leaves_wake_up_fd_alone);
+  add ("/wait/source-destroyed-by-another-thread", test_source_destroyed_by_another_thread);
   add ("/wait/nested-nowhere-fails", test_nested_nowhere_fails);
   add ("/wait/owned-by-another-thread-fails", test_owned_by_another_thread_fails);
   add ("/wait/closed-inside-and-then-fails", test_closed_inside_and_then_fails);
