@@ -72,9 +72,9 @@ query (GaioHost *host)
     grow (host, host->n_pollfds);
 }
 
-/* Before a wait: puts GLib's wake-up fd into the epoll set, if it is not there. It stays as long as our source
- * does. Its number is GLib's secret: it is the only one that GLib polls beside ours. Handlers of
- * that number are of a file that was closed before. */
+/* Before a wait: puts GLib's wake-up fd into the epoll set, if it is not there. It stays as long as
+ * our source does. Its number is GLib's secret: it is the only one that GLib polls beside ours.
+ * Handlers of that number are of a file that was closed before. */
 static gboolean
 watch_glib (GaioCore *core, int fd)
 {
@@ -205,6 +205,22 @@ check_apart (GaioHost *host)
   return g_main_context_check (host->main_context, host->priority, host->pollfds, host->n_pollfds);
 }
 
+/* For what comes now, unless another thread has taken the context away. */
+static void
+set_taker (GaioHost *host, GaioReadySet *taker)
+{
+  GaioCore *core = host->core;
+
+  if (!gaio_core_lock (core))
+    return;
+  if (gaio_core_get_main_context (core) == host->main_context)
+    {
+      core->taker = taker;
+      core->n_fetched = -1;
+    }
+  gaio_core_unlock (core);
+}
+
 /* As g_main_context_iteration(). @taker is who takes what is ready afterwards, or NULL. TRUE if
  * anything was dispatched. */
 static gboolean
@@ -214,14 +230,13 @@ turn (GaioHost *host, GaioReadySet *taker)
   gboolean ready;
 
   query (host);
-  host->core->taker = taker;
+  if (taker != NULL)
+    set_taker (host, taker);
   ready =
       can_wait_together (host, &own, &glib) ? check_together (host, own, glib) : check_apart (host);
   if (ready)
     g_main_context_dispatch (host->main_context);
-  if (!gaio_core_is_forked (host->core))
-    host->core->n_fetched = -1;
-  host->core->taker = NULL;
+  set_taker (host, NULL);
   return ready;
 }
 
