@@ -20,7 +20,8 @@ __tsan_default_options (void)
 }
 #endif
 
-/* --- The clock as the library sees it, and how often it looks: stands in for GLib's --- */
+/* --- The clock as the library sees it, which only the tests move, and how often it looks: stands
+ * in for GLib's --- */
 
 static atomic_llong clock_ahead;
 static atomic_uint clock_readings;
@@ -28,10 +29,8 @@ static atomic_uint clock_readings;
 gint64
 g_get_monotonic_time (void)
 {
-  gint64 (*next) (void) = dlsym (RTLD_NEXT, "g_get_monotonic_time");
-
   atomic_fetch_add (&clock_readings, 1);
-  return next () + atomic_load (&clock_ahead);
+  return 1000 * (gint64) G_USEC_PER_SEC + atomic_load (&clock_ahead);
 }
 
 /* --- What comes in between while a call is answered: stands in for GLib's --- */
@@ -521,6 +520,7 @@ ask_inside (gpointer data)
 {
   Asker *asker = data;
 
+  take_time (GINT_TO_POINTER (1));
   g_assert_cmpint (callback_time (asker->bus, asker->exporter), ==, -1);
   take_time (GINT_TO_POINTER (500));
 }
