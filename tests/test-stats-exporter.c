@@ -681,7 +681,6 @@ test_forked (void)
   g_assert_cmpint (child, >=, 0);
   if (child == 0)
     {
-      assert_not_made (context, &bus, GAIO_ERROR_FORKED);
       counts_locks = TRUE;
       gaio_stats_exporter_stop (exporter);
       g_assert_cmpuint (n_locks, ==, 0);
@@ -689,6 +688,36 @@ test_forked (void)
     }
   assert_exits_well (child);
   g_assert_cmpint (callback_time (&bus, exporter), ==, -1);
+}
+
+static void
+fork_and_make_one (void)
+{
+  g_autoptr (GaioContext) context = gaio_context_new ();
+  pid_t child = fork ();
+
+  g_assert_cmpint (child, >=, 0);
+  if (child == 0)
+    {
+      g_auto (Bus) bus = bus_new ();
+
+      assert_not_made (context, &bus, GAIO_ERROR_FORKED);
+      leave_child ();
+    }
+  assert_exits_well (child);
+}
+
+/* In a process of its own, before GDBus has a thread there: it may hold locks of GObject. */
+static void
+test_not_for_a_forked_context (void)
+{
+  if (g_test_subprocess ())
+    {
+      fork_and_make_one ();
+      return;
+    }
+  g_test_trap_subprocess (NULL, 0, 0);
+  g_test_trap_assert_passed ();
 }
 
 static void
@@ -825,6 +854,7 @@ main (int argc, char **argv)
   g_test_add_func ("/stats-exporter/last-reference-stops", test_last_unref);
   g_test_add_func ("/stats-exporter/not-for-a-closed-context", test_no_context);
   g_test_add_func ("/stats-exporter/not-on-a-closed-connection", test_no_connection);
+  g_test_add_func ("/stats-exporter/not-for-a-forked-context", test_not_for_a_forked_context);
   g_test_add_func ("/stats-exporter/not-in-a-forked-child", test_forked);
   g_test_add_func ("/stats-exporter/forked-child-takes-no-mutex", test_forked_in_a_call);
   g_test_add_func ("/stats-exporter/does-nothing-before-its-init", test_not_initialized);
