@@ -94,6 +94,7 @@ see_event (GaioCore *core, const struct epoll_event *event, GaioGathering *self)
   else if ((guint32) key == GAIO_FDMON_KEY_GONE)
     gaio_registration_file_gone (core, key >> 32);
   else if (key == GAIO_FDMON_KEY_HOST)
+    /* Busy polling may have come between GLib's look at its sources and the wait of the host. */
     core->glib_woken = TRUE;
   else if (key != GAIO_FDMON_KEY_WAKE)
     self->stale = TRUE;

@@ -24,6 +24,20 @@ epoll_wait (int set, struct epoll_event *events, int max_events, int timeout)
 }
 
 int
+epoll_pwait2 (int set,
+              struct epoll_event *events,
+              int max_events,
+              const struct timespec *timeout,
+              const sigset_t *mask)
+{
+  int (*next) (int, struct epoll_event *, int, const struct timespec *, const sigset_t *) =
+      dlsym (RTLD_NEXT, "epoll_pwait2");
+
+  n_epoll_waits++;
+  return next (set, events, max_events, timeout, mask);
+}
+
+int
 epoll_ctl (int set, int operation, int fd, struct epoll_event *event)
 {
   int (*next) (int, int, int, struct epoll_event *) = dlsym (RTLD_NEXT, "epoll_ctl");
@@ -405,6 +419,33 @@ test_what_is_ready_before_is_not_waited_for (Fixture *self, gconstpointer data)
     }
 }
 
+static void
+iterate_twice (gpointer data)
+{
+  Fixture *self = data;
+  gint64 began;
+
+  eventfd_add (self->fd);
+  gaio_context_iterate (self->context, 0);
+  began = g_get_monotonic_time ();
+  gaio_context_iterate (self->context, 3000);
+  g_assert_cmpint (g_get_monotonic_time () - began, >=, 3000);
+  self->calls++;
+}
+
+/* Nor does it keep a wait of ours inside a callback from sleeping, once it is recorded. */
+static void
+test_iterate_inside_sleeps (Fixture *self, gconstpointer data)
+{
+  GaioTimer *timer = gaio_context_add_timer (self->context, iterate_twice, self, NULL);
+
+  gaio_timer_arm (timer, 0);
+  while (self->calls == 0)
+    wait_for (self, -1);
+  g_assert_true (eventfd_take (self->fd));
+  gaio_clear_timer (&timer);
+}
+
 static gboolean
 iterate_with_a_wakeup (gpointer data)
 {
@@ -521,9 +562,12 @@ test_one_main_context_after_the_other (Fixture *self, gconstpointer data)
       self->main_context = g_main_context_new ();
       attach (self->context, self->main_context);
       rounds = stat_of (self->context, "rounds");
-      if (first != NULL)
-        g_main_context_wakeup (first);
-      main_context_settle (self->main_context);
+      for (guint n = 0; n < 5; n++)
+        {
+          if (first != NULL)
+            g_main_context_wakeup (first);
+          main_context_settle (self->main_context);
+        }
       g_assert_cmpuint (stat_of (self->context, "rounds"), <=, rounds + 1);
     }
 }
@@ -720,6 +764,7 @@ main (int argc, char **argv)
   add ("/wait/events-take-one-system-call-each", test_events_take_one_system_call_each);
   add ("/wait/nested-loop-sleeps", test_nested_loop_sleeps);
   add ("/wait/what-is-ready-before-is-not-waited-for", test_what_is_ready_before_is_not_waited_for);
+  add ("/wait/iterate-inside-sleeps", test_iterate_inside_sleeps);
   add ("/wait/wake-up-of-glib-does-not-spin", test_wake_up_of_glib_does_not_spin);
   add ("/wait/inside-itself", test_inside_itself);
   add ("/wait/inside-a-callback-that-has-removed-others",
