@@ -164,7 +164,7 @@ assert_peer_sees_the_end (gint peer)
   struct pollfd pollfd = { .fd = peer, .events = POLLIN };
   char byte;
 
-  g_assert_cmpint (poll (&pollfd, 1, GUARD_US / 1000), ==, 1);
+  g_assert_cmpint (TEMP_FAILURE_RETRY (poll (&pollfd, 1, GUARD_US / 1000)), ==, 1);
   g_assert_cmpint (read (peer, &byte, 1), ==, 0);
 }
 
