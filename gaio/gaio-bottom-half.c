@@ -60,35 +60,16 @@ from_queue (GaioLink *link)
   return gaio_link_entry (link, GaioBottomHalf, entry.link);
 }
 
-/* What gaio_context_defer() has been given. Nobody has a handle on it. */
-typedef struct
-{
-  GaioLink link;
-  guint64 seq; /* (lock) its place among the bottom halves */
-  GSourceOnceFunc func;
-  gpointer user_data;
-  GDestroyNotify notify;
-} GaioCall;
-
-static GaioCall *
-first_call (GaioList *calls)
-{
-  GaioLink *link = gaio_list_first (calls);
-
-  return link != NULL ? gaio_link_entry (link, GaioCall, link) : NULL;
-}
-
 static void
-call_free (GaioCall *self)
+end_call (const GaioCall *call)
 {
-  if (self->notify != NULL)
-    self->notify (self->user_data);
-  g_slice_free (GaioCall, self);
+  if (call->notify != NULL)
+    call->notify (call->user_data);
 }
 
 /* FALSE if it is too late for that. */
 static gboolean
-call_add (GaioCore *core, GaioCall *self)
+add_call (GaioCore *core, GaioCall *call)
 {
   gboolean added;
 
@@ -97,9 +78,8 @@ call_add (GaioCore *core, GaioCall *self)
   added = gaio_core_check (core, NULL);
   if (added)
     {
-      self->seq = ++core->bottom_half_seq;
-      gaio_list_push (&core->calls, &self->link);
-      core->n_calls++;
+      call->seq = ++core->bottom_half_seq;
+      gaio_call_queue_push (&core->calls, call);
       gaio_core_unlock_and_kick (core);
     }
   else
@@ -172,15 +152,13 @@ gaio_context_defer (GaioContext *self,
                     gpointer user_data,
                     GDestroyNotify notify)
 {
-  GaioCall *call;
+  GaioCall call = { .func = func, .user_data = user_data, .notify = notify };
 
   gaio_return_val_if_fail_notify (GAIO_IS_CONTEXT (self), user_data, notify, );
   gaio_return_val_if_fail_notify (func != NULL, user_data, notify, );
 
-  call = g_slice_new (GaioCall);
-  *call = (GaioCall){ .func = func, .user_data = user_data, .notify = notify };
-  if (!call_add (self->core, call))
-    call_free (call);
+  if (!add_call (self->core, &call))
+    end_call (&call);
 }
 
 /**
@@ -407,20 +385,17 @@ gaio_clear_bottom_half (GaioBottomHalf **bottom_half_ptr)
 void
 gaio_bottom_half_give_calls_back (GaioCore *core)
 {
-  gaio_list_prepend_all (&core->calls, &core->taken_calls);
-  core->n_calls += core->n_taken_calls;
-  core->n_taken_calls = 0;
+  gaio_call_queue_prepend_all (&core->calls, &core->taken_calls);
 }
 
 /* The context is closed. By the owner, without the lock. */
 void
 gaio_bottom_half_drop_calls (GaioCore *core)
 {
-  GaioLink *link;
+  GaioCall call;
 
-  while ((link = gaio_list_pop (&core->calls)) != NULL)
-    call_free (gaio_link_entry (link, GaioCall, link));
-  core->n_calls = 0;
+  while (gaio_call_queue_pop (&core->calls, &call))
+    end_call (&call);
 }
 
 /* Puts @self back where it was when it came up while it was running. With the lock held. */
@@ -485,12 +460,12 @@ serve (GaioBottomHalf *self)
 
 /* A forked child leaves the notify to its parent. */
 static void
-serve_call (GaioCore *core, GaioCall *self)
+serve_call (GaioCore *core, const GaioCall *call)
 {
-  gaio_trace_call (&core->profile, "bottom half", self->func, -1, NULL,
-                   self->func (self->user_data));
+  gaio_trace_call (&core->profile, "bottom half", call->func, -1, NULL,
+                   call->func (call->user_data));
   if (!gaio_core_is_forked (core))
-    call_free (self);
+    end_call (call);
 }
 
 /* Takes all calls, if the first was deferred up to @last_seq: one lock for many. With the lock
@@ -498,39 +473,35 @@ serve_call (GaioCore *core, GaioCall *self)
 static void
 take_calls (GaioCore *core, guint64 last_seq)
 {
-  GaioCall *first = first_call (&core->calls);
+  const GaioCall *first = gaio_call_queue_first (&core->calls);
   GaioLink *next = gaio_list_first (&core->bottom_halves);
 
   if (first == NULL || first->seq > last_seq)
     return;
-  gaio_list_prepend_all (&core->taken_calls, &core->calls);
-  core->n_taken_calls = core->n_calls;
-  core->n_calls = 0;
+  gaio_call_queue_prepend_all (&core->taken_calls, &core->calls);
   core->taken_calls_end = next != NULL ? from_queue (next)->seq : G_MAXUINT64;
 }
 
 /* The next call that has been taken and may be called before all bottom halves. */
-static GaioCall *
-pop_taken_call (GaioCore *core, guint64 last_seq)
+static gboolean
+pop_taken_call (GaioCore *core, guint64 last_seq, GaioCall *call)
 {
-  GaioCall *first = first_call (&core->taken_calls);
+  const GaioCall *first = gaio_call_queue_first (&core->taken_calls);
 
   if (first == NULL || first->seq > MIN (last_seq, core->taken_calls_end))
-    return NULL;
-  gaio_link_unlink (&first->link);
-  core->n_taken_calls--;
-  return first;
+    return FALSE;
+  return gaio_call_queue_pop (&core->taken_calls, call);
 }
 
 /* Takes what comes next: a bottom half, which is returned, or calls. With the lock held. */
 static GaioBottomHalf *
 take_next (GaioCore *core, guint64 last_seq)
 {
+  const GaioCall *first;
   GaioBottomHalf *self;
-  GaioCall *first;
 
   gaio_bottom_half_give_calls_back (core);
-  first = first_call (&core->calls);
+  first = gaio_call_queue_first (&core->calls);
   self = pop (core, first != NULL ? MIN (first->seq, last_seq) : last_seq);
   if (self == NULL)
     take_calls (core, last_seq);
@@ -542,20 +513,21 @@ take_next (GaioCore *core, guint64 last_seq)
 gboolean
 gaio_bottom_half_serve_next (GaioCore *core, guint64 last_seq)
 {
-  GaioCall *call = pop_taken_call (core, last_seq);
   GaioBottomHalf *self = NULL;
+  GaioCall call;
+  gboolean have_call = pop_taken_call (core, last_seq, &call);
 
-  if (call == NULL)
+  if (!have_call)
     {
       if (!gaio_core_lock (core))
         return FALSE;
       self = take_next (core, last_seq);
       gaio_core_unlock (core);
-      call = pop_taken_call (core, last_seq);
+      have_call = pop_taken_call (core, last_seq, &call);
     }
   if (self != NULL)
     serve (self);
-  else if (call != NULL)
-    serve_call (core, call);
-  return self != NULL || call != NULL;
+  else if (have_call)
+    serve_call (core, &call);
+  return self != NULL || have_call;
 }

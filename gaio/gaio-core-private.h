@@ -7,6 +7,7 @@
 
 #include <gaio/gaio-types.h>
 
+#include "gaio-call-queue-private.h"
 #include "gaio-fdmon-private.h"
 #include "gaio-fork-private.h"
 #include "gaio-heap-private.h"
@@ -117,11 +118,9 @@ typedef struct
   guint n_urgent;             /* (lock) of those scheduled, how many keep the loop awake */
   gint64 idle_deadline;       /* (lock) when the others have to be called at the latest, or -1 */
 
-  GaioList calls;          /* (lock) deferred, first in, first out */
-  guint n_calls;           /* (lock) */
-  GaioList taken_calls;    /* (owner) to be called without the lock; empty outside of a round */
-  guint n_taken_calls;     /* (owner) */
-  guint64 taken_calls_end; /* (owner) before it comes a bottom half */
+  GaioCallQueue calls;       /* (lock) deferred */
+  GaioCallQueue taken_calls; /* (owner) to be called without the lock; empty outside of a round */
+  guint64 taken_calls_end;   /* (owner) before it comes a bottom half */
 
   GaioList set_funcs; /* (lock) functions of ready sets */
 

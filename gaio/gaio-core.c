@@ -30,8 +30,6 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   gaio_list_init (&core->all_timers);
   gaio_list_init (&core->bottom_halves);
   gaio_list_init (&core->all_bottom_halves);
-  gaio_list_init (&core->calls);
-  gaio_list_init (&core->taken_calls);
   gaio_list_init (&core->set_funcs);
   gaio_list_init (&core->dead);
   gaio_list_init (&core->pollers);
@@ -60,6 +58,8 @@ gaio_core_unref (GaioCore *core)
   gaio_fdmon_clear (&core->monitor);
   gaio_slots_clear (&core->slots);
   gaio_heap_clear (&core->timers);
+  gaio_call_queue_clear (&core->calls);
+  gaio_call_queue_clear (&core->taken_calls);
   gaio_profile_clear (&core->profile);
   if (!gaio_core_is_forked (core))
     {

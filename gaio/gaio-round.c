@@ -42,7 +42,7 @@ typedef struct
 static gboolean
 is_pending (GaioCore *core)
 {
-  return core->n_urgent > 0 || core->n_calls > 0 || !gaio_list_is_empty (&core->due) ||
+  return core->n_urgent > 0 || core->calls.n_calls > 0 || !gaio_list_is_empty (&core->due) ||
          !gaio_list_is_empty (&core->always) || gaio_entry_have_dead (core) ||
          atomic_load_explicit (&core->wake_requested, memory_order_relaxed) ||
          gaio_core_is_closed (core);
@@ -99,7 +99,7 @@ static inline void
 give_back (GaioCore *core)
 {
   spill_batch (core);
-  if (G_UNLIKELY (core->n_taken_calls > 0))
+  if (G_UNLIKELY (core->taken_calls.n_calls > 0))
     gaio_bottom_half_give_calls_back (core);
 }
 
@@ -130,7 +130,7 @@ collect (GaioRound *round)
   if (gaio_heap_first (&core->timers) != NULL)
     gaio_timer_collect_due (core);
   round->last_bottom_half = core->bottom_half_seq;
-  round->have_bottom_halves = !gaio_list_is_empty (&core->bottom_halves) || core->n_calls > 0;
+  round->have_bottom_halves = !gaio_list_is_empty (&core->bottom_halves) || core->calls.n_calls > 0;
   round->have_due = !gaio_list_is_empty (&core->due);
   core->restless = is_pending (core) || next_deadline (core) != -1;
 }
@@ -358,7 +358,7 @@ finish (GaioRound *round)
 static guint
 room_for_ready (const GaioRound *round)
 {
-  guint n_urgent = round->core->n_urgent + round->core->n_calls;
+  guint n_urgent = round->core->n_urgent + round->core->calls.n_calls;
 
   return round->left > n_urgent ? round->left - n_urgent : 1;
 }
