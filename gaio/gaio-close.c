@@ -7,12 +7,9 @@
 #include "gaio-timer-private.h"
 
 static void
-bury_handlers (GaioList *list)
+bury_handler (GaioLink *siblings)
 {
-  GaioLink *link;
-
-  while ((link = gaio_list_first (list)) != NULL)
-    gaio_handler_bury (gaio_link_entry (link, GaioHandler, entry.siblings));
+  gaio_handler_bury (gaio_link_entry (siblings, GaioHandler, entry.siblings));
 }
 
 /* With the lock held. */
@@ -23,12 +20,13 @@ bury_everything (GaioCore *core)
 
   for (guint fd = 0; fd < gaio_slots_size (&core->slots); fd++)
     {
-      GaioSlot *slot = gaio_slots_lookup (&core->slots, fd);
+      GaioSlot *slot = gaio_registration_lookup (core, fd);
 
-      if (slot != NULL)
-        bury_handlers (&slot->members);
+      while (slot != NULL && slot->members.first != NULL)
+        bury_handler (slot->members.first);
     }
-  bury_handlers (&core->dormant);
+  while ((link = gaio_list_first (&core->dormant)) != NULL)
+    bury_handler (link);
   while ((link = gaio_list_first (&core->set_funcs)) != NULL)
     gaio_ready_set_watch_bury (gaio_link_entry (link, GaioReadySetWatch, entry.siblings));
   while ((link = gaio_list_first (&core->all_timers)) != NULL)

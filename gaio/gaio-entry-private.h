@@ -26,12 +26,12 @@ struct _GaioEntry
   GDestroyNotify notify;
   GaioCore *core;
   GaioLink siblings; /* (lock) among those of its kind; once removed, among the dead */
-  void (*finalize) (GaioEntry *entry); /* (const) or NULL */
-  GaioLink link;                       /* in the queue in which it waits to be called */
-  guint32 stamp;                       /* (owner) the gathering it is queued in */
-  _Atomic (guint16) running; /* written by the owner; read by gaio_handler_remove_sync() */
-  atomic_bool attention;     /* gaio_entry_end() has something to tell; set under the lock */
-  guint8 kind;               /* (const) a GaioEntryKind */
+  void (*free) (GaioEntry *entry); /* (const) or NULL: g_free() */
+  GaioLink link;                   /* in the queue in which it waits to be called */
+  guint32 stamp;                   /* (owner) the gathering it is queued in */
+  _Atomic (guint16) running;       /* written by the owner; read by gaio_handler_remove_sync() */
+  atomic_bool attention;           /* gaio_entry_end() has something to tell; set under the lock */
+  guint8 kind;                     /* (const) a GaioEntryKind */
   gpointer user_data;
 };
 

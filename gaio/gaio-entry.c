@@ -29,9 +29,10 @@ gaio_entry_unref (GaioEntry *entry)
 
   if (!gaio_ref_count_dec (&entry->ref_count))
     return;
-  if (entry->finalize != NULL)
-    entry->finalize (entry);
-  g_free (entry);
+  if (entry->free != NULL)
+    entry->free (entry);
+  else
+    g_free (entry);
   gaio_core_unref (core);
 }
 

@@ -55,7 +55,7 @@ offer_to_all (GaioCore *core, GaioSlot *slot, guint events)
   guint32 generation = slot->generation;
   gboolean news = FALSE;
 
-  gaio_list_foreach (&slot->members, link)
+  gaio_ring_foreach (&slot->members, link)
     {
       news |= offer (core, gaio_link_entry (link, GaioHandler, entry.siblings), events);
       /* To silence one may show that the file has gone, and take them all off the slot. */
@@ -68,13 +68,12 @@ offer_to_all (GaioCore *core, GaioSlot *slot, guint events)
 static inline void
 see_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
 {
-  GaioLink *first = slot->members.head.next;
-  GaioHandler *handler = gaio_link_entry (first, GaioHandler, entry.siblings);
+  GaioHandler *handler = gaio_link_entry (slot->members.first, GaioHandler, entry.siblings);
 
   if (G_UNLIKELY (handler->entry.stamp == core->gather_seq))
     self->again = TRUE;
-  else if (G_LIKELY (first == slot->members.head.prev) ? offer (core, handler, events)
-                                                       : offer_to_all (core, slot, events))
+  else if (G_LIKELY (!slot->shared) ? offer (core, handler, events)
+                                    : offer_to_all (core, slot, events))
     self->news = TRUE;
   else if (core->suspect && (events & slot->mask) == 0)
     /* Nobody has asked for that, under this number and in this life: there are two of it. */
@@ -85,7 +84,7 @@ static G_NO_INLINE void
 see_event (GaioCore *core, const struct epoll_event *event, GaioGathering *self)
 {
   guint64 key = event->data.u64;
-  GaioSlot *slot = gaio_slots_lookup (&core->slots, (guint32) key);
+  GaioSlot *slot = gaio_registration_lookup (core, (guint32) key);
 
   if (G_LIKELY (slot != NULL && slot->generation == key >> 32))
     see_slot (core, slot, event->events, self);
@@ -114,15 +113,13 @@ static inline G_ALWAYS_INLINE GaioHandler *
 see_plain_event (GaioCore *core, const struct epoll_event *event, guint32 seq)
 {
   guint64 key = event->data.u64;
-  GaioSlot *slot = gaio_slots_lookup (&core->slots, (guint32) key);
+  GaioSlot *slot = gaio_registration_lookup (core, (guint32) key);
   GaioHandler *handler;
-  GaioLink *first;
 
-  if (slot == NULL || slot->generation != key >> 32)
+  if (slot == NULL || slot->generation != key >> 32 || slot->shared)
     return NULL;
-  first = slot->members.head.next;
-  handler = gaio_link_entry (first, GaioHandler, entry.siblings);
-  if (first != slot->members.head.prev || handler->entry.stamp == seq)
+  handler = gaio_link_entry (slot->members.first, GaioHandler, entry.siblings);
+  if (handler->entry.stamp == seq)
     return NULL;
   handler->revents = event->events & atomic_load_explicit (&handler->mask, memory_order_relaxed);
   if (handler->revents == 0)

@@ -44,100 +44,114 @@ G_DEFINE_BOXED_TYPE (GaioHandler, gaio_handler, gaio_handler_ref, gaio_handler_u
    POLLWRBAND | POLLMSG | POLLRDHUP)
 
 static void
-handler_finalize (GaioEntry *entry)
+handler_free (GaioEntry *entry)
 {
   GaioHandler *self = (GaioHandler *) entry;
 
-  if (self->extra == NULL)
-    return;
-  g_free (self->extra->name);
+  if (self->entry.kind == GAIO_ENTRY_MEMBER)
+    g_free (self->membership);
+  if (self->extra != NULL)
+    g_free (self->extra->name);
   g_free (self->extra);
+  if (self->in_slot)
+    gaio_registration_give_room_back (self);
+  else
+    g_free (self);
 }
 
 /* Where epoll would be asked too late: before an epoll set of our own takes the number, or a table
  * is made as long as the number is large. With the lock held. */
 static gboolean
-is_open (GaioHandler *self)
+is_open (GaioCore *core, gint fd)
 {
-  if (self->fd < 0)
-    return FALSE;
-  return gaio_slots_lookup (&self->entry.core->slots, self->fd) != NULL ||
-         fcntl (self->fd, F_GETFD) != -1;
+  return fd >= 0 && (gaio_registration_lookup (core, fd) != NULL || fcntl (fd, F_GETFD) != -1);
+}
+
+static GaioMembership *
+membership_new (const GaioHandlerParams *params)
+{
+  GaioMembership *self = g_new0 (GaioMembership, 1);
+
+  self->records = params->records;
+  self->token = params->token;
+  return self;
 }
 
 /* With the lock held. */
-static gboolean
-register_handler (GaioHandler *self, GError **error)
+static GaioHandler *
+handler_new (GaioCore *core, const GaioHandlerParams *params)
+{
+  GaioHandler *self = gaio_registration_take_room (core, params->fd);
+  gboolean is_member = params->records != NULL;
+
+  if (self == NULL)
+    self = g_new0 (GaioHandler, 1);
+  gaio_entry_init (&self->entry, is_member ? GAIO_ENTRY_MEMBER : GAIO_ENTRY_HANDLER, core,
+                   params->user_data, params->notify);
+  self->entry.free = handler_free;
+  self->fd = params->fd;
+  atomic_init (&self->condition, params->condition);
+  if (is_member)
+    self->membership = membership_new (params);
+  else
+    self->func = params->func;
+  return self;
+}
+
+/* One that nobody has seen. */
+static void
+discard (GaioHandler *self)
 {
   GaioCore *core = self->entry.core;
+
+  handler_free (&self->entry);
+  gaio_core_unref (core);
+}
+
+/* With the lock held. */
+static GaioHandler *
+try_add (GaioCore *core, const GaioHandlerParams *params, GError **error)
+{
+  GaioHandler *self;
   int errsv;
 
   if (!gaio_core_check (core, error))
-    return FALSE;
-  if (!is_open (self))
+    return NULL;
+  if (!is_open (core, params->fd))
     {
-      gaio_error_set_for_fd (error, EBADF, self->fd);
-      return FALSE;
+      gaio_error_set_for_fd (error, EBADF, params->fd);
+      return NULL;
     }
   if (!gaio_fdmon_open (&core->monitor, error))
-    return FALSE;
+    return NULL;
+  self = handler_new (core, params);
   errsv = gaio_registration_add (self);
   if (errsv != 0)
     {
-      gaio_error_set_for_fd (error, errsv, self->fd);
-      return FALSE;
+      gaio_error_set_for_fd (error, errsv, params->fd);
+      discard (self);
+      return NULL;
     }
   core->counters.n_handlers++;
   core->n_members += self->entry.kind == GAIO_ENTRY_MEMBER;
   gaio_trace (add, core, self->fd);
-  return TRUE;
-}
-
-static GaioHandler *
-plain_new (GaioCore *core, const GaioHandlerParams *params)
-{
-  GaioHandler *self = g_new0 (GaioHandler, 1);
-
-  gaio_entry_init (&self->entry, GAIO_ENTRY_HANDLER, core, params->user_data, params->notify);
-  self->func = params->func;
   return self;
-}
-
-static GaioHandler *
-member_new (GaioCore *core, const GaioHandlerParams *params)
-{
-  GaioMember *self = g_new0 (GaioMember, 1);
-
-  gaio_entry_init (&self->handler.entry, GAIO_ENTRY_MEMBER, core, params->user_data,
-                   params->notify);
-  self->records = params->records;
-  self->handler.token = params->token;
-  return &self->handler;
 }
 
 GaioHandler *
 gaio_handler_add (GaioCore *core, const GaioHandlerParams *params, GError **error)
 {
-  GaioHandler *self =
-      params->records != NULL ? member_new (core, params) : plain_new (core, params);
-  gboolean added = FALSE;
+  GaioHandler *self = NULL;
 
-  self->entry.finalize = handler_finalize;
-  self->fd = params->fd;
-  atomic_init (&self->condition, params->condition);
-
-  if (!gaio_core_lock (core))
-    gaio_core_check (core, error);
-  else
+  if (gaio_core_lock (core))
     {
-      added = register_handler (self, error);
+      self = try_add (core, params, error);
       gaio_core_unlock (core);
     }
-  if (!added)
-    {
-      gaio_entry_reject (&self->entry);
-      g_clear_pointer (&self, gaio_handler_unref);
-    }
+  else
+    gaio_core_check (core, error);
+  if (self == NULL && params->notify != NULL)
+    params->notify (params->user_data);
   return self;
 }
 

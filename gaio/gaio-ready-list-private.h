@@ -57,19 +57,6 @@ gaio_list_push (GaioList *list, GaioLink *link)
   gaio_link_insert_before (link, &list->head);
 }
 
-/* Moves all that is on @from to the front of @list. */
-static inline void
-gaio_list_prepend_all (GaioList *list, GaioList *from)
-{
-  if (gaio_list_is_empty (from))
-    return;
-  from->head.next->prev = &list->head;
-  from->head.prev->next = list->head.next;
-  list->head.next->prev = from->head.prev;
-  list->head.next = from->head.next;
-  gaio_list_init (from);
-}
-
 static inline void
 gaio_link_unlink (GaioLink *link)
 {

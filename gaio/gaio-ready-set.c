@@ -290,7 +290,7 @@ gboolean
 gaio_ready_set_gather (GaioHandler *handler, guint ready)
 {
   GaioReadySet *self = handler->entry.user_data;
-  GaioMember *member = (GaioMember *) handler;
+  GaioMembership *membership = handler->membership;
   GaioCore *core = self->core;
   GaioReadySetWatch *watch = self->watch;
 
@@ -300,7 +300,7 @@ gaio_ready_set_gather (GaioHandler *handler, guint ready)
       gaio_entry_need_attention (&watch->entry);
       return FALSE;
     }
-  gaio_records_merge (&self->records, &member->record, handler->token, handler->fd, ready);
+  gaio_records_merge (&self->records, &membership->record, membership->token, handler->fd, ready);
   if (watch == NULL && core->source != NULL && core->taker != self)
     silence (self, handler);
   if (watch != NULL)

@@ -6,6 +6,7 @@
 #include "gaio-entry-private.h"
 #include "gaio-file-id-private.h"
 #include "gaio-records-private.h"
+#include "gaio-ring-private.h"
 
 #include <poll.h>
 
@@ -37,36 +38,63 @@ typedef struct
   atomic_bool polled; /* (owner) what poll has said */
 } GaioHandlerExtra;
 
+/* What makes a handler a member of a ready set. */
+typedef struct
+{
+  GaioRecords *records; /* (const) of the set */
+  guint64 token;        /* (const) */
+  GaioRecordRef record; /* (lock) */
+} GaioMembership;
+
 struct _GaioHandler
 {
   GaioEntry entry;
 
-  atomic_uint mask; /* what to ask epoll for, and report; set under the lock */
-  guint revents;    /* (owner) what to report */
-  gint fd;          /* (const) */
+  _Atomic (guint16) mask;      /* what to ask epoll for, and report; set under the lock */
+  guint16 revents;             /* (owner) what to report */
+  _Atomic (guint16) condition; /* what was asked for; set under the lock */
   atomic_bool can_recurse;
+  bool in_slot;      /* (const) that is where its memory is */
   bool masked;       /* (lock) ready while its callback runs: silent until that returns */
-  bool dormant;      /* (lock) its file has gone, and its slot with it */
+  bool dormant;      /* (lock) its file has gone, and it is no longer of its slot */
   bool always_ready; /* (lock) epoll refuses its fd, which is always ready */
+  gint fd;           /* (const) */
   union
   {
-    GaioFdFunc func; /* (const) */
-    guint64 token;   /* (const) of a member of a ready set */
+    GaioFdFunc func;            /* (const) */
+    GaioMembership *membership; /* (const) of a GAIO_ENTRY_MEMBER */
   };
-  atomic_uint condition;   /* what was asked for; set under the lock */
   GaioHandlerExtra *extra; /* (lock) or NULL */
 };
 
-/* A handler that belongs to a ready set. */
+/* What there is to one fd, with room for a handler, since it mostly has one: then all that an event
+ * needs is in one cache line. */
 typedef struct
 {
   GaioHandler handler;
-  GaioRecords *records; /* (const) of the set */
-  GaioRecordRef record; /* (lock) */
-} GaioMember;
+  GaioRing members;   /* (lock) the handlers that are for what the number means now */
+  guint32 generation; /* (lock) moves when the number starts to mean something else */
+  guint16 mask;       /* (lock) what has been asked for, all together */
+  guint8 state : 7;   /* (lock) */
+  guint8 shared : 1;  /* (lock) there is more than one member */
+  atomic_bool taken;  /* the room for a handler; set under the lock */
+} GaioSlot;
+
+#if GLIB_SIZEOF_VOID_P == 8
+G_STATIC_ASSERT (sizeof (GaioSlot) == 128 && G_STRUCT_OFFSET (GaioEntry, stamp) == 64);
+#endif
+
+/* The slot of @fd, or NULL if none has been made near it. With the lock held. */
+static inline GaioSlot *
+gaio_registration_lookup (GaioCore *core, guint fd)
+{
+  return gaio_slots_lookup (&core->slots, fd, sizeof (GaioSlot));
+}
 
 GaioHandlerExtra *gaio_handler_get_extra (GaioHandler *handler);
 
+GaioHandler *gaio_registration_take_room (GaioCore *core, gint fd);
+void gaio_registration_give_room_back (GaioHandler *handler);
 int gaio_registration_add (GaioHandler *handler);
 void gaio_registration_remove (GaioHandler *handler);
 int gaio_registration_set_condition (GaioHandler *handler, guint condition);

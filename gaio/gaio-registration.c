@@ -2,8 +2,10 @@
 #include "gaio-registration-private.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "gaio-fdmon-epoll-private.h"
+#include "gaio-poison-private.h"
 
 typedef enum
 {
@@ -36,7 +38,7 @@ wanted_by_all (GaioSlot *slot)
 {
   guint32 wanted = 0;
 
-  gaio_list_foreach (&slot->members, link)
+  gaio_ring_foreach (&slot->members, link)
     wanted |= wanted_of (handler_from_siblings (link));
   return wanted;
 }
@@ -77,7 +79,7 @@ refresh_mask_and_record (GaioHandler *handler)
 {
   refresh_mask (handler);
   if (handler->entry.kind == GAIO_ENTRY_MEMBER)
-    gaio_records_filter (((GaioMember *) handler)->records, &((GaioMember *) handler)->record,
+    gaio_records_filter (handler->membership->records, &handler->membership->record,
                          reportable (handler));
 }
 
@@ -93,6 +95,20 @@ update_always (GaioHandler *handler)
       gaio_list_push (&handler->entry.core->always, &handler->extra->always);
       gaio_core_kick (handler->entry.core);
     }
+}
+
+static void
+add_member (GaioSlot *slot, GaioHandler *handler)
+{
+  gaio_ring_push (&slot->members, &handler->entry.siblings);
+  slot->shared = gaio_ring_is_shared (&slot->members);
+}
+
+static void
+remove_member (GaioSlot *slot, GaioHandler *handler)
+{
+  gaio_ring_remove (&slot->members, &handler->entry.siblings);
+  slot->shared = gaio_ring_is_shared (&slot->members);
 }
 
 static void
@@ -114,10 +130,11 @@ make_dormant (GaioCore *core, GaioSlot *slot, gint fd)
   GaioLink *link;
 
   leave_set (core, slot, fd);
-  while ((link = gaio_list_pop (&slot->members)) != NULL)
+  while ((link = slot->members.first) != NULL)
     {
       GaioHandler *handler = handler_from_siblings (link);
 
+      remove_member (slot, handler);
       handler->dormant = true;
       refresh_mask_and_record (handler);
       update_always (handler);
@@ -181,7 +198,7 @@ enter_set (GaioCore *core, GaioSlot *slot, gint fd, guint32 mask)
 static int
 enter_always (GaioCore *core, GaioSlot *slot, GaioHandler *handler)
 {
-  GaioLink *first = gaio_list_first (&slot->members);
+  GaioLink *first = slot->members.first;
   GaioFileId file;
   int errsv = gaio_file_id_get (&file, handler->fd);
 
@@ -196,12 +213,37 @@ enter_always (GaioCore *core, GaioSlot *slot, GaioHandler *handler)
   return 0;
 }
 
+/* Memory for a handler of @fd, all zero, or NULL if its slot has no room for another. */
+GaioHandler *
+gaio_registration_take_room (GaioCore *core, gint fd)
+{
+  GaioSlot *slot = gaio_slots_get (&core->slots, fd, sizeof (GaioSlot));
+
+  if (atomic_load_explicit (&slot->taken, memory_order_acquire))
+    return NULL;
+  atomic_store_explicit (&slot->taken, true, memory_order_relaxed);
+  gaio_unpoison (&slot->handler, sizeof (GaioHandler));
+  memset (&slot->handler, 0, sizeof (GaioHandler));
+  slot->handler.in_slot = true;
+  return &slot->handler;
+}
+
+/* Any thread, also without the lock. */
+void
+gaio_registration_give_room_back (GaioHandler *handler)
+{
+  GaioSlot *slot = gaio_link_entry (handler, GaioSlot, handler);
+
+  gaio_poison (handler, sizeof (GaioHandler));
+  atomic_store_explicit (&slot->taken, false, memory_order_release);
+}
+
 /* Returns 0 or an errno, after which nothing has changed. The monitor must be open. */
 int
 gaio_registration_add (GaioHandler *handler)
 {
   GaioCore *core = handler->entry.core;
-  GaioSlot *slot = gaio_slots_get (&core->slots, handler->fd);
+  GaioSlot *slot = gaio_registration_lookup (core, handler->fd);
   int errsv;
 
   /* They are in the set already, for something else. */
@@ -215,7 +257,7 @@ gaio_registration_add (GaioHandler *handler)
     slot->state = IN_SET;
   if (errsv != 0)
     return errsv;
-  gaio_list_push (&slot->members, &handler->entry.siblings);
+  add_member (slot, handler);
   slot->mask = wanted_by_all (slot);
   update_always (handler);
   return 0;
@@ -242,14 +284,18 @@ void
 gaio_registration_remove (GaioHandler *handler)
 {
   GaioCore *core = handler->entry.core;
-  GaioSlot *slot = gaio_slots_lookup (&core->slots, handler->fd);
+  GaioSlot *slot = gaio_registration_lookup (core, handler->fd);
 
   refresh_mask_and_record (handler);
   update_always (handler);
-  gaio_link_unlink (&handler->entry.siblings);
   if (handler->dormant)
-    core->counters.n_dormant--;
-  else if (gaio_list_is_empty (&slot->members))
+    {
+      gaio_link_unlink (&handler->entry.siblings);
+      core->counters.n_dormant--;
+      return;
+    }
+  remove_member (slot, handler);
+  if (slot->members.first == NULL)
     leave_set (core, slot, handler->fd);
   else
     update_slot (core, slot, handler->fd);
@@ -264,7 +310,7 @@ update (GaioHandler *handler)
   if (handler->dormant || gaio_entry_is_removed (&handler->entry))
     return ENOENT;
   update_always (handler);
-  return update_slot (core, gaio_slots_lookup (&core->slots, handler->fd), handler->fd);
+  return update_slot (core, gaio_registration_lookup (core, handler->fd), handler->fd);
 }
 
 /* Returns 0 or an errno, after which nothing has changed, except that the handler may have been
@@ -303,7 +349,7 @@ gaio_registration_check_always (GaioHandler *handler)
     return FALSE;
   if (gaio_file_id_is_still (&handler->extra->file, handler->fd))
     return TRUE;
-  make_dormant (core, gaio_slots_lookup (&core->slots, handler->fd), handler->fd);
+  make_dormant (core, gaio_registration_lookup (core, handler->fd), handler->fd);
   return FALSE;
 }
 
@@ -311,7 +357,7 @@ gaio_registration_check_always (GaioHandler *handler)
 void
 gaio_registration_file_gone (GaioCore *core, int fd)
 {
-  GaioSlot *slot = gaio_slots_lookup (&core->slots, fd);
+  GaioSlot *slot = gaio_registration_lookup (core, fd);
 
   if (slot != NULL && slot->state == IN_SET)
     make_dormant (core, slot, fd);
@@ -346,7 +392,7 @@ gaio_registration_rebuild (GaioCore *core)
   complete = TRUE;
   for (guint fd = 0; complete && fd < gaio_slots_size (&core->slots); fd++)
     {
-      GaioSlot *slot = gaio_slots_lookup (&core->slots, fd);
+      GaioSlot *slot = gaio_registration_lookup (core, fd);
 
       if (slot != NULL && slot->state == IN_SET)
         complete = carry_over (core, &rebuild, slot, fd);

@@ -118,25 +118,6 @@ inserting_goes_before_its_position (void)
   assert_list (&list, "701829");
 }
 
-static void
-prepending_all_keeps_both_in_order (void)
-{
-  Node nodes[3];
-  Node others[2];
-  GaioList list, other;
-
-  fill (&list, nodes, 3);
-  fill (&other, others, 2);
-  gaio_list_prepend_all (&list, &other);
-  assert_list (&list, "01012");
-  assert_list (&other, "");
-  gaio_list_prepend_all (&list, &other);
-  assert_list (&list, "01012");
-  gaio_list_prepend_all (&other, &list);
-  assert_list (&other, "01012");
-  assert_list (&list, "");
-}
-
 int
 main (int argc, char *argv[])
 {
@@ -146,6 +127,5 @@ main (int argc, char *argv[])
   g_test_add_func ("/list/unlinking-works-anywhere-and-twice", unlinking_works_anywhere_and_twice);
   g_test_add_func ("/list/unlinking-needs-no-list", unlinking_needs_no_list);
   g_test_add_func ("/list/inserting-goes-before-its-position", inserting_goes_before_its_position);
-  g_test_add_func ("/list/prepending-all-keeps-both-in-order", prepending_all_keeps_both_in_order);
   return g_test_run ();
 }
