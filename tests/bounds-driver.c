@@ -327,16 +327,6 @@ heap_in_use (void)
   return info.uordblks + info.hblkhd;
 }
 
-/* bytes of user space for each of n handlers */
-static guint64
-run_memory (Driver *driver)
-{
-  gsize before = heap_in_use ();
-
-  add_all (driver);
-  return (heap_in_use () - before) / driver->n;
-}
-
 static gint64
 resident_bytes (void)
 {
@@ -374,6 +364,17 @@ add_and_remove_all (Driver *driver, void (*turn) (Driver *driver))
       gaio_clear_handler (&driver->handlers[i]);
     }
   turn (driver);
+}
+
+/* bytes of user space for each of n handlers, whose fds had others before */
+static guint64
+run_memory (Driver *driver)
+{
+  gsize before = heap_in_use ();
+
+  add_and_remove_all (driver, turn_alone);
+  add_all (driver);
+  return (heap_in_use () - before) / driver->n;
 }
 
 /* by how many bytes the process grows in rounds additions and removals, n at a time, after a tenth

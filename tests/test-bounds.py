@@ -115,7 +115,7 @@ def test_one_pollfd():
 
 def test_memory():
     size = drive("memory", MANY, 0, 0)
-    yield 0 < size <= 160, f"{size} bytes for each of {MANY} handlers"
+    yield 0 < size <= 160, f"{size} bytes for each of {MANY} handlers on fds that had one before"
 
 
 def soak_test(monitor, mode, where):
