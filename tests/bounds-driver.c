@@ -154,7 +154,6 @@ run_alone (Driver *driver)
   return driver->served;
 }
 
-#ifdef BENCH_UV_VERSION
 /* rounds times k events in a loop that Gaio is measured against */
 static guint64
 run_rival (Driver *driver, const BenchContender *rival)
@@ -173,6 +172,13 @@ run_rival (Driver *driver, const BenchContender *rival)
   return driver->served;
 }
 
+static guint64
+run_hand_written (Driver *driver)
+{
+  return run_rival (driver, &bench_hand_written);
+}
+
+#ifdef BENCH_UV_VERSION
 static guint64
 run_libuv (Driver *driver)
 {
@@ -453,7 +459,7 @@ static const struct
   { "idle", run_idle },       { "add", run_add },          { "churn", run_churn },
   { "modify", run_modify },   { "timers", run_timers },    { "memory", run_memory },
   { "pollfds", run_pollfds }, { "soak", run_soak },        { "soak-alone", run_soak_alone },
-  { "refused", run_refused }, { "same", run_same },
+  { "refused", run_refused }, { "same", run_same },        { "hand-written", run_hand_written },
 #ifdef BENCH_UV_VERSION
   { "libuv", run_libuv },
 #endif

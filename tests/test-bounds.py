@@ -229,6 +229,8 @@ TESTS = [
     test_calls_to_add,
     test_calls_for_the_same_condition,
     rival_test("standalone", "libuv", 1, 1),
+    rival_test("standalone", "libuv", 256, 1),
+    rival_test("nested", "hand-written", 256, 2),
     test_instructions_to_add,
     instructions_test("an event, nested", "nested", FEW, lambda: 1.002),
     instructions_test("an event, stand-alone", "standalone", FEW, lambda: 1.002),
