@@ -68,11 +68,11 @@ typedef struct
   gboolean restless;    /* (lock) if not, nothing is pending beside ready fds, nor is a deadline */
   atomic_uint n_wakers; /* who write to the eventfd without the lock; grows under it */
   atomic_bool wake_requested;
-  atomic_bool closed;
-  gboolean torn_down; /* (lock) or about to be */
-  gboolean buried;    /* (lock) everything has been removed: its fds may be closed */
-  gboolean released;  /* (lock) the reference of the shell has been dropped */
-  int lost_fd;        /* (lock) the epoll fd that somebody has closed, or -1 */
+  atomic_uint open_in; /* the fork generation in which it is not closed; 0: it is closed */
+  gboolean torn_down;  /* (lock) or about to be */
+  gboolean buried;     /* (lock) everything has been removed: its fds may be closed */
+  gboolean released;   /* (lock) the reference of the shell has been dropped */
+  int lost_fd;         /* (lock) the epoll fd that somebody has closed, or -1 */
 
   /* Busy polling */
   gint64 poll_max_us;    /* (lock) 0: off */
@@ -190,7 +190,15 @@ gaio_core_unlock (GaioCore *core)
 static inline gboolean
 gaio_core_is_closed (GaioCore *core)
 {
-  return atomic_load_explicit (&core->closed, memory_order_acquire);
+  return atomic_load_explicit (&core->open_in, memory_order_acquire) == 0;
+}
+
+/* Closed or forked, at the cost of one of them: a round asks before each callback. */
+static inline gboolean
+gaio_core_is_over (GaioCore *core)
+{
+  return G_UNLIKELY (atomic_load_explicit (&core->open_in, memory_order_acquire) !=
+                     gaio_fork_generation);
 }
 
 /* Whether this thread is inside a round of @core. */

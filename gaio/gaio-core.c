@@ -17,6 +17,7 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   gaio_trace_init ();
   gaio_ref_count_init (&core->ref_count, 1);
   core->fork_generation = gaio_fork_generation;
+  atomic_init (&core->open_in, gaio_fork_generation);
   gaio_lock_init (&core->lock);
   pthread_cond_init (&core->callback_ended, NULL);
   g_weak_ref_init (&core->context, shell);

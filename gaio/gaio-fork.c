@@ -3,7 +3,7 @@
 
 #include <pthread.h>
 
-unsigned int gaio_fork_generation;
+unsigned int gaio_fork_generation = 1;
 
 static void
 child_after_fork (void)

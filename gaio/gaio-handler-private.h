@@ -31,7 +31,7 @@ gaio_handler_end (GaioHandler *self)
 
 /* Calls @self with what was gathered and is still asked for. By the owner, without the lock. TRUE
  * if there was something. */
-static inline gboolean
+static inline G_ALWAYS_INLINE gboolean
 gaio_handler_serve (GaioCore *core, GaioHandler *self)
 {
   gboolean keep;

@@ -152,12 +152,6 @@ commit (GaioRound *round)
 }
 
 static gboolean
-is_over (GaioCore *core)
-{
-  return gaio_core_is_closed (core) || gaio_core_is_forked (core);
-}
-
-static gboolean
 may_go_on (const GaioRound *round)
 {
   if (round->left == 0)
@@ -171,7 +165,7 @@ may_go_on (const GaioRound *round)
 static gboolean
 serve_bottom_halves (GaioRound *round)
 {
-  while (round->have_bottom_halves && !is_over (round->core))
+  while (round->have_bottom_halves && !gaio_core_is_over (round->core))
     {
       if (!may_go_on (round))
         return FALSE;
@@ -198,10 +192,11 @@ serve_batch (GaioRound *round)
 {
   GaioCore *core = round->core;
   GaioBatch *batch = &core->batch;
+  guint n = 0;
 
-  while (batch->next < batch->end && !is_over (core))
-    if (gaio_handler_serve (core, batch->handlers[batch->next++]))
-      round->left--;
+  while (batch->next < batch->end && !gaio_core_is_over (core))
+    n += gaio_handler_serve (core, batch->handlers[batch->next++]);
+  round->left -= n;
 }
 
 static gboolean
@@ -223,7 +218,8 @@ serve_ready (GaioRound *round)
     serve_batch (round);
   spill_batch (core);
   /* A nested round, and a GLib that was about to sleep, make what is left here old news. */
-  while (core->gather_seq == round->seq && !gaio_list_is_empty (&core->ready) && !is_over (core))
+  while (core->gather_seq == round->seq && !gaio_list_is_empty (&core->ready) &&
+         !gaio_core_is_over (core))
     {
       if (!may_go_on (round))
         return FALSE;
@@ -236,7 +232,7 @@ serve_ready (GaioRound *round)
 static gboolean
 serve_timers (GaioRound *round)
 {
-  while (round->have_due && !is_over (round->core))
+  while (round->have_due && !gaio_core_is_over (round->core))
     {
       if (!may_go_on (round))
         return FALSE;
