@@ -339,13 +339,13 @@ gaio_registration_set_masked (GaioHandler *handler, gboolean masked)
 }
 
 /* Whether the fd still is the file it was. An always-ready fd is not in the set, where the kernel
- * would notice. */
+ * would notice. One that has been removed has no say in what the number means now. */
 gboolean
 gaio_registration_check_always (GaioHandler *handler)
 {
   GaioCore *core = handler->entry.core;
 
-  if (handler->dormant)
+  if (handler->dormant || gaio_entry_is_removed (&handler->entry))
     return FALSE;
   if (gaio_file_id_is_still (&handler->extra->file, handler->fd))
     return TRUE;

@@ -959,6 +959,24 @@ number_goes_from_a_closed_file_to_a_silent_one (TestLoop *loop, gconstpointer mo
   g_assert_cmpuint (heir.calls + victim.calls, ==, 0);
 }
 
+/* What is left over is asked whether its file is the same still; but its number is the heir's. */
+static void
+removed_while_left_over_leaves_its_heir_alone (TestLoop *loop, gconstpointer mode)
+{
+  g_auto (TestWatch) first = TEST_WATCH_INIT;
+  g_auto (TestWatch) heir = TEST_WATCH_INIT;
+  g_auto (TestWatch) victim = TEST_WATCH_INIT;
+
+  gaio_context_set_dispatch_limits (loop->context, 1, 0);
+  test_watch_start (&first, loop, test_eventfd (1), G_IO_IN);
+  test_watch_start (&victim, loop, test_open ("/dev/null"), G_IO_IN);
+  test_run_until (loop, first.calls > 0);
+  gaio_clear_handler (&victim.handler);
+  test_move_fd (test_open ("/"), victim.fd);
+  test_watch_start (&heir, loop, g_steal_fd (&victim.fd), G_IO_IN);
+  test_run_until (loop, heir.calls > 0);
+}
+
 static void
 always_ready_file_is_silent_for_what_it_never_has (TestLoop *loop, gconstpointer mode)
 {
@@ -1484,6 +1502,8 @@ add_round_tests (void)
   test_add ("/hazards/closed-always-ready-file-is-dormant", closed_always_ready_file_is_dormant);
   test_add ("/hazards/reused-number-does-not-wake-the-dormant-always-ready",
             reused_number_does_not_wake_the_dormant_always_ready);
+  test_add ("/hazards/removed-while-left-over-leaves-its-heir-alone",
+            removed_while_left_over_leaves_its_heir_alone);
   test_add ("/hazards/number-moves-between-kinds-of-files", number_moves_between_kinds_of_files);
   test_add ("/hazards/number-goes-from-a-closed-file-to-a-silent-one",
             number_goes_from_a_closed_file_to_a_silent_one);
