@@ -890,6 +890,26 @@ silence_after_noise_is_silent (TestLoop *loop, gconstpointer mode)
 
 /* --- Several on one fd --- */
 
+/* Whoever is on its fd by then. */
+static void
+held_after_its_removal_is_what_it_was (TestLoop *loop, gconstpointer mode)
+{
+  g_auto (TestWatch) second = TEST_WATCH_INIT;
+  g_auto (TestWatch) first = TEST_WATCH_INIT;
+  gint fd = test_eventfd (1);
+
+  test_watch_start (&first, loop, fd, G_IO_PRI);
+  gaio_handler_remove (first.handler);
+  test_run_until (loop, first.notifies > 0);
+  test_watch_start (&second, loop, g_steal_fd (&first.fd), G_IO_IN);
+  g_assert_true (gaio_handler_is_removed (first.handler));
+  g_assert_cmpint (gaio_handler_get_fd (first.handler), ==, fd);
+  g_assert_cmpint (gaio_handler_get_condition (first.handler), ==, G_IO_PRI);
+  gaio_clear_handler (&first.handler);
+  g_assert_false (gaio_handler_is_removed (second.handler));
+  test_run_until (loop, second.calls > 0);
+}
+
 static void
 several_on_one_fd_get_what_each_asked_for (TestLoop *loop, gconstpointer mode)
 {
@@ -1713,6 +1733,8 @@ add_condition_tests (void)
   test_add ("/handler/half-close-is-reported-to-who-asks", half_close_is_reported_to_who_asks);
   test_add ("/handler/condition-zero-is-silent", condition_zero_is_silent);
   test_add ("/handler/silence-after-noise-is-silent", silence_after_noise_is_silent);
+  test_add ("/handler/held-after-its-removal-is-what-it-was",
+            held_after_its_removal_is_what_it_was);
   test_add ("/handler/several-on-one-fd-get-what-each-asked-for",
             several_on_one_fd_get_what_each_asked_for);
   test_add ("/handler/removal-of-one-leaves-the-others-on-its-fd",
