@@ -2,10 +2,11 @@
 """What the tests in Python have in common."""
 
 import faulthandler
+import signal
 import sys
 import traceback
 
-DEADLINE = 60
+DEADLINE = 120
 
 
 class Skip(Exception):
@@ -15,6 +16,8 @@ class Skip(Exception):
 def run(namespace):
     """Run every test_ function, in TAP. One that hangs ends the program, and says where."""
     tests = [(name, test) for name, test in namespace.items() if name.startswith('test_')]
+    # A shell has what it starts in the background ignore it, and so would what is started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print(f'1..{len(tests)}', flush=True)
     for number, (name, test) in enumerate(tests, 1):
         faulthandler.dump_traceback_later(DEADLINE, exit=True)

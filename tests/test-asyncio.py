@@ -525,7 +525,7 @@ def run_nested(calls):
     """A GLib loop that runs so long that what was ready has been seen, and until it is idle."""
     nested = GLib.MainLoop()
     # In case it never is.
-    guard = GLib.timeout_add(10000, nested.quit)
+    guard = GLib.timeout_add(30000, nested.quit)
     GLib.timeout_add(5, lambda: idle(calls.append, 'glib') or idle(nested.quit))
     nested.run()
     GLib.source_remove(guard)
@@ -1052,7 +1052,7 @@ def test_installed_loop_hears_signals():
         came = future()
         loop.add_signal_handler(signal.SIGUSR1, came.set_result, True)
         # In case it is not heard.
-        guard = GLib.timeout_add(10000, lambda: came.set_result(False))
+        guard = GLib.timeout_add(30000, lambda: came.set_result(False))
         idle(lambda: threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGUSR1)).start())
         heard = await came
         GLib.source_remove(guard)
@@ -1074,7 +1074,7 @@ def test_installed_loop_hears_signals_of_before():
 
     with installed() as loop:
         loop.add_signal_handler(signal.SIGUSR1, on_signal)
-        guard = GLib.timeout_add(5000, main_loop.quit)
+        guard = GLib.timeout_add(30000, main_loop.quit)
         idle(lambda: threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGUSR1)).start())
         main_loop.run()
         loop.remove_signal_handler(signal.SIGUSR1)

@@ -9,7 +9,7 @@ import sys
 
 LANGUAGE, TOPIC, *COMMAND = sys.argv[1:]
 # Only there to fail.
-TIMEOUT = 20
+TIMEOUT = 60
 
 
 def start():
