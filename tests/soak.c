@@ -19,7 +19,7 @@
 
 #define LONGEST_CASE 1500
 #define CASES_PER_CHILD 200
-#define PATIENCE_S 20 /* also where many share a processor */
+#define PATIENCE_S 120 /* also where many share a processor */
 #define SHRINK_S 60
 
 /* What a child tells its parent, also if it dies. */

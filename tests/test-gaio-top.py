@@ -33,6 +33,8 @@ QUICK = '--interval=0.01'
 NOBODY = 'no program exports the figures of its loop'
 HEADINGS = ['PID', 'PROGRAM', 'MONITOR', 'HANDLERS', 'TIMERS', 'ROUNDS/s', 'CALLBACKS/s',
             'WAKEUPS/s', 'TIME', '%']
+DEADLY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGABRT,
+          signal.SIGTRAP)
 ENTER, LEAVE = b'\x1b[?1049h\x1b[?25l', b'\x1b[?25h\x1b[?1049l'
 STATS_INTERFACE = '''
 <node>
@@ -209,6 +211,13 @@ class Mute:
         assert b':1.' in self.socket.recv(1000)
 
 
+def take_terminal():
+    """Before exec. A shell has what it starts in the background ignore some of the signals."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    for number in DEADLY:
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Terminal:
     """A gaio-top on a terminal of its own."""
 
@@ -218,8 +227,7 @@ class Terminal:
         self.modes = termios.tcgetattr(slave)
         self.process = subprocess.Popen(
             [*command, *(options or (QUICK,))], stdin=slave, stdout=slave, stderr=slave,
-            env=bus.environment, start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+            env=bus.environment, start_new_session=True, preexec_fn=take_terminal)
         self.slave = slave
         self.output = b''
 
@@ -609,8 +617,7 @@ def test_terminal_is_drawn_and_q_restores_it():
 
 def test_signals_restore_the_terminal():
     with Bus() as bus:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT,
-                       signal.SIGABRT, signal.SIGTRAP):
+        for number in DEADLY:
             with Terminal(bus) as terminal:
                 terminal.frame()
                 if number == signal.SIGINT:
