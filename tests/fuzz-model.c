@@ -665,6 +665,13 @@ begin_round (Model *self, Round *round, gint main)
   return round;
 }
 
+/* Longer each time: on a busy machine MAX_WAITS of them, which are a minute, are not too few. */
+static void
+nap (guint n_before)
+{
+  g_usleep (100 + 5 * n_before);
+}
+
 /* A request to an io_uring is completed by the thread that has made it, which may be another one,
  * in its own time. TRUE to look once more. */
 static gboolean
@@ -672,8 +679,7 @@ wait_for_the_kernel (Model *self, gint64 until)
 {
   if (!self->is_late || !model_has_work (self, until) || self->round->n_own_looks >= MAX_WAITS)
     return FALSE;
-  self->round->n_own_looks++;
-  g_usleep (100);
+  nap (self->round->n_own_looks++);
   return TRUE;
 }
 
@@ -811,7 +817,7 @@ let_all_have_a_turn (Model *self)
     iterate_for (self, 0);
   for (guint n = 0; self->is_late && n < MAX_WAITS && find_starving (self, since) != NULL; n++)
     {
-      g_usleep (100);
+      nap (n);
       iterate_for (self, 0);
     }
   self->passive = FALSE;
