@@ -26,7 +26,7 @@ PARTS = re.compile(
 )
 MARK = "the-shell-is-ready-for-more"
 # Only there to fail.
-DEADLINE_S = 60
+DEADLINE_S = 250
 
 
 def unescape(text):
