@@ -8,6 +8,7 @@ import ctypes
 import os
 import pathlib
 import resource
+import select
 import selectors
 import shutil
 import signal
@@ -277,13 +278,15 @@ def test_serves_its_clients_with_glib():
 def test_bus_starts_it_and_quit_ends_it():
     with Session() as session:
         assert session.call("Run", GLib.Variant("(s)", ("well",))) == "exited 0"
-        pid = session.stats()["pid"]
+        # Not our child: it has no status for us, and stays a zombie where the init reaps nobody.
+        pidfd = os.pidfd_open(session.stats()["pid"])
         client = session.connect()
         client.ask(b"PUT a b\n", "OK a")
         assert session.call("Quit") is None
         assert client.read_line() == "BYE"
         assert client.read_line() is None
-        wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+        assert select.select([pidfd], [], [], DEADLINE)[0], "waited too long"
+        os.close(pidfd)
         assert not session.socket_path.exists()
         assert session.entries() == ["a b"]
         client.close()
