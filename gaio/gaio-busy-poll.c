@@ -188,19 +188,38 @@ gaio_busy_poll_adapt (GaioCore *core)
   adapt_all (core, TRUE);
 }
 
+/* While the lock is given up, others say that there is something to do by ending the sleep. */
+static void
+let_others_in (GaioCore *core)
+{
+  atomic_store_explicit (&core->sleep, GAIO_POLLING, memory_order_relaxed);
+  gaio_core_unlock (core);
+}
+
+/* TRUE if they have done so: then there may be something that was not looked at. */
+static gboolean
+come_back (GaioCore *core)
+{
+  gboolean disturbed;
+
+  gaio_lock_take (&core->lock);
+  disturbed = atomic_load_explicit (&core->sleep, memory_order_relaxed) != GAIO_POLLING;
+  atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
+  return disturbed;
+}
+
 /* Asks once, for the round that is about to gather: what a session has found may have been consumed
- * by another source. */
+ * by another source. TRUE if the loop is not to sleep. */
 gboolean
 gaio_busy_poll_look (GaioCore *core)
 {
   GArray *pollers = take_pollers (core);
   gboolean ready;
 
-  gaio_core_unlock (core);
+  let_others_in (core);
   ready = ask_all (pollers);
   give_back (core, pollers);
-  gaio_lock_take (&core->lock);
-  return ready;
+  return come_back (core) || ready;
 }
 
 /* Asks until something is ready, the window is over, or @deadline (-1: never) is. TRUE if the loop
@@ -224,15 +243,12 @@ gaio_busy_poll_session (GaioCore *core, gint64 deadline)
   pollers = take_pollers (core);
   if (gaio_fdmon_is_open (&core->monitor))
     gaio_fdmon_begin_wait (&core->monitor);
-  atomic_store_explicit (&core->sleep, GAIO_POLLING, memory_order_relaxed);
-  gaio_core_unlock (core);
+  let_others_in (core);
   begin_all (pollers);
   ready = ask_until (core, pollers, end);
   end_all (pollers);
   /* What came after it was asked for the last time, and was not signalled because of begin. */
   ready = ready || ask_all (pollers);
   give_back (core, pollers);
-  gaio_lock_take (&core->lock);
-  atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
-  return ready;
+  return come_back (core) || ready;
 }

@@ -482,6 +482,121 @@ test_another_thread_ends_it (gconstpointer nested)
   story.act = NULL;
 }
 
+/* --- What comes while the lock is given up, and the loop is about to sleep --- */
+
+static guint came;
+
+static void
+note_come (gpointer data)
+{
+  came++;
+}
+
+static void
+defer_meanwhile (Story *story)
+{
+  gaio_context_defer (story->rig.context, note_come, NULL, NULL);
+}
+
+static void
+arm_meanwhile (Story *story)
+{
+  GaioTimer *timer = gaio_context_add_timer (story->rig.context, note_come, NULL, NULL);
+
+  gaio_timer_arm (timer, 1000);
+  gaio_timer_unref (timer);
+}
+
+static void
+wake_meanwhile (Story *story)
+{
+  gaio_context_wakeup (story->rig.context);
+  came++;
+}
+
+static void
+close_meanwhile (Story *story)
+{
+  gaio_context_close (story->rig.context);
+  came++;
+}
+
+static void
+remove_meanwhile (Story *story)
+{
+  gaio_timer_unref (gaio_context_add_timer (story->rig.context, note_come, NULL, NULL));
+  gaio_clear_handler (&story->handler);
+  came++;
+}
+
+static const struct
+{
+  const char *name;
+  void (*happen) (Story *story);
+} meanwhile[] = {
+  { "deferred", defer_meanwhile }, { "armed", arm_meanwhile },      { "woken", wake_meanwhile },
+  { "closed", close_meanwhile },   { "removed", remove_meanwhile },
+};
+
+typedef struct
+{
+  gboolean nested;
+  gint64 window; /* 0: it is asked once */
+  guint at;      /* which asking it comes in */
+  guint what;    /* of meanwhile[] */
+} Moment;
+
+static const Moment *moment;
+
+static void
+happen_once (gpointer data)
+{
+  Story *story = data;
+
+  if (story->polls == moment->at)
+    meanwhile[moment->what].happen (story);
+}
+
+/* Another thread may do it at that moment: nothing is written then, as the loop is awake. */
+static void
+test_no_sleep_over_what_came_while_polled (gconstpointer data)
+{
+  Story story;
+
+  moment = data;
+  came = 0;
+  story_init (&story, GINT_TO_POINTER (moment->nested));
+  gaio_context_set_poll_params (story.rig.context, moment->window, 2, 2);
+  rig_settle (&story.rig);
+  story.polls = 0;
+  story.act = happen_once;
+  /* Waits until something happens: it has to come back by itself. */
+  while (came == 0)
+    rig_round (&story.rig, TRUE);
+  story_clear (&story);
+}
+
+static void
+add_moments (void)
+{
+  static Moment moments[2 * 2 * 3 * G_N_ELEMENTS (meanwhile)];
+  guint n = 0;
+
+  for (guint nested = 0; nested < 2; nested++)
+    for (guint window = 0; window < 2; window++)
+      for (guint at = 1; at <= 3; at++)
+        for (guint what = 0; what < G_N_ELEMENTS (meanwhile); what++)
+          {
+            g_autofree char *path =
+                g_strdup_printf ("/busy-poll/no-sleep-over-what-came-while-polled/%s/%s/%u/%s",
+                                 nested ? "nested" : "alone", window ? "window" : "one-look", at,
+                                 meanwhile[what].name);
+
+            moments[n] = (Moment){ nested, window ? 2000 : 1, at, what };
+            g_test_add_data_func (path, &moments[n++], test_no_sleep_over_what_came_while_polled);
+          }
+}
+
 /* --- Ends in the middle --- */
 
 static void
@@ -591,6 +706,7 @@ main (int argc, char **argv)
   add_both ("/busy-poll/removed-while-polled", test_removed_while_polled);
   add_both ("/busy-poll/closed-while-polled", test_closed_while_polled);
   add_both ("/busy-poll/removed-sync-while-polled", test_removed_sync_while_polled);
+  add_moments ();
   g_test_add_func ("/busy-poll/bad-params-are-criticals", test_bad_params_are_criticals);
   return g_test_run ();
 }
