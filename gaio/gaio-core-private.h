@@ -10,6 +10,7 @@
 #include "gaio-call-queue-private.h"
 #include "gaio-fdmon-private.h"
 #include "gaio-fork-private.h"
+#include "gaio-glib-polls-private.h"
 #include "gaio-heap-private.h"
 #include "gaio-lock-private.h"
 #include "gaio-profile-private.h"
@@ -86,6 +87,8 @@ typedef struct
   /* Where it is nested. */
   GSource *source;            /* (lock) the live one; it unsets itself */
   GMainContext *main_context; /* (lock) of the source, once known */
+  GPollFD *pollfd;            /* (lock) of the source */
+  GaioGlibPolls glib_polls;   /* (lock) that may be asleep on it */
   int glib_fd;                /* (lock) what wakes it, if the epoll set has it, or -1 */
   guint64 glib_rebuilds;      /* (lock) of the epoll set when it was put there */
   gboolean glib_woken;        /* (owner) seen in the set, and not yet told GLib */
@@ -106,6 +109,7 @@ typedef struct
   guint32 gather_seq;  /* (owner) which gathering @ready is of */
   int n_fetched;       /* (owner) events at hand, in monitor.events, or -1 */
   int fetched_depth;   /* (owner) g_main_depth() of the dispatch that they are for */
+  gboolean timer_seen; /* (owner) the timerfd has expired, which monitor.armed does not say yet */
   GaioReadySet *taker; /* (owner) who takes what this round gathers, or NULL */
 
   GaioHeap timers;     /* (lock) armed */
@@ -160,6 +164,7 @@ void gaio_core_close_fds (GaioCore *core);
 gboolean gaio_core_watch_glib (GaioCore *core, int fd);
 void gaio_core_unwatch_glib (GaioCore *core);
 void gaio_core_deadline_moved (GaioCore *core, gint64 deadline);
+void gaio_core_see_timer (GaioCore *core);
 
 /* The core whose callback this thread is in, or NULL. */
 extern _Thread_local GaioCore *gaio_core_current

@@ -172,6 +172,16 @@ gaio_core_deadline_moved (GaioCore *core, gint64 deadline)
   gaio_core_kick (core);
 }
 
+/* What was seen without the lock: the timerfd has expired. With the lock held. */
+void
+gaio_core_see_timer (GaioCore *core)
+{
+  if (G_LIKELY (!core->timer_seen))
+    return;
+  core->timer_seen = FALSE;
+  core->monitor.armed = -1;
+}
+
 /* What wakes GLib ends our wait as well. Edge-triggered: GLib alone may read it, when it comes by.
  * With the lock held, under epoll. FALSE if the kernel refuses. */
 gboolean

@@ -76,7 +76,6 @@ const GaioFdmonOps gaio_fdmon_epoll_ops = {
   .add = fdmon_epoll_add,
   .modify = fdmon_epoll_modify,
   .remove = fdmon_epoll_remove,
-  .show = gaio_fdmon_show_one,
 };
 
 static int

@@ -221,7 +221,7 @@ fdmon_poll_show (GaioFdmon *mon, GSource *source)
     {
       guint place = place_of (self, g_array_index (self->changed, int, i));
 
-      if (place != NOWHERE)
+      if (place != NOWHERE && entry_at (self, place)->fd != mon->wake_fd)
         show_entry (source, entry_at (self, place), pollfd_at (self, place));
     }
   g_array_set_size (self->changed, 0);

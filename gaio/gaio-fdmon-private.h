@@ -57,8 +57,8 @@ typedef struct
   /* Not 0 if the set may go on to know a file that it should not. */
   int (*remove) (GaioFdmon *mon, int fd);
 
-  /* GLib is about to sleep: makes what it polls for @source complete. FALSE if the kernel has
-   * refused something, which is to be tried again. */
+  /* GLib is about to sleep: makes what it polls for @source, beside gaio_fdmon_get_glib_fd(),
+   * complete. FALSE if the kernel has refused something, which is to be tried again. Or NULL. */
   gboolean (*show) (GaioFdmon *mon, GSource *source);
 
   /* Whether there is something to see, found out without a system call; without the lock. NULL
@@ -108,7 +108,6 @@ int gaio_fdmon_epoll_wait_limited (GaioFdmon *mon, int max_events, gint64 timeou
 void gaio_fdmon_wake (int wake_fd);
 gboolean gaio_fdmon_arm (GaioFdmon *mon, gint64 deadline);
 void gaio_fdmon_open_timer (GaioFdmon *mon);
-gboolean gaio_fdmon_show_one (GaioFdmon *mon, GSource *source);
 
 static inline gboolean
 gaio_fdmon_is_open (const GaioFdmon *mon)
@@ -121,6 +120,13 @@ static inline gboolean
 gaio_fdmon_is_armed (const GaioFdmon *mon, gint64 deadline)
 {
   return mon->armed >= 0 && mon->armed <= deadline;
+}
+
+/* What GLib has to poll at least: the whole set, or what ends the wait. */
+static inline int
+gaio_fdmon_get_glib_fd (const GaioFdmon *mon)
+{
+  return mon->fd >= 0 ? mon->fd : mon->wake_fd;
 }
 
 static inline gboolean

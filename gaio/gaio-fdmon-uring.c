@@ -287,7 +287,6 @@ fdmon_uring_clear (GaioFdmon *mon)
 static gboolean
 fdmon_uring_show (GaioFdmon *mon, GSource *source)
 {
-  gaio_fdmon_show_one (mon, source);
   flush (mon);
   return !mon->uring->refused;
 }

@@ -194,13 +194,3 @@ gaio_fdmon_arm (GaioFdmon *mon, gint64 deadline)
   mon->armed = deadline;
   return TRUE;
 }
-
-/* For a monitor that GLib knows by one fd. */
-gboolean
-gaio_fdmon_show_one (GaioFdmon *mon, GSource *source)
-{
-  if (mon->shown_to != source)
-    g_source_add_unix_fd (source, mon->fd, G_IO_IN);
-  mon->shown_to = source;
-  return TRUE;
-}

@@ -89,7 +89,10 @@ see_event (GaioCore *core, const struct epoll_event *event, GaioGathering *self)
   if (G_LIKELY (slot != NULL && slot->generation == key >> 32))
     see_slot (core, slot, event->events, self);
   else if (key == GAIO_FDMON_KEY_TIMER)
-    core->monitor.armed = -1;
+    {
+      core->timer_seen = TRUE;
+      gaio_core_see_timer (core);
+    }
   else if ((guint32) key == GAIO_FDMON_KEY_GONE)
     gaio_registration_file_gone (core, key >> 32);
   else if (key == GAIO_FDMON_KEY_HOST)

@@ -5,8 +5,9 @@
 
 /* One round, and what GLib asks before it. */
 gboolean gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms);
-void gaio_round_check (GaioCore *core, GSource *source);
+gboolean gaio_round_check (GaioCore *core, GSource *source);
 void gaio_round_dispatch (GaioCore *core, GSource *source);
 gboolean gaio_round_iterate (GaioCore *core, gint64 timeout_us);
 gboolean gaio_round_run_notifies (GaioCore *core);
+void gaio_round_mind_outer_polls (GaioCore *core);
 gint64 gaio_round_time_until (gint64 deadline);

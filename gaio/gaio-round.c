@@ -292,6 +292,24 @@ add_callbacks (GaioCore *core, guint n)
   atomic_store_explicit (&core->counters.callbacks, before + n, memory_order_relaxed);
 }
 
+/* A poll of GLib that this thread is inside of, in a poll function, say, has looked before what has
+ * come since, and may sleep when we are back. With the lock held. */
+void
+gaio_round_mind_outer_polls (GaioCore *core)
+{
+  gint64 deadline;
+
+  gaio_core_see_timer (core);
+  if (G_LIKELY (core->glib_polls.n == 0) || gaio_core_is_closed (core))
+    return;
+  atomic_store_explicit (&core->sleep, GAIO_ASLEEP_IN_GLIB, memory_order_relaxed);
+  deadline = next_deadline (core);
+  if (is_pending (core))
+    gaio_core_kick (core);
+  else if (deadline != -1)
+    gaio_core_deadline_moved (core, deadline);
+}
+
 /* The notifies of what was removed, and the end of the context if it was closed: then both wait for
  * the outermost round. */
 static inline G_ALWAYS_INLINE void
@@ -307,6 +325,7 @@ leave (GaioRound *round)
   if (!gaio_core_lock (core))
     return;
   give_back (core);
+  gaio_round_mind_outer_polls (core);
   if (--core->depth == 0)
     atomic_store_explicit (&core->round_thread, NULL, memory_order_release);
   /* Once nobody is inside a round and the lock is free, another thread may free the core. */
@@ -518,9 +537,11 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
       return FALSE;
     }
   give_back (core);
+  gaio_core_see_timer (core);
   if (gaio_busy_poll_is_on (core) && !is_pending (core) &&
       (poll_in_prepare (core) || !lock_for_source (core, source)))
     return TRUE;
+  gaio_glib_polls_begin (&core->glib_polls, core->pollfd, __builtin_frame_address (0));
   core->gather_seq++;
   core->taker = NULL;
   sleep = !core->restless ||
@@ -534,15 +555,21 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
   return !sleep;
 }
 
-/* GLib is awake, unless @source is no longer the one that counts. */
-void
+/* A poll of GLib is over. It is awake, unless that was inside another one, or @source is no longer
+ * the one that counts. TRUE if there is something to see. */
+gboolean
 gaio_round_check (GaioCore *core, GSource *source)
 {
+  guint revents;
+
   if (!lock_for_source (core, source))
-    return;
-  if (G_LIKELY (!runs_elsewhere (core)))
+    return FALSE;
+  revents = core->pollfd->revents;
+  gaio_glib_polls_end (&core->glib_polls, core->pollfd);
+  if (G_LIKELY (core->glib_polls.n == 0 && !runs_elsewhere (core)))
     atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
   gaio_core_unlock (core);
+  return revents != 0 && revents != GAIO_GLIB_POLLS_UNSEEN;
 }
 
 /* A round under GLib. The context may have been taken away from @source just now, and be in a
@@ -554,6 +581,7 @@ gaio_round_dispatch (GaioCore *core, GSource *source)
 
   if (!lock_for_source (core, source))
     return;
+  gaio_glib_polls_end (&core->glib_polls, core->pollfd);
   if (!enter (&round, core))
     {
       gaio_core_unlock (core);

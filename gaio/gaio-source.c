@@ -24,6 +24,7 @@
 typedef struct
 {
   GSource parent;
+  GPollFD pollfd; /* fd is -1 as long as there is none */
 
   GaioCore *core;       /* until it is finalized */
   GaioContext *context; /* until it is destroyed */
@@ -32,14 +33,17 @@ typedef struct
   gboolean lingering;   /* (lock) told to go, and not yet destroyed */
 } GaioSource;
 
-/* With the lock held. */
+/* Our own and not g_source_add_unix_fd()'s, to see when GLib has written to it, see GaioGlibPolls.
+ * With the lock held. */
 static void
 add_pollfd (GaioSource *self)
 {
   GaioFdmon *monitor = &self->core->monitor;
 
-  if (gaio_fdmon_is_open (monitor))
-    monitor->ops->show (monitor, &self->parent);
+  if (self->pollfd.fd >= 0 || !gaio_fdmon_is_open (monitor))
+    return;
+  self->pollfd.fd = gaio_fdmon_get_glib_fd (monitor);
+  g_source_add_poll (&self->parent, &self->pollfd);
 }
 
 /* The first time under GLib: what only then is known or can be had. */
@@ -55,7 +59,7 @@ settle (GaioSource *self)
       gaio_fdmon_open (&self->core->monitor, NULL);
       add_pollfd (self);
     }
-  self->settled = self->core->monitor.shown_to == &self->parent;
+  self->settled = self->pollfd.fd >= 0;
   gaio_core_unlock (self->core);
   return self->settled;
 }
@@ -81,15 +85,12 @@ gaio_source_prepare (GSource *source, gint *timeout_ms)
   return gaio_round_prepare (self->core, source, timeout_ms);
 }
 
-/* GLib itself looks at the pollfd. */
 static gboolean
 gaio_source_check (GSource *source)
 {
   GaioSource *self = (GaioSource *) source;
 
-  if (!is_gone (self))
-    gaio_round_check (self->core, source);
-  return FALSE;
+  return is_gone (self) || gaio_round_check (self->core, source);
 }
 
 static gboolean
@@ -133,6 +134,8 @@ forget_source (GaioCore *core, GaioSource *self)
   core->source = NULL;
   core->main_context = NULL;
   core->monitor.shown_to = NULL;
+  core->pollfd = NULL;
+  core->glib_polls.n = 0;
 }
 
 /* With the lock held. The epoll fd stays open as long as GLib may look at it. */
@@ -179,6 +182,7 @@ source_new (GaioContext *context)
 
   self->core = gaio_core_ref (context->core);
   self->context = context;
+  self->pollfd = (GPollFD){ .fd = -1, .events = G_IO_IN };
   g_source_set_static_name (source, "GaioContext");
   /* Else GLib takes the pollfd out of its list and puts it back around each dispatch. */
   g_source_set_can_recurse (source, TRUE);
@@ -188,6 +192,7 @@ source_new (GaioContext *context)
    * ThreadSanitizer cannot see it. Pairs with is_gone(). */
   atomic_store_explicit (&self->gone, false, memory_order_release);
   context->core->source = source;
+  context->core->pollfd = &self->pollfd;
   return source;
 }
 
