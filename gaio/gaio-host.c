@@ -74,38 +74,44 @@ query (GaioHost *host)
 
 /* Before a wait: puts GLib's wake-up fd into the epoll set, if it is not there. It stays as long as
  * our source does. Its number is GLib's secret: it is the only one that GLib polls beside ours.
- * Handlers of that number are of a file that was closed before. */
+ * Handlers of that number are of a file that was closed before. With the lock held. */
 static gboolean
 watch_glib (GaioCore *core, int fd)
 {
-  gboolean watched;
-
-  if (!gaio_core_lock (core))
-    return FALSE;
   if (core->glib_fd != fd)
     gaio_registration_file_gone (core, fd);
-  watched = core->source != NULL && gaio_fdmon_is_epoll (&core->monitor) &&
-            gaio_core_watch_glib (core, fd);
-  atomic_store_explicit (&core->host_waits, watched, memory_order_relaxed);
-  gaio_core_unlock (core);
-  return watched;
+  return gaio_core_watch_glib (core, fd);
 }
 
-/* Whether one wait is enough for all. Then @own is our pollfd and @glib the other. An fd of a
- * foreign GSource may be closed and its number come back between two rounds, which poll(2) notices
- * and epoll does not. */
+/* Whether one wait is enough for both pollfds. Then @own is ours and @glib the other. With the lock
+ * held. */
 static gboolean
-can_wait_together (GaioHost *host, GPollFD **own, GPollFD **glib)
+watch_together (GaioHost *host, GPollFD **own, GPollFD **glib)
 {
-  int fd = host->core->monitor.fd;
+  GaioCore *core = host->core;
+  int fd = core->monitor.fd;
 
-  if (host->timeout_ms == 0 || host->n_pollfds != 2 || fd < 0 ||
-      !gaio_fdmon_is_epoll (&host->core->monitor) ||
-      g_main_context_get_poll_func (host->main_context) != g_poll)
+  if (core->source == NULL || fd < 0 || !gaio_fdmon_is_epoll (&core->monitor))
     return FALSE;
   *own = host->pollfds[0].fd == fd ? &host->pollfds[0] : &host->pollfds[1];
   *glib = host->pollfds[0].fd == fd ? &host->pollfds[1] : &host->pollfds[0];
-  return (*own)->fd == fd && watch_glib (host->core, (*glib)->fd);
+  return (*own)->fd == fd && watch_glib (core, (*glib)->fd);
+}
+
+/* Whether one wait is enough for all. An fd of a foreign GSource may be closed and its number come
+ * back between two rounds, which poll(2) notices and epoll does not. */
+static gboolean
+can_wait_together (GaioHost *host, GPollFD **own, GPollFD **glib)
+{
+  gboolean together;
+
+  if (host->timeout_ms == 0 || host->n_pollfds != 2 ||
+      g_main_context_get_poll_func (host->main_context) != g_poll || !gaio_core_lock (host->core))
+    return FALSE;
+  together = watch_together (host, own, glib);
+  atomic_store_explicit (&host->core->host_waits, together, memory_order_relaxed);
+  gaio_core_unlock (host->core);
+  return together;
 }
 
 /* Takes GLib's part out of the @n events. Returns how many are left. */
@@ -122,7 +128,7 @@ sort_events (GaioCore *core, int n)
       else
         events[n_own++] = events[i];
       if (events[i].data.u64 == GAIO_FDMON_KEY_TIMER)
-        core->monitor.armed = -1;
+        core->timer_seen = TRUE;
     }
   return n_own;
 }
@@ -174,24 +180,6 @@ wait_for_both (GaioHost *host, GPollFD *glib)
   return n != 0;
 }
 
-/* With one wait. What it has found is still true in the dispatch of our source if no other comes
- * before: so GLib is asked first whether there is any. If there is, ours waits for the next turn,
- * when the kernel says again what is ready. */
-static gboolean
-check_together (GaioHost *host, GPollFD *own, GPollFD *glib)
-{
-  gboolean news = wait_for_both (host, glib);
-
-  own->revents = 0;
-  if (g_main_context_check (host->main_context, host->priority, host->pollfds, 2))
-    return TRUE;
-  if (!news)
-    return FALSE;
-  own->revents = G_IO_IN;
-  glib->revents = 0;
-  return g_main_context_check (host->main_context, host->priority, host->pollfds, 2);
-}
-
 static gboolean
 check_apart (GaioHost *host)
 {
@@ -205,20 +193,71 @@ check_apart (GaioHost *host)
   return g_main_context_check (host->main_context, host->priority, host->pollfds, host->n_pollfds);
 }
 
-/* For what comes now, unless another thread has taken the context away. */
+/* With one wait. What it has found is still true in the dispatch of our source if no other comes
+ * before: so GLib is asked first whether there is any. If there is, @both is TRUE, and GLib has yet
+ * to hear of ours. */
+static gboolean
+check_together (GaioHost *host, GPollFD *own, GPollFD *glib, gboolean *both)
+{
+  gboolean news = wait_for_both (host, glib);
+  gboolean others;
+
+  own->revents = 0;
+  others = g_main_context_check (host->main_context, host->priority, host->pollfds, 2);
+  *both = news && others;
+  if (others || !news)
+    return others;
+  own->revents = G_IO_IN;
+  glib->revents = 0;
+  return g_main_context_check (host->main_context, host->priority, host->pollfds, 2);
+}
+
+/* TRUE, with the lock, unless another thread has taken the context away. */
+static gboolean
+lock_if_nested (GaioHost *host)
+{
+  if (!gaio_core_lock (host->core))
+    return FALSE;
+  if (gaio_core_get_main_context (host->core) == host->main_context)
+    return TRUE;
+  gaio_core_unlock (host->core);
+  return FALSE;
+}
+
+/* For what comes now. Nothing is at hand. */
 static void
 set_taker (GaioHost *host, GaioReadySet *taker)
 {
+  if (!lock_if_nested (host))
+    return;
+  host->core->taker = taker;
+  host->core->n_fetched = -1;
+  gaio_core_unlock (host->core);
+}
+
+static void
+end_turn (GaioHost *host)
+{
   GaioCore *core = host->core;
 
-  if (!gaio_core_lock (core))
+  if (!lock_if_nested (host))
     return;
-  if (gaio_core_get_main_context (core) == host->main_context)
-    {
-      core->taker = taker;
-      core->n_fetched = -1;
-    }
+  core->taker = NULL;
+  core->n_fetched = -1;
+  if (core->source != NULL)
+    gaio_glib_polls_end (&core->glib_polls, core->pollfd);
+  gaio_round_mind_outer_polls (core);
   gaio_core_unlock (core);
+}
+
+/* GLib, and we, look at everything without waiting: GLib is to say whose priority comes first. */
+static gboolean
+check_again (GaioHost *host, GaioReadySet *taker)
+{
+  query (host);
+  set_taker (host, taker);
+  host->timeout_ms = 0;
+  return check_apart (host);
 }
 
 /* As g_main_context_iteration(). @taker is who takes what is ready afterwards, or NULL. TRUE if
@@ -227,16 +266,18 @@ static gboolean
 turn (GaioHost *host, GaioReadySet *taker)
 {
   GPollFD *own, *glib;
-  gboolean ready;
+  gboolean both = FALSE, ready;
 
   query (host);
   if (taker != NULL)
     set_taker (host, taker);
-  ready =
-      can_wait_together (host, &own, &glib) ? check_together (host, own, glib) : check_apart (host);
+  ready = can_wait_together (host, &own, &glib) ? check_together (host, own, glib, &both)
+                                                : check_apart (host);
+  if (both)
+    ready = check_again (host, taker);
   if (ready)
     g_main_context_dispatch (host->main_context);
-  set_taker (host, NULL);
+  end_turn (host);
   return ready;
 }
 
@@ -257,10 +298,22 @@ leave_glib (GaioCore *core, gboolean watched_before)
   gaio_core_unlock (core);
 }
 
+static gboolean
+watches_glib (GaioCore *core)
+{
+  gboolean watched;
+
+  if (!gaio_core_lock (core))
+    return FALSE;
+  watched = core->glib_fd >= 0;
+  gaio_core_unlock (core);
+  return watched;
+}
+
 static void
 run (GaioHost *host, GCancellable *cancellable)
 {
-  gboolean watched_before = host->core->glib_fd >= 0;
+  gboolean watched_before = watches_glib (host->core);
   gulong id = 0;
 
   if (cancellable != NULL)

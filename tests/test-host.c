@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 
 #include "test-support.h"
@@ -448,6 +449,242 @@ test_priorities (Fixture *self, gconstpointer data)
   g_source_unref (high);
 }
 
+#define N_ARMINGS 500
+
+typedef struct
+{
+  Fixture *fixture;
+  gint fired;
+} Arming;
+
+static gpointer
+arm_often (gpointer data)
+{
+  Arming *self = data;
+  GaioTimer *timer =
+      gaio_context_add_timer (self->fixture->context, count_atomic, &self->fired, NULL);
+
+  for (gint i = 0; i < N_ARMINGS; i++)
+    {
+      gaio_timer_arm (timer, i % 3 * 50);
+      while (g_atomic_int_get (&self->fired) <= i)
+        g_thread_yield ();
+    }
+  gaio_clear_timer (&timer);
+  g_cancellable_cancel (self->fixture->cancellable);
+  return NULL;
+}
+
+static void
+test_armed_by_another_thread_while_it_waits (Fixture *self, gconstpointer data)
+{
+  Arming arming = { .fixture = self };
+  GThread *thread = g_thread_new ("arm", arm_often, &arming);
+
+  assert_runs (self);
+  g_thread_join (thread);
+  g_assert_cmpint (arming.fired, ==, N_ARMINGS);
+}
+
+/* --- Priorities of everybody that turns ready in the same wait, as in a main loop of GLib --- */
+
+#define N_WAVES 100
+
+typedef struct
+{
+  gint timer_fd;   /* its expiry makes all of them ready at once */
+  gint64 at;       /* when */
+  guint n_waiting; /* of those that have not been called in this wave */
+  guint n_waves;
+  gint last_priority;
+  GPtrArray *members;
+  void (*end) (gpointer);
+  gpointer end_data;
+} Waves;
+
+typedef struct
+{
+  Waves *waves;
+  gint priority;
+  GSource *source;      /* of GLib, or */
+  GaioHandler *handler; /* of ours */
+  gpointer tag;
+} Member;
+
+static void next_wave (Waves *self);
+
+static void
+member_called (Member *member)
+{
+  Waves *self = member->waves;
+
+  g_assert_cmpint (member->priority, >=, self->last_priority);
+  self->last_priority = member->priority;
+  if (--self->n_waiting == 0)
+    next_wave (self);
+}
+
+static gboolean
+handler_called (gint fd, GIOCondition condition, gpointer data)
+{
+  Member *member = data;
+
+  gaio_handler_set_condition (member->handler, 0, NULL);
+  member_called (member);
+  return G_SOURCE_CONTINUE;
+}
+
+static gboolean
+source_called (gpointer data)
+{
+  Member *member = data;
+
+  if (member->tag != NULL)
+    g_source_modify_unix_fd (member->source, member->tag, 0);
+  g_source_set_ready_time (member->source, -1);
+  member_called (member);
+  return G_SOURCE_CONTINUE;
+}
+
+static gboolean
+dispatch_member (GSource *source, GSourceFunc callback, gpointer data)
+{
+  return callback (data);
+}
+
+static GSourceFuncs member_funcs = { .dispatch = dispatch_member };
+
+static void
+member_wait (Member *member)
+{
+  Waves *self = member->waves;
+
+  if (member->handler != NULL)
+    gaio_handler_set_condition (member->handler, G_IO_IN, NULL);
+  else if (member->tag != NULL)
+    g_source_modify_unix_fd (member->source, member->tag, G_IO_IN);
+  else
+    g_source_set_ready_time (member->source, self->at);
+}
+
+static void
+next_wave (Waves *self)
+{
+  struct itimerspec spec = { 0 };
+
+  if (self->n_waves++ == N_WAVES)
+    {
+      self->end (self->end_data);
+      return;
+    }
+  self->last_priority = G_MININT;
+  self->at = g_get_monotonic_time () + 500;
+  spec.it_value.tv_sec = self->at / G_USEC_PER_SEC;
+  spec.it_value.tv_nsec = self->at % G_USEC_PER_SEC * 1000;
+  g_assert_no_errno (timerfd_settime (self->timer_fd, TFD_TIMER_ABSTIME, &spec, NULL));
+  for (guint i = 0; i < self->members->len; i++)
+    member_wait (self->members->pdata[i]);
+  self->n_waiting = self->members->len;
+}
+
+static Member *
+member_new (Waves *self, gint priority)
+{
+  Member *member = g_new0 (Member, 1);
+
+  member->waves = self;
+  member->priority = priority;
+  g_ptr_array_add (self->members, member);
+  return member;
+}
+
+static void
+add_source (Waves *self, GMainContext *main_context, gboolean has_fd)
+{
+  Member *member = member_new (self, g_test_rand_int_range (-2, 3) * 50);
+
+  member->source = g_source_new (&member_funcs, sizeof (GSource));
+  if (has_fd)
+    member->tag = g_source_add_unix_fd (member->source, self->timer_fd, 0);
+  g_source_set_priority (member->source, member->priority);
+  g_source_set_callback (member->source, source_called, member, NULL);
+  g_source_attach (member->source, main_context);
+}
+
+static void
+waves_init (Waves *self, Fixture *fixture, gboolean foreign_fds)
+{
+  gint priority = g_test_rand_int_range (-2, 3) * 50;
+  g_autoptr (GSource) own = NULL;
+
+  gaio_context_detach (fixture->context);
+  own = gaio_context_create_source (fixture->context, NULL);
+  g_source_set_priority (own, priority);
+  g_source_attach (own, fixture->main_context);
+  self->timer_fd = timerfd_create (CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+  self->members = g_ptr_array_new ();
+  for (guint i = 0; i < 3; i++)
+    {
+      Member *member = member_new (self, priority);
+
+      member->handler = add_fd (fixture->context, self->timer_fd, 0, handler_called, member, NULL);
+    }
+  for (guint i = 0; i < 4; i++)
+    add_source (self, fixture->main_context, foreign_fds && i % 2 == 0);
+}
+
+static void
+waves_clear (Waves *self)
+{
+  for (guint i = 0; i < self->members->len; i++)
+    {
+      Member *member = self->members->pdata[i];
+
+      gaio_clear_handler (&member->handler);
+      if (member->source != NULL)
+        g_source_destroy (member->source);
+      g_clear_pointer (&member->source, g_source_unref);
+      g_free (member);
+    }
+  g_ptr_array_unref (self->members);
+  close (self->timer_fd);
+}
+
+static void
+quit_loop (gpointer loop)
+{
+  g_main_loop_quit (loop);
+}
+
+static void
+run_waves (Fixture *self, gboolean as_glib, gboolean foreign_fds)
+{
+  g_autoptr (GMainLoop) loop = g_main_loop_new (self->main_context, FALSE);
+  Waves waves = { .end = as_glib ? quit_loop : cancel, .end_data = self->cancellable };
+
+  if (as_glib)
+    waves.end_data = loop;
+  waves_init (&waves, self, foreign_fds);
+  next_wave (&waves);
+  if (as_glib)
+    g_main_loop_run (loop);
+  else
+    assert_runs (self);
+  g_assert_cmpuint (waves.n_waves, ==, N_WAVES + 1);
+  waves_clear (&waves);
+}
+
+static void
+test_lower_priority_never_comes_first (Fixture *self, gconstpointer as_glib)
+{
+  for (guint i = 0; i < 10; i++)
+    {
+      run_waves (self, as_glib != NULL, i % 2 == 1);
+      g_set_object (&self->cancellable, NULL);
+      self->cancellable = g_cancellable_new ();
+    }
+}
+
 static void
 nest_glib_loop (gpointer data)
 {
@@ -823,6 +1060,11 @@ main (int argc, char **argv)
               test_consumed_by_another_source_is_not_reported, tear_down);
   add ("/host/current-source-and-depth", test_current_source_and_depth);
   add ("/host/priorities", test_priorities);
+  add ("/host/armed-by-another-thread-while-it-waits", test_armed_by_another_thread_while_it_waits);
+  g_test_add ("/host/lower-priority-never-comes-first/run", Fixture, NULL, set_up,
+              test_lower_priority_never_comes_first, tear_down);
+  g_test_add ("/host/lower-priority-never-comes-first/main-loop", Fixture, "glib", set_up,
+              test_lower_priority_never_comes_first, tear_down);
   add ("/host/nested-main-loop", test_nested_main_loop);
   add ("/host/runs-inside-itself", test_runs_inside_itself);
   add ("/host/poll-func-is-respected", test_poll_func_is_respected);
