@@ -202,7 +202,7 @@ come_back (GaioCore *core)
 {
   gboolean disturbed;
 
-  gaio_lock_take (&core->lock);
+  pthread_mutex_lock (&core->lock);
   disturbed = atomic_load_explicit (&core->sleep, memory_order_relaxed) != GAIO_POLLING;
   atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
   return disturbed;

@@ -84,7 +84,7 @@ claim (GaioCore *core, GMainContext **main_context)
       !acquire_main_context (core, main_context))
     return FALSE;
   core->torn_down = TRUE;
-  atomic_store_explicit (&core->round_thread, gaio_lock_this_thread (), memory_order_relaxed);
+  atomic_store_explicit (&core->round_thread, gaio_this_thread (), memory_order_relaxed);
   core->depth = 1;
   return TRUE;
 }

@@ -12,11 +12,11 @@
 #include "gaio-fork-private.h"
 #include "gaio-glib-polls-private.h"
 #include "gaio-heap-private.h"
-#include "gaio-lock-private.h"
 #include "gaio-profile-private.h"
 #include "gaio-ready-list-private.h"
 #include "gaio-ref-count-private.h"
 #include "gaio-slots-private.h"
+#include "gaio-this-thread-private.h"
 
 /* The state of a context. It is ref-counted apart from the GObject, which is only a shell: handles,
  * sources and rounds hold the core, so that a callback may drop the last reference to the context.
@@ -57,7 +57,7 @@ typedef struct
 {
   GaioRefCount ref_count;
   guint fork_generation; /* (const) */
-  GaioLock lock;
+  pthread_mutex_t lock;
 
   GWeakRef context;   /* the shell */
   GaioContext *shell; /* (lock) NULL once it is being finalized */
@@ -182,14 +182,14 @@ gaio_core_lock (GaioCore *core)
 {
   if (gaio_core_is_forked (core))
     return FALSE;
-  gaio_lock_take (&core->lock);
+  pthread_mutex_lock (&core->lock);
   return TRUE;
 }
 
 static inline void
 gaio_core_unlock (GaioCore *core)
 {
-  gaio_lock_release (&core->lock);
+  pthread_mutex_unlock (&core->lock);
 }
 
 static inline gboolean
@@ -210,8 +210,7 @@ gaio_core_is_over (GaioCore *core)
 static inline gboolean
 gaio_core_in_round (GaioCore *core)
 {
-  return atomic_load_explicit (&core->round_thread, memory_order_relaxed) ==
-         gaio_lock_this_thread ();
+  return atomic_load_explicit (&core->round_thread, memory_order_relaxed) == gaio_this_thread ();
 }
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (GaioCore, gaio_core_unref)

@@ -18,7 +18,7 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   gaio_ref_count_init (&core->ref_count, 1);
   core->fork_generation = gaio_fork_generation;
   atomic_init (&core->open_in, gaio_fork_generation);
-  gaio_lock_init (&core->lock);
+  pthread_mutex_init (&core->lock, NULL);
   pthread_cond_init (&core->callback_ended, NULL);
   g_weak_ref_init (&core->context, shell);
   core->shell = shell;
@@ -65,7 +65,7 @@ gaio_core_unref (GaioCore *core)
   if (!gaio_core_is_forked (core))
     {
       pthread_cond_destroy (&core->callback_ended);
-      gaio_lock_destroy (&core->lock);
+      pthread_mutex_destroy (&core->lock);
     }
   g_free (core);
 }

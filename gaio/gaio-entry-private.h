@@ -2,7 +2,6 @@
 #pragma once
 
 #include "gaio-core-private.h"
-#include "gaio-fence-private.h"
 
 /* What handlers, ready set functions, timers and bottom halves have in common: a callback with data
  * and a notify, a reference count, and a way to be removed while anything goes on. */
@@ -18,20 +17,29 @@ typedef enum
   GAIO_ENTRY_BOTTOM_HALF,
 } GaioEntryKind;
 
+/* What GaioEntry.state consists of. They are one word because one atomic operation on it both tells
+ * the other side something and asks it: see gaio_entry_begin(). */
+enum
+{
+  /* gaio_entry_end() has something to tell; set and cleared under the lock. */
+  GAIO_ENTRY_ATTENTION = 1,
+  /* As many of these as there are calls of it on the stack of the owner, who changes that. */
+  GAIO_ENTRY_RUNNING = 2,
+};
+
 /* What each event touches comes last, next to what a handler adds. */
 struct _GaioEntry
 {
   GaioRefCount ref_count; /* of the handles; the core has one until the notify has run */
   atomic_bool removed;
+  guint8 kind; /* (const) a GaioEntryKind */
   GDestroyNotify notify;
   GaioCore *core;
   GaioLink siblings; /* (lock) among those of its kind; once removed, among the dead */
   void (*free) (GaioEntry *entry); /* (const) or NULL: g_free() */
   GaioLink link;                   /* in the queue in which it waits to be called */
   guint32 stamp;                   /* (owner) the gathering it is queued in */
-  _Atomic (guint16) running;       /* written by the owner; read by gaio_handler_remove_sync() */
-  atomic_bool attention;           /* gaio_entry_end() has something to tell; set under the lock */
-  guint8 kind;                     /* (const) a GaioEntryKind */
+  atomic_uint state;               /* GAIO_ENTRY_ATTENTION and GAIO_ENTRY_RUNNING */
   gpointer user_data;
 };
 
@@ -65,38 +73,36 @@ gaio_entry_is_removed (GaioEntry *entry)
 static inline guint
 gaio_entry_is_running (GaioEntry *entry)
 {
-  return atomic_load_explicit (&entry->running, memory_order_acquire);
+  return atomic_load_explicit (&entry->state, memory_order_acquire) / GAIO_ENTRY_RUNNING;
 }
 
-/* gaio_entry_end() shall say so. With the lock held. */
+/* gaio_entry_end() shall say so. With the lock held. In another thread than the owner's it pairs
+ * with gaio_entry_begin() and gaio_entry_end(). */
 static inline void
 gaio_entry_need_attention (GaioEntry *entry)
 {
-  atomic_store_explicit (&entry->attention, true, memory_order_relaxed);
+  atomic_fetch_or_explicit (&entry->state, GAIO_ENTRY_ATTENTION, memory_order_acq_rel);
 }
 
-/* Before the callback, and before what decides whether it is called is read: either a remover in
- * another thread sees that it is running, or we see that it has been removed. Pairs with the heavy
- * fence in gaio_handler_remove_sync(). */
+/* Before the callback, and before what decides whether it is called is read. Pairs with
+ * gaio_entry_need_attention() in gaio_handler_remove_sync(): if that comes first, we see that it is
+ * not to be called, else the remover sees that it is running. */
 static inline void
 gaio_entry_begin (GaioEntry *entry)
 {
-  guint16 running = atomic_load_explicit (&entry->running, memory_order_relaxed);
-
-  atomic_store_explicit (&entry->running, running + 1, memory_order_relaxed);
-  gaio_fence_light ();
+  atomic_fetch_add_explicit (&entry->state, GAIO_ENTRY_RUNNING, memory_order_acq_rel);
 }
 
-/* After the callback. TRUE: call gaio_entry_attend(), with the lock held. Pairs with the heavy
- * fence in gaio_handler_remove_sync(). */
+/* After the callback. TRUE: call gaio_entry_attend(), with the lock held. Pairs with
+ * gaio_entry_need_attention() in gaio_handler_remove_sync(): if that comes first, we see that it
+ * waits, else the remover sees that the callback has returned. */
 static inline gboolean
 gaio_entry_end (GaioEntry *entry)
 {
-  guint16 running = atomic_load_explicit (&entry->running, memory_order_relaxed);
+  guint before =
+      atomic_fetch_sub_explicit (&entry->state, GAIO_ENTRY_RUNNING, memory_order_acq_rel);
 
-  atomic_store_explicit (&entry->running, running - 1, memory_order_release);
-  gaio_fence_light ();
-  return atomic_load_explicit (&entry->attention, memory_order_relaxed);
+  return (before & GAIO_ENTRY_ATTENTION) != 0;
 }
 
 /* As g_return_val_if_fail(), where the caller has handed over a notify that must not be lost. @val

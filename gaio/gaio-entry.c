@@ -116,7 +116,7 @@ gaio_entry_attend (GaioEntry *entry)
 
   if (gaio_entry_is_running (entry))
     return;
-  atomic_store_explicit (&entry->attention, false, memory_order_relaxed);
+  atomic_fetch_and_explicit (&entry->state, ~(guint) GAIO_ENTRY_ATTENTION, memory_order_relaxed);
   if (gaio_entry_is_removed (entry) && !gaio_link_is_linked (&entry->siblings))
     {
       gaio_list_push (&core->dead, &entry->siblings);

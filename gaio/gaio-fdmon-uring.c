@@ -6,7 +6,7 @@
 #include <poll.h>
 
 #include "gaio-file-id-private.h"
-#include "gaio-lock-private.h"
+#include "gaio-this-thread-private.h"
 
 /* io_uring(7). Each fd has one poll request in the kernel, for one event: a request for many would
  * be edge-triggered. After the event it is asked for anew, when the kernel is called anyhow.
@@ -182,9 +182,9 @@ flush (GaioFdmon *mon)
   GaioFdmonUring *self = mon->uring;
   gboolean all;
 
-  if (self->asker != gaio_lock_this_thread ())
+  if (self->asker != gaio_this_thread ())
     self->many_askers |= self->asker != NULL;
-  self->asker = gaio_lock_this_thread ();
+  self->asker = gaio_this_thread ();
   ask_own (self, mon->wake_fd, GAIO_FDMON_KEY_WAKE, &self->wake_asked);
   ask_own (self, mon->timer_fd, GAIO_FDMON_KEY_TIMER, &self->timer_asked);
   all = ask_all (self);

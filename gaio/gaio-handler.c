@@ -429,12 +429,11 @@ wait_until_not_running (GaioHandler *self)
   GaioCore *core = self->entry.core;
 
   core->n_sync_waiters++;
+  /* Pairs with gaio_entry_begin() and gaio_entry_end(): the owner sees that the mask is 0, or we
+   * see that it is running; then it sees that we wait. */
   gaio_entry_need_attention (&self->entry);
-  /* Pairs with the light ones in gaio_entry_begin() and gaio_entry_end(): the owner sees that the
-   * mask is 0, or we see that it is running; then it sees that we wait. */
-  gaio_fence_heavy ();
   while (gaio_entry_is_running (&self->entry))
-    pthread_cond_wait (&core->callback_ended, &core->lock.mutex);
+    pthread_cond_wait (&core->callback_ended, &core->lock);
   core->n_sync_waiters--;
 }
 

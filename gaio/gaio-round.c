@@ -67,7 +67,7 @@ runs_elsewhere (GaioCore *core)
 {
   const void *owner = atomic_load_explicit (&core->round_thread, memory_order_acquire);
 
-  return owner != NULL && owner != gaio_lock_this_thread ();
+  return owner != NULL && owner != gaio_this_thread ();
 }
 
 /* With the lock held. FALSE if another thread is inside a round. */
@@ -76,7 +76,7 @@ claim (GaioCore *core)
 {
   if (G_UNLIKELY (runs_elsewhere (core)))
     return FALSE;
-  atomic_store_explicit (&core->round_thread, gaio_lock_this_thread (), memory_order_relaxed);
+  atomic_store_explicit (&core->round_thread, gaio_this_thread (), memory_order_relaxed);
   core->depth++;
   return TRUE;
 }
@@ -390,7 +390,7 @@ fall_asleep (GaioCore *core)
 static inline void
 wake_up (GaioCore *core)
 {
-  gaio_lock_take (&core->lock);
+  pthread_mutex_lock (&core->lock);
   atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
 }
 

@@ -44,7 +44,7 @@ typedef struct
   GaioRefCount ref_count;
   GMainContext *main_context; /* (const) */
   GaioContext *context;       /* (const) once it runs */
-  const void *thread;         /* (const) once it runs: its gaio_lock_this_thread() */
+  const void *thread;         /* (const) once it runs: its gaio_this_thread() */
   sem_t runs;
   atomic_bool stopping;
 } Loop;
@@ -93,7 +93,7 @@ loop_unref (Loop *loop)
 static gboolean
 is_this_thread (Loop *loop)
 {
-  return loop->thread == gaio_lock_this_thread ();
+  return loop->thread == gaio_this_thread ();
 }
 
 static void
@@ -128,7 +128,7 @@ run (gpointer data)
   Loop *loop = data;
 
   g_main_context_push_thread_default (loop->main_context);
-  loop->thread = gaio_lock_this_thread ();
+  loop->thread = gaio_this_thread ();
   loop->context = gaio_context_ref_for_main_context (loop->main_context);
   sem_post (&loop->runs);
   while (!atomic_load_explicit (&loop->stopping, memory_order_acquire))

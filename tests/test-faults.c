@@ -689,9 +689,6 @@ tell (const Story *story, Function function, guint nth, gint errsv, gboolean las
   story->tell (&tale);
   fault_end ();
   n = fault_total ();
-  /* Nobody sees what comes of a barrier that was not. */
-  if (function == MEMBARRIER)
-    g_assert_cmpuint (atomic_load (&fault.counts[MEMBARRIER]), >, atomic_load (&fault.struck));
   interruptions = test_interruptions () - interruptions;
   if (most != G_MAXUINT && (!lasting || !story->spins))
     g_assert_cmpuint (n + atomic_load (&glib_polls), <=, most + CALLS_PER_SIGNAL * interruptions);

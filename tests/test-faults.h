@@ -49,7 +49,6 @@ typedef enum
   FCNTL,
   WAITID,
   PIDFD_OPEN,
-  MEMBARRIER,
   SEM_WAIT,
   PTHREAD_CREATE,
   URING_INIT,
@@ -85,7 +84,6 @@ static const struct
   [FCNTL] = { "fcntl", { EBADF } },
   [WAITID] = { "waitid", { EINTR, ECHILD } },
   [PIDFD_OPEN] = { "syscall", { EMFILE, ENFILE, ENOMEM, EPERM, ENOSYS } },
-  [MEMBARRIER] = { "syscall", { ENOMEM }, TRUE },
   [SEM_WAIT] = { "sem_wait", { EINTR } },
   [PTHREAD_CREATE] = { "pthread_create", { EAGAIN } },
   [URING_INIT] = { "io_uring_queue_init", { EMFILE, ENFILE, ENOMEM, EPERM, ENOSYS } },
@@ -283,11 +281,12 @@ fcntl (int fd, int command, ...)
 long
 syscall (long number, ...)
 {
-  Function function = number == SYS_pidfd_open ? PIDFD_OPEN : MEMBARRIER;
-  int errsv = fault_strikes (function, __builtin_return_address (0));
+  int errsv = 0;
   va_list list;
   long arguments[6];
 
+  if (number == SYS_pidfd_open)
+    errsv = fault_strikes (PIDFD_OPEN, __builtin_return_address (0));
   va_start (list, number);
   for (guint i = 0; i < G_N_ELEMENTS (arguments); i++)
     arguments[i] = va_arg (list, long);

@@ -8,7 +8,7 @@
  * to an end. A sleep costs at most one write, and being awake none. The bottom halves of one thread
  * run in the order in which it has scheduled them.
  *
- * What is done under the lock is one step: lock.pml shows that nobody sees the middle of it. */
+ * What is done under the lock is one step: nobody sees the middle of it. */
 
 #define with_lock atomic /* gaio_core_lock () ... gaio_core_unlock () */
 

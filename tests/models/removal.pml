@@ -8,19 +8,21 @@
  * for ever. That the owner wakes up for the dead is in notify.pml. */
 
 #define N_PROCESSES 3
-#define N_VARIABLES 5
+#define N_VARIABLES 4
 #define N_STORES 3
 
 #define OWNER 0
 
 /* core->lock, and what is read without it */
 #define LOCK 0
-#define RUNNING 1
-#define ATTENTION 2
-#define MASK 3 /* whether it is silent: the mask is 0 */
-#define HAVE_DEAD 4
+#define STATE 1
+#define MASK 2 /* whether it is silent: the mask is 0 */
+#define HAVE_DEAD 3
 
-/* VARIANT_WITHOUT_MEMBARRIER: both fences are full barriers of their own. */
+/* What STATE has: GAIO_ENTRY_ATTENTION, and how often the callback is running. */
+#define ATTENTION 1
+#define RUNNING 2
+
 #include "store-buffer.pml"
 
 /* (lock) */
@@ -39,20 +41,33 @@ bool sync_returned;
 bool notified;
 byte n_done;
 
-/* gaio_core_lock () is at its weakest for the favourite of the lock: no fence at all. */
+/* gaio_entry_is_running () */
+#define is_running(process) (load (process, STATE) >= RUNNING)
+
+/* gaio_core_lock (): an atomic read-modify-write. */
 inline take_lock (process)
 {
   atomic {
-    pending[SLOT (process, LOCK)] == 0 && memory[LOCK] == 0 &&
-      (process == OWNER || fence (process));
+    fence (process) && memory[LOCK] == 0;
     memory[LOCK] = 1;
   }
 }
 
-/* gaio_core_unlock () */
+/* gaio_core_unlock (): no more than a release. */
 inline release_lock (process)
 {
   store (process, LOCK, 0);
+}
+
+/* gaio_entry_need_attention () */
+inline need_attention (process)
+{
+#ifdef MUTANT_ATTENTION_IS_STORED
+  before = load (process, STATE);
+  store (process, STATE, before | ATTENTION);
+#else
+  fetch (process, STATE, before, before | ATTENTION);
+#endif
 }
 
 /* gaio_handler_bury (), gaio_entry_bury (); with the lock held. */
@@ -73,9 +88,9 @@ inline after_callback ()
 {
   take_lock (OWNER);
   if
-  :: load (OWNER, RUNNING) > 0
+  :: is_running (OWNER)
   :: else ->
-       store (OWNER, ATTENTION, 0);
+       fetch (OWNER, STATE, before, before & ~ATTENTION);
 #ifndef MUTANT_ATTEND_DOES_NOT_BURY_AGAIN
        if
        :: removed && !on_dead ->
@@ -111,7 +126,7 @@ inline run_notifies ()
        on_dead = false;
        if
 #ifndef MUTANT_TAKES_A_RUNNING_ONE
-       :: load (OWNER, RUNNING) > 0 -> store (OWNER, ATTENTION, 1)
+       :: is_running (OWNER) -> need_attention (OWNER)
 #endif
        :: else ->
 #ifndef MUTANT_DEAD_STAYS_ON_THE_READY_LIST
@@ -133,32 +148,34 @@ inline run_notifies ()
 }
 
 /* gaio_entry_begin (), and what gaio_handler_serve () decides by */
-inline begin (now_running)
+inline begin ()
 {
-#ifdef MUTANT_NO_LIGHT_FENCE_IN_BEGIN
-  /* The compiler reads first. */
+#ifdef MUTANT_DECIDES_BEFORE_IT_BEGINS
   silent = load (OWNER, MASK);
 #endif
-  store (OWNER, RUNNING, now_running);
-  /* Pairs with the heavy one in wait_until_not_running (). */
-  fence_light (OWNER);
-#ifndef MUTANT_NO_LIGHT_FENCE_IN_BEGIN
+  /* Pairs with need_attention () in wait_until_not_running (). */
+#ifdef MUTANT_BEGIN_IS_STORED
+  before = load (OWNER, STATE);
+  store (OWNER, STATE, before + RUNNING);
+#else
+  fetch (OWNER, STATE, before, before + RUNNING);
+#endif
+#ifndef MUTANT_DECIDES_BEFORE_IT_BEGINS
   silent = load (OWNER, MASK);
 #endif
 }
 
 /* gaio_entry_end () */
-inline end_callback (still_running)
+inline end_callback ()
 {
-#ifdef MUTANT_NO_LIGHT_FENCE_IN_END
-  attention = load (OWNER, ATTENTION);
+  /* Pairs with need_attention () in wait_until_not_running (). */
+#ifdef MUTANT_END_IS_STORED
+  before = load (OWNER, STATE);
+  store (OWNER, STATE, before - RUNNING);
+#else
+  fetch (OWNER, STATE, before, before - RUNNING);
 #endif
-  store (OWNER, RUNNING, still_running);
-  /* Pairs with the heavy one in wait_until_not_running (). */
-  fence_light (OWNER);
-#ifndef MUTANT_NO_LIGHT_FENCE_IN_END
-  attention = load (OWNER, ATTENTION);
-#endif
+  attention = before & ATTENTION;
 }
 
 /* With the lock held. The fd is ready as long as it is watched. What an earlier round has left over
@@ -188,7 +205,7 @@ inline remove ()
 inline serve_again ()
 {
   assert (!notified);
-  begin (2);
+  begin ();
   if
   :: silent
   :: else ->
@@ -200,7 +217,7 @@ inline serve_again ()
        fi;
        in_callback--
   fi;
-  end_callback (1);
+  end_callback ();
   if
   :: attention -> after_callback ()
   :: else
@@ -217,7 +234,7 @@ inline nested_round ()
   :: !can_recurse && load (OWNER, MASK) == 0 ->
        masked = true;
        store (OWNER, MASK, 1);
-       store (OWNER, ATTENTION, 1)
+       need_attention (OWNER)
   :: else
   fi;
   release_lock (OWNER);
@@ -257,12 +274,12 @@ inline callback ()
 inline serve ()
 {
   assert (!notified);
-  begin (1);
+  begin ();
   if
   :: silent -> keep = true
   :: else -> callback ()
   fi;
-  end_callback (0);
+  end_callback ();
   if
   :: attention -> after_callback ()
   :: else
@@ -280,6 +297,7 @@ inline serve ()
 active proctype Owner ()
 {
   bool silent, attention, keep, taken;
+  byte before;
   byte n_for_others = 2;
 
   do
@@ -311,26 +329,25 @@ active proctype Owner ()
 inline wait_until_not_running (process)
 {
   n_sync_waiters++;
-#if !defined (MUTANT_WAITER_SETS_NO_ATTENTION) && !defined (MUTANT_ATTENTION_AFTER_THE_FENCE)
-  store (process, ATTENTION, 1);
+#ifdef MUTANT_WAITER_LOOKS_FIRST
+  running = is_running (process);
 #endif
-  /* Pairs with the light ones in begin () and end_callback (). */
-#if defined (MUTANT_HEAVY_FENCE_FOR_ITSELF_ONLY)
-  fence (process);
-#elif !defined (MUTANT_NO_HEAVY_FENCE)
-  fence_heavy (process);
+  /* Pairs with begin () and end_callback (). */
+#ifndef MUTANT_WAITER_SETS_NO_ATTENTION
+  need_attention (process);
+#endif
+#ifndef MUTANT_WAITER_LOOKS_FIRST
+  running = is_running (process);
 #endif
   do
-  :: load (process, RUNNING) > 0 ->
-#ifdef MUTANT_ATTENTION_AFTER_THE_FENCE
-       store (process, ATTENTION, 1);
-#endif
+  :: running ->
        atomic {
          waits[process] = true;
          release_lock (process);
        }
        !waits[process];
-       take_lock (process)
+       take_lock (process);
+       running = is_running (process)
   :: else -> break
   od;
   n_sync_waiters--;
@@ -339,6 +356,9 @@ inline wait_until_not_running (process)
 /* Another thread: gaio_handler_remove_sync (), or gaio_handler_remove () if it is not @sync. */
 proctype Remover (byte self; bool sync)
 {
+  bool running;
+  byte before;
+
   take_lock (self);
   bury (self);
   if

@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 FOLDER = pathlib.Path(__file__).resolve().parent
-MODELS = ["lock", "notify", "removal"]
+MODELS = ["notify", "removal"]
 # Each run of these comes to an end: a cycle is a loop that spins.
 ENDING = {"notify"}
 

@@ -32,27 +32,18 @@ inline store (process, variable, value)
 #define load(process, variable)                                                                    \
   (pending[SLOT (process, variable)] > 0 -> newest[SLOT (process, variable)] : memory[variable])
 
-/* atomic_thread_fence (memory_order_seq_cst): what the process has stored is seen by all. */
+/* A full barrier: what the process has stored is seen by all. */
 #define fence(process) empty (buffer[process])
 
-/* gaio_fence_light (): with membarrier(2) it only keeps the compiler from reordering. */
-#ifdef VARIANT_WITHOUT_MEMBARRIER
-#define fence_light(process) fence (process)
-#else
-#define fence_light(process) skip
-#endif
-
-/* gaio_fence_heavy (): membarrier(2) returns once each process has passed a full barrier of its own
- * at some moment since the call. Only process 0 is ever on the light side. */
-#ifdef VARIANT_WITHOUT_MEMBARRIER
-#define fence_heavy(process) fence (process)
-#else
-inline fence_heavy (process)
+/* atomic_fetch_add_explicit () and the like: one step, and a full barrier. */
+inline fetch (process, variable, before, after)
 {
-  fence (process);
-  fence (0);
+  atomic {
+    fence (process);
+    before = memory[variable];
+    memory[variable] = after;
+  }
 }
-#endif
 
 inline reach_memory (process)
 {
