@@ -2,6 +2,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -35,6 +36,14 @@ typedef enum
   GAIO_POLLING,           /* busy, until this is no longer so */
 } GaioSleep;
 
+/* gaio_context_run() */
+typedef enum
+{
+  GAIO_HOST_AWAY,
+  GAIO_HOST_WAITS,  /* for GLib and for us, or is about to */
+  GAIO_HOST_CALLED, /* back: it posts core->host_is_back */
+} GaioHostState;
+
 typedef struct
 {
   guint64 rounds;
@@ -66,8 +75,9 @@ typedef struct
   _Atomic (const void *) round_thread; /* or NULL */
   guint depth;                         /* (owner) of nested rounds */
   atomic_int sleep;                    /* a GaioSleep; (lock) */
-  gboolean restless;    /* (lock) if not, nothing is pending beside ready fds, nor is a deadline */
-  atomic_uint n_wakers; /* who write to the eventfd without the lock; grows under it */
+  gboolean restless; /* (lock) if not, nothing is pending beside ready fds, nor is a deadline */
+  /* Of the eventfd: who writes to it without the lock, and 1 until it is closed. Grows under it. */
+  atomic_uint wake_users;
   atomic_bool wake_requested;
   atomic_uint open_in; /* the fork generation in which it is not closed; 0: it is closed */
   gboolean torn_down;  /* (lock) or about to be */
@@ -92,7 +102,8 @@ typedef struct
   int glib_fd;                /* (lock) what wakes it, if the epoll set has it, or -1 */
   guint64 glib_rebuilds;      /* (lock) of the epoll set when it was put there */
   gboolean glib_woken;        /* (owner) seen in the set, and not yet told GLib */
-  atomic_bool host_waits;     /* for both, or is about to; set under the lock */
+  atomic_int host;            /* a GaioHostState; leaves GAIO_HOST_AWAY under the lock */
+  sem_t host_is_back;         /* posted when it was GAIO_HOST_CALLED */
   guint n_lingering;          /* (lock) sources detached that their owner has yet to destroy */
   GMainContext *shared_with;  /* (const) all users of this one share the context; or NULL */
 
@@ -163,6 +174,7 @@ void gaio_core_unlock_and_kick (GaioCore *core);
 void gaio_core_close_fds (GaioCore *core);
 gboolean gaio_core_watch_glib (GaioCore *core, int fd);
 void gaio_core_unwatch_glib (GaioCore *core);
+void gaio_core_host_is_back (GaioCore *core);
 void gaio_core_deadline_moved (GaioCore *core, gint64 deadline);
 void gaio_core_see_timer (GaioCore *core);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "gaio-core-private.h"
 
-#include <sched.h>
+#include <errno.h>
+#include <unistd.h>
 
 #include <gaio/gaio-error.h>
 
@@ -20,6 +21,8 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   atomic_init (&core->open_in, gaio_fork_generation);
   pthread_mutex_init (&core->lock, NULL);
   pthread_cond_init (&core->callback_ended, NULL);
+  sem_init (&core->host_is_back, 0, 0);
+  atomic_init (&core->wake_users, 1);
   g_weak_ref_init (&core->context, shell);
   core->shell = shell;
   gaio_fdmon_init (&core->monitor, monitor);
@@ -64,6 +67,7 @@ gaio_core_unref (GaioCore *core)
   gaio_profile_clear (&core->profile);
   if (!gaio_core_is_forked (core))
     {
+      sem_destroy (&core->host_is_back);
       pthread_cond_destroy (&core->callback_ended);
       pthread_mutex_destroy (&core->lock);
     }
@@ -132,31 +136,41 @@ gaio_core_kick (GaioCore *core)
     gaio_fdmon_wake (core->monitor.wake_fd);
 }
 
+/* The last user closes it: its number is not another file's as long as anybody writes to it. */
+static void
+leave_wake_fd (GaioCore *core, int wake_fd)
+{
+  if (atomic_fetch_sub_explicit (&core->wake_users, 1, memory_order_acq_rel) == 1)
+    close (wake_fd);
+}
+
 /* gaio_core_kick() for other threads, by one that keeps @core alive. Gives up the lock, and does so
  * first: else whom it wakes finds the lock taken, goes to sleep again and has to be woken twice. */
 void
 gaio_core_unlock_and_kick (GaioCore *core)
 {
-  gboolean wake = end_sleep (core);
   int wake_fd = core->monitor.wake_fd;
+  gboolean wake = end_sleep (core) && wake_fd >= 0;
 
   if (wake)
-    atomic_fetch_add_explicit (&core->n_wakers, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit (&core->wake_users, 1, memory_order_relaxed);
   gaio_core_unlock (core);
   if (!wake)
     return;
   gaio_fdmon_wake (wake_fd);
-  /* Pairs with the load in gaio_core_close_fds(). */
-  atomic_fetch_sub_explicit (&core->n_wakers, 1, memory_order_release);
+  leave_wake_fd (core, wake_fd);
 }
 
-/* With the lock held. Once: to write to an eventfd takes no time. */
+/* With the lock held. The eventfd is left to who still writes to it, if anybody does. */
 void
 gaio_core_close_fds (GaioCore *core)
 {
-  while (atomic_load_explicit (&core->n_wakers, memory_order_acquire) > 0)
-    sched_yield ();
+  int wake_fd = core->monitor.wake_fd;
+
+  core->monitor.wake_fd = -1;
   gaio_fdmon_close (&core->monitor);
+  if (wake_fd >= 0)
+    leave_wake_fd (core, wake_fd);
 }
 
 /* Somebody has to be called at @deadline: makes sure that nobody sleeps longer. With the lock held.
@@ -204,12 +218,25 @@ gaio_core_watch_glib (GaioCore *core, int fd)
 static void
 end_wait_of_host (GaioCore *core)
 {
-  if (!atomic_load_explicit (&core->host_waits, memory_order_relaxed))
+  int waits = GAIO_HOST_WAITS;
+
+  /* Pairs with gaio_core_host_is_back(). */
+  if (!atomic_compare_exchange_strong_explicit (&core->host, &waits, GAIO_HOST_CALLED,
+                                                memory_order_acq_rel, memory_order_acquire))
     return;
   gaio_fdmon_wake (core->monitor.wake_fd);
-  /* Pairs with the store in the host, which takes no lock before. */
-  while (atomic_load_explicit (&core->host_waits, memory_order_acquire))
-    sched_yield ();
+  while (sem_wait (&core->host_is_back) == -1 && errno == EINTR)
+    ;
+}
+
+/* By the host, which takes no lock before: another thread may hold it, and wait in
+ * end_wait_of_host(). */
+void
+gaio_core_host_is_back (GaioCore *core)
+{
+  if (atomic_exchange_explicit (&core->host, GAIO_HOST_AWAY, memory_order_acq_rel) ==
+      GAIO_HOST_CALLED)
+    sem_post (&core->host_is_back);
 }
 
 /* With the lock held. */

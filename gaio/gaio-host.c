@@ -109,7 +109,8 @@ can_wait_together (GaioHost *host, GPollFD **own, GPollFD **glib)
       g_main_context_get_poll_func (host->main_context) != g_poll || !gaio_core_lock (host->core))
     return FALSE;
   together = watch_together (host, own, glib);
-  atomic_store_explicit (&host->core->host_waits, together, memory_order_relaxed);
+  if (together)
+    atomic_store_explicit (&host->core->host, GAIO_HOST_WAITS, memory_order_relaxed);
   gaio_core_unlock (host->core);
   return together;
 }
@@ -175,8 +176,7 @@ wait_for_both (GaioHost *host, GPollFD *glib)
   /* If it is -1, the round finds out why. */
   core->n_fetched = n != 0 ? n : -1;
   core->fetched_depth = g_main_depth () + 1;
-  /* Pairs with the load in gaio_core_unwatch_glib(). */
-  atomic_store_explicit (&core->host_waits, false, memory_order_release);
+  gaio_core_host_is_back (core);
   return n != 0;
 }
 

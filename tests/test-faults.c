@@ -865,7 +865,6 @@ static const char *const harmless[] = {
   "pthread_mutex_unlock",
   "pthread_once",
   "qsort",
-  "sched_yield",
   "secure_getenv",
   "sem_destroy",
   "sem_init",

@@ -185,17 +185,24 @@ main_context_settle (GMainContext *main_context)
     g_assert_cmpuint (n, <, 1000);
 }
 
-/* Whether the main thread is blocked in the kernel. */
+/* Whether the thread is blocked in the kernel. */
 static inline gboolean
-loop_sleeps (void)
+thread_sleeps (gint tid)
 {
-  g_autofree char *path = g_strdup_printf ("/proc/self/task/%d/stat", getpid ());
+  g_autofree char *path = g_strdup_printf ("/proc/self/task/%d/stat", tid);
   g_autofree char *stat = NULL;
   const char *end;
 
   g_assert_true (g_file_get_contents (path, &stat, NULL, NULL));
   end = strrchr (stat, ')');
   return end != NULL && end[2] == 'S';
+}
+
+/* Whether the main thread is. */
+static inline gboolean
+loop_sleeps (void)
+{
+  return thread_sleeps (getpid ());
 }
 
 static inline gboolean
