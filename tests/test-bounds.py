@@ -228,7 +228,7 @@ TESTS = [
     test_calls_per_event_alone,
     test_calls_to_add,
     test_calls_for_the_same_condition,
-    rival_test("standalone", "libuv", 1, 1),
+    rival_test("standalone", "libuv", 1, 1.05),
     rival_test("standalone", "libuv", 256, 1),
     rival_test("nested", "hand-written", 256, 2),
     test_instructions_to_add,
