@@ -113,6 +113,7 @@ typedef struct
   GaioList always;   /* (lock) handlers on fds that epoll refuses because they are always ready */
   GaioList dormant;  /* (lock) handlers whose file has gone */
   gboolean suspect;  /* (lock) a DEL or MOD has failed: the set may know files that we do not */
+  guint n_stale;     /* (lock) how often it has told of such a file since it was made */
   guint n_members;   /* (lock) handlers that belong to a ready set */
 
   GaioBatch batch;     /* (owner) handlers to call first; empty outside of a round */

@@ -75,7 +75,7 @@ see_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
   else if (G_LIKELY (!slot->shared) ? offer (core, handler, events)
                                     : offer_to_all (core, slot, events))
     self->news = TRUE;
-  else if (core->suspect && (events & slot->mask) == 0)
+  else if (G_UNLIKELY (core->suspect) && !gaio_registration_expects (slot, events))
     /* Nobody has asked for that, under this number and in this life: there are two of it. */
     self->stale = TRUE;
 }
@@ -158,7 +158,7 @@ see_events (GaioCore *core, int n_events, GaioGathering *self)
   for (; n < n_events; n++)
     see_event (core, &core->monitor.events[n], self);
   if (G_UNLIKELY (self->stale) && core->suspect)
-    self->stale = !gaio_registration_rebuild (core);
+    self->stale = !gaio_registration_clean_up (core);
 }
 
 /* What is always ready joins the queue as the others do, in turn, and takes not more than half of

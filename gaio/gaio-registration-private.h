@@ -75,7 +75,8 @@ typedef struct
   GaioRing members;   /* (lock) the handlers that are for what the number means now */
   guint32 generation; /* (lock) moves when the number starts to mean something else */
   guint16 mask;       /* (lock) what has been asked for, all together */
-  guint8 state : 7;   /* (lock) */
+  guint8 state : 6;   /* (lock) */
+  guint8 hung_up : 1; /* (lock) while nobody asked for anything the kernel has told of a hang-up */
   guint8 shared : 1;  /* (lock) there is more than one member */
   atomic_bool taken;  /* the room for a handler; set under the lock */
 } GaioSlot;
@@ -101,4 +102,5 @@ int gaio_registration_set_condition (GaioHandler *handler, guint condition);
 void gaio_registration_set_masked (GaioHandler *handler, gboolean masked);
 gboolean gaio_registration_check_always (GaioHandler *handler);
 void gaio_registration_file_gone (GaioCore *core, int fd);
-gboolean gaio_registration_rebuild (GaioCore *core);
+gboolean gaio_registration_expects (GaioSlot *slot, guint events);
+gboolean gaio_registration_clean_up (GaioCore *core);

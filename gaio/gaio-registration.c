@@ -7,6 +7,9 @@
 #include "gaio-fdmon-epoll-private.h"
 #include "gaio-poison-private.h"
 
+/* About so many files are put into a new set in the time that one needless wake-up takes. */
+#define HANDLERS_PER_STALE 16
+
 typedef enum
 {
   EMPTY,        /* nobody has it in the set */
@@ -119,6 +122,7 @@ leave_set (GaioCore *core, GaioSlot *slot, gint fd)
   if (slot->state == IN_SET && core->monitor.ops->remove (&core->monitor, fd) != 0)
     core->suspect = TRUE;
   slot->state = EMPTY;
+  slot->hung_up = FALSE;
   slot->mask = 0;
   slot->generation++;
 }
@@ -157,6 +161,7 @@ modify (GaioCore *core, GaioSlot *slot, gint fd, guint32 mask)
 {
   GaioFdmon *monitor = &core->monitor;
 
+  slot->hung_up = FALSE;
   return after_change (core, monitor->ops->modify (monitor, fd, mask, slot_key (slot, fd)));
 }
 
@@ -261,6 +266,17 @@ gaio_registration_add (GaioHandler *handler)
   slot->mask = wanted_by_all (slot);
   update_always (handler);
   return 0;
+}
+
+/* Whether @events may come from what is asked for on @slot. The set tells of a hang-up also where
+ * nobody has asked for anything, but once. */
+gboolean
+gaio_registration_expects (GaioSlot *slot, guint events)
+{
+  gboolean hangs_up = slot->mask == 0 && !slot->hung_up && (events & ~(EPOLLERR | EPOLLHUP)) == 0;
+
+  slot->hung_up |= hangs_up;
+  return hangs_up || (events & slot->mask) != 0;
 }
 
 /* Tells epoll what the handlers of @slot want now, if that is news. */
@@ -381,8 +397,8 @@ carry_over (GaioCore *core, GaioFdmonRebuild *rebuild, GaioSlot *slot, gint fd)
 
 /* Gets rid of what the set still knows and nobody can delete by its number. FALSE if the kernel
  * refuses what that takes: then the set is as it was. */
-gboolean
-gaio_registration_rebuild (GaioCore *core)
+static gboolean
+rebuild_set (GaioCore *core)
 {
   GaioFdmonRebuild rebuild;
   gboolean complete;
@@ -400,6 +416,18 @@ gaio_registration_rebuild (GaioCore *core)
   if (!gaio_fdmon_epoll_rebuild_end (&core->monitor, &rebuild, complete))
     return FALSE;
   core->suspect = rebuild.suspect;
+  core->n_stale = 0;
   core->counters.rebuilds++;
   return TRUE;
+}
+
+/* The set has told of a file that nobody knows. A peer may have it do so: that takes its time with
+ * the size of the set only as often as so many have come that they have cost as much. TRUE if it
+ * will not again. */
+gboolean
+gaio_registration_clean_up (GaioCore *core)
+{
+  if (++core->n_stale < core->counters.n_handlers / HANDLERS_PER_STALE)
+    return FALSE;
+  return rebuild_set (core);
 }

@@ -430,6 +430,71 @@ ghost_does_not_wake_the_silent (TestLoop *loop, gconstpointer mode)
   close (ghost);
 }
 
+static guint64
+count_rebuilds (TestLoop *loop)
+{
+  g_autoptr (GVariant) stats = gaio_context_dup_stats (loop->context);
+  guint64 n = 0;
+
+  g_assert_true (g_variant_lookup (stats, "rebuilds", "t", &n));
+  return n;
+}
+
+/* Closed first, which is allowed; nothing is left of it in the set. */
+static void
+close_and_remove (TestLoop *loop)
+{
+  g_auto (TestWatch) watch = TEST_WATCH_INIT;
+
+  test_watch_start (&watch, loop, test_eventfd (0), G_IO_IN);
+  test_close (&watch.fd);
+  test_watch_stop (&watch);
+}
+
+static void
+hang_up_of_a_silent_handler_makes_no_new_set (TestLoop *loop, gconstpointer mode)
+{
+  for (guint i = 0; i < 5; i++)
+    {
+      g_auto (TestWatch) watch = TEST_WATCH_INIT;
+      gint fds[2];
+
+      test_pipe (fds);
+      test_watch_start (&watch, loop, fds[0], 0);
+      close_and_remove (loop);
+      close (fds[1]);
+      test_loop_assert_sleeps (loop);
+      g_assert_cmpuint (watch.calls, ==, 0);
+    }
+  g_assert_cmpuint (count_rebuilds (loop), ==, 0);
+}
+
+/* A peer may write to each of many files that a child has copies of. */
+static void
+ghosts_make_no_new_set_each (TestLoop *loop, gconstpointer mode)
+{
+  const guint n = 160;
+  g_autofree TestWatch *watches = g_new0 (TestWatch, n);
+  guint64 before;
+
+  if (!test_may_open (n + 20))
+    return;
+  for (guint i = 0; i < n; i++)
+    test_watch_start (&watches[i], loop, test_eventfd (0), G_IO_IN);
+  before = count_rebuilds (loop);
+  for (guint i = 0; i < 40; i++)
+    {
+      gint ghost = haunt (loop);
+
+      test_loop_step (loop);
+      close (ghost);
+    }
+  g_assert_cmpuint (count_rebuilds (loop) - before, <=, 10);
+  test_loop_assert_sleeps (loop);
+  for (guint i = 0; i < n; i++)
+    test_watch_stop (&watches[i]);
+}
+
 static void
 haunt_and_sleep (TestWatch *self)
 {
@@ -1470,6 +1535,9 @@ add_copy_tests (void)
   test_add ("/hazards/ghost-leaves-all-others-in-place", ghost_leaves_all_others_in_place);
   test_add ("/hazards/ghost-does-not-wake-the-dormant", ghost_does_not_wake_the_dormant);
   test_add ("/hazards/ghost-does-not-wake-the-silent", ghost_does_not_wake_the_silent);
+  test_add ("/hazards/hang-up-of-a-silent-handler-makes-no-new-set",
+            hang_up_of_a_silent_handler_makes_no_new_set);
+  test_add ("/hazards/ghosts-make-no-new-set-each", ghosts_make_no_new_set_each);
   test_add_nested ("/hazards/ghost-in-a-nested-loop-lets-it-sleep",
                    ghost_in_a_nested_loop_lets_it_sleep);
   test_add ("/hazards/ghost-leaves-timers-and-wake-ups-in-place",
