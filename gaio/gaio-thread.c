@@ -33,7 +33,9 @@
  * there: in GJS, adding something to the context of a #GaioThread throws. Use its functions that
  * call nothing back.
  *
- * gaio_thread_stop() ends it, and so does dropping the last reference.
+ * gaio_thread_stop() ends it and waits for it. To drop the last reference ends it, too, but waits
+ * for nothing: whoever drops it, a garbage collector say, may hold a lock that callbacks of the
+ * thread need.
  *
  * The idea is that of QEMU's IOThread.
  */
@@ -90,6 +92,19 @@ loop_unref (Loop *loop)
   g_free (loop);
 }
 
+/* Whether this is a child that a callback has forked: the loop is its parent's. */
+static gboolean
+is_forked (Loop *loop)
+{
+  return gaio_core_is_forked (loop->context->core);
+}
+
+static gboolean
+is_stopping (Loop *loop)
+{
+  return atomic_load_explicit (&loop->stopping, memory_order_acquire) || is_forked (loop);
+}
+
 static gboolean
 is_this_thread (Loop *loop)
 {
@@ -109,15 +124,16 @@ run_bottom_halves (Loop *loop)
 {
   gboolean done = FALSE;
 
-  gaio_context_defer (loop->context, set_true, &done, NULL);
-  while (!done)
+  /* The notify runs also when the context has closed itself and calls nothing. */
+  gaio_context_defer (loop->context, set_true, &done, set_true);
+  while (!done && !is_forked (loop))
     gaio_context_iterate (loop->context, 0);
 }
 
 static void
 run_pending (Loop *loop)
 {
-  for (guint i = 0; i < LAST_ROUNDS; i++)
+  for (guint i = 0; i < LAST_ROUNDS && !is_forked (loop); i++)
     if (!g_main_context_iteration (loop->main_context, FALSE))
       return;
 }
@@ -127,11 +143,12 @@ run (gpointer data)
 {
   Loop *loop = data;
 
+  /* Owns it from now on: nobody else runs anything of it between two rounds. */
   g_main_context_push_thread_default (loop->main_context);
   loop->thread = gaio_this_thread ();
   loop->context = gaio_context_ref_for_main_context (loop->main_context);
   sem_post (&loop->runs);
-  while (!atomic_load_explicit (&loop->stopping, memory_order_acquire))
+  while (!is_stopping (loop))
     g_main_context_iteration (loop->main_context, TRUE);
   run_bottom_halves (loop);
   run_pending (loop);
@@ -158,22 +175,15 @@ join (GaioThread *self)
 static gboolean
 ask_to_stop (Loop *loop)
 {
-  if (gaio_core_is_forked (loop->context->core))
+  if (is_forked (loop))
     return FALSE;
   atomic_store_explicit (&loop->stopping, true, memory_order_release);
   g_main_context_wakeup (loop->main_context);
   return TRUE;
 }
 
-/* Nobody can join it any more: it ends when its callbacks have returned. */
-static void
-let_go (GaioThread *self)
-{
-  pthread_mutex_lock (&self->mutex);
-  g_clear_pointer (&self->thread, g_thread_unref);
-  pthread_mutex_unlock (&self->mutex);
-}
-
+/* Does not wait: whoever drops the last reference, a garbage collector say, may hold a lock that
+ * callbacks of the thread take. Nobody can join it any more: it ends by itself. */
 static void
 gaio_thread_finalize (GObject *object)
 {
@@ -181,10 +191,7 @@ gaio_thread_finalize (GObject *object)
 
   if (self->loop != NULL && ask_to_stop (self->loop))
     {
-      if (is_this_thread (self->loop))
-        let_go (self);
-      else
-        join (self);
+      g_clear_pointer (&self->thread, g_thread_unref);
       pthread_mutex_destroy (&self->mutex);
     }
   g_clear_pointer (&self->loop, loop_unref);
@@ -325,9 +332,15 @@ gaio_thread_get_main_context (GaioThread *self)
  * %GAIO_ERROR_CLOSED.
  *
  * Any thread; once more does nothing, but waits as well. In the thread itself, this cannot wait: it
- * returns at once, and the thread ends when its callbacks have returned. To drop the last reference
- * does all the same. In a forked child, which does not have the thread, this does nothing. Two
- * threads must not stop each other at the same time.
+ * returns at once, and the thread ends when its callbacks have returned. In a forked child, which
+ * does not have the thread, this does nothing; a child that a callback of @self has forked, and
+ * that returns from it, ends with the callback. Two threads must not stop each other at the same
+ * time.
+ *
+ * To drop the last reference does all the same, but does not wait: afterwards callbacks and
+ * notifies may still run in the thread. What they use must be there until the notifies have run,
+ * and a program that ends in the meantime may cut them off. Stop @self where that matters, and
+ * before you unload their code.
  *
  * Since: 1.0
  */

@@ -68,6 +68,13 @@ story_begin (Story *story)
 }
 
 static void
+story_end (Story *story)
+{
+  gaio_thread_stop (story->thread);
+  g_assert_finalize_object (story->thread);
+}
+
+static void
 wait_for_number (atomic_uint *number, guint value)
 {
   gint64 guard = g_get_monotonic_time () + GUARD_US;
@@ -143,7 +150,7 @@ test_runs_its_contexts (void)
   gaio_context_defer (story.context, check_contexts, &story, NULL);
   wait_for_number (&story.calls, 1);
   g_assert_false (pthread_equal (story.self, pthread_self ()));
-  g_assert_finalize_object (story.thread);
+  story_end (&story);
 }
 
 static gboolean
@@ -167,7 +174,7 @@ test_serves_fds_timers_and_invocations (void)
   g_main_context_invoke (story.main_context, called_again, &story);
   wait_for_number (&story.calls, 3);
   g_assert_false (pthread_equal (story.self, pthread_self ()));
-  g_assert_finalize_object (story.thread);
+  story_end (&story);
   close (fd);
 }
 
@@ -207,7 +214,7 @@ test_gio_completes_in_it (void)
   story_begin (&story);
   gaio_context_defer (story.context, query_info, &story, NULL);
   wait_for_number (&story.calls, 1);
-  g_assert_finalize_object (story.thread);
+  story_end (&story);
 }
 
 static void
@@ -238,7 +245,7 @@ test_tasks_complete_in_it (void)
   story_begin (&story);
   gaio_context_defer (story.context, return_from_task, &story, NULL);
   wait_for_number (&story.calls, 1);
-  g_assert_finalize_object (story.thread);
+  story_end (&story);
 }
 
 static void
@@ -268,7 +275,7 @@ test_callbacks_nest_loops (void)
   story_begin (&story);
   gaio_context_defer (story.context, nest, &story, NULL);
   wait_for_number (&story.calls, 2);
-  g_assert_finalize_object (story.thread);
+  story_end (&story);
 }
 
 /* --- What is scheduled when it stops --- */
@@ -306,7 +313,7 @@ test_last_bottom_halves_run (void)
   atomic_store (&story.open, TRUE);
   gaio_thread_stop (story.thread);
   g_assert_cmpuint (calls, ==, n);
-  g_assert_finalize_object (story.thread);
+  story_end (&story);
 }
 
 static void
@@ -324,7 +331,7 @@ test_last_invocations_run (void)
   atomic_store (&story.open, TRUE);
   gaio_thread_stop (story.thread);
   g_assert_cmpuint (story.calls, ==, 1 + 500 + 1);
-  g_assert_finalize_object (story.thread);
+  story_end (&story);
 }
 
 static void
@@ -348,7 +355,7 @@ test_what_the_last_ones_schedule_runs (void)
   atomic_store (&story.open, TRUE);
   gaio_thread_stop (story.thread);
   g_assert_cmpuint (story.left, ==, 0);
-  g_assert_finalize_object (story.thread);
+  story_end (&story);
 }
 
 static void
@@ -391,7 +398,7 @@ test_endless_ones_do_not_keep_it (void)
   g_assert_cmpuint (reads, >, 0);
   g_assert_cmpuint (story.calls, ==, 2);
   gaio_clear_bottom_half (&story.bh);
-  g_assert_finalize_object (story.thread);
+  story_end (&story);
   close (fd);
 }
 
@@ -413,7 +420,7 @@ test_what_the_notifies_schedule_runs (void)
   gaio_timer_unref (gaio_context_add_timer (story.context, never_once, &story, invoke_from_notify));
   gaio_thread_stop (story.thread);
   g_assert_cmpuint (story.calls, ==, 2);
-  g_assert_finalize_object (story.thread);
+  story_end (&story);
 }
 
 /* --- Afterwards --- */
@@ -440,7 +447,7 @@ test_stop_closes_the_context (void)
   g_assert_cmpuint (n, ==, 2);
   g_assert_true (gaio_thread_get_context (story.thread) == story.context);
   g_assert_true (gaio_thread_get_main_context (story.thread) == story.main_context);
-  g_assert_finalize_object (story.thread);
+  story_end (&story);
   close (fd);
 }
 
@@ -455,7 +462,7 @@ test_main_context_outlives_it (void)
   story_begin (&story);
   main_context = g_main_context_ref (story.main_context);
   before = g_object_ref (story.context);
-  g_assert_finalize_object (story.thread);
+  story_end (&story);
   fresh = gaio_context_ref_for_main_context (main_context);
   g_assert_true (fresh != before);
   g_assert_false (gaio_context_is_closed (fresh));
@@ -472,7 +479,7 @@ test_stopped_twice (void)
   story_begin (&story);
   gaio_thread_stop (story.thread);
   gaio_thread_stop (story.thread);
-  g_assert_finalize_object (story.thread);
+  story_end (&story);
 }
 
 static void
@@ -507,7 +514,7 @@ test_stopped_by_several_all_wait (void)
     threads[i] = spawn (stop, &story);
   for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
     join (threads[i]);
-  g_assert_finalize_object (story.thread);
+  story_end (&story);
 }
 
 static void
@@ -533,7 +540,7 @@ test_stops_itself (void)
   g_assert_cmpuint (story.calls, ==, 1);
   gaio_thread_stop (story.thread);
   g_assert_true (gaio_context_is_closed (story.context));
-  g_assert_finalize_object (story.thread);
+  story_end (&story);
 }
 
 static void
@@ -555,21 +562,63 @@ test_stops_itself_in_a_notify (void)
   gaio_timer_unref (gaio_context_add_timer (story.context, never_once, &story, stop_in_notify));
   wait_for_number (&story.notified, 2);
   gaio_thread_stop (story.thread);
-  g_assert_finalize_object (story.thread);
+  story_end (&story);
 }
 
 /* --- Nobody stops it --- */
 
+/* Whoever drops the last reference may hold a lock that a callback of the thread needs. */
 static void
-test_last_unref_stops_and_waits (void)
+test_last_unref_waits_for_nothing (void)
 {
+  guint n_fds = count_open_fds ();
+  guint calls = 0;
   Story story;
 
+  alarm (GUARD_US / G_USEC_PER_SEC);
   story_begin (&story);
   gaio_timer_unref (gaio_context_add_timer (story.context, never_once, &story, notified));
+  close_gate (&story);
+  gaio_context_defer (story.context, count_once, &calls, NULL);
+  atomic_store (&dropped, story.self);
+  atomic_store (&n_detached, 0);
   g_assert_finalize_object (story.thread);
+  alarm (0);
+  g_assert_cmpuint (story.notified, ==, 0);
+  atomic_store (&story.open, TRUE);
+  /* It ends by itself, as if it had been stopped. */
+  wait_for_number (&n_detached, 1);
+  g_assert_cmpuint (calls, ==, 1);
   g_assert_cmpuint (story.notified, ==, 1);
   g_assert_false (pthread_equal (story.self, pthread_self ()));
+  g_assert_cmpuint (count_open_fds (), ==, n_fds);
+}
+
+/* Also what a garbage collector does in the thread of another one. */
+static void
+unref_other (gpointer data)
+{
+  Story *story = data;
+
+  g_object_unref (story->thread);
+  atomic_store (&story->open, TRUE);
+}
+
+static void
+test_last_unref_in_another_thread_waits_for_nothing (void)
+{
+  Story story, other;
+
+  alarm (GUARD_US / G_USEC_PER_SEC);
+  story_begin (&story);
+  story_begin (&other);
+  gaio_timer_unref (gaio_context_add_timer (story.context, never_once, &story, notified));
+  close_gate (&story);
+  /* The one waits for the other. */
+  gaio_context_defer (other.context, unref_other, &story, NULL);
+  wait_for_number (&story.notified, 1);
+  alarm (0);
+  story_end (&other);
 }
 
 static void
@@ -592,6 +641,7 @@ test_last_unref_in_the_thread (void)
 
   story_begin (&story);
   gaio_timer_unref (gaio_context_add_timer (story.context, never_once, &story, notified));
+  atomic_store (&n_detached, 0);
   gaio_context_defer (story.context, unref_here, &story, NULL);
   wait_for_number (&n_detached, 1);
   g_assert_cmpuint (story.calls, ==, 1);
@@ -628,7 +678,12 @@ test_many_come_and_go (void)
   guint n_fds = count_open_fds ();
 
   for (guint i = 0; i < 50; i++)
-    g_assert_finalize_object (thread_new ());
+    {
+      Story story;
+
+      story_begin (&story);
+      story_end (&story);
+    }
   g_assert_cmpuint (count_open_fds (), ==, n_fds);
 }
 
@@ -672,7 +727,68 @@ test_stop_waits_for_a_nested_loop (void)
   gaio_thread_stop (story.thread);
   g_assert_cmpuint (story.calls, ==, 2);
   join (thread);
-  g_assert_finalize_object (story.thread);
+  story_end (&story);
+}
+
+/* --- Somebody closes what is not his --- */
+
+static gboolean
+is_set (gint fd)
+{
+  g_autofree char *path = g_strdup_printf ("/proc/self/fd/%d", fd);
+  g_autofree char *file = g_file_read_link (path, NULL);
+
+  return g_strcmp0 (file, "anon_inode:[eventpoll]") == 0;
+}
+
+/* Returns the number of the epoll set, or -1. */
+static gint
+find_set (void)
+{
+  for (gint fd = 3; fd < 64; fd++)
+    if (is_set (fd))
+      return fd;
+  return -1;
+}
+
+static void
+close_set (gpointer data)
+{
+  Story *story = data;
+
+  close (find_set ());
+  called (story);
+}
+
+/* The context closes itself then, and calls nothing more. */
+static void
+test_stop_returns_after_the_set_was_closed (gconstpointer by_itself)
+{
+  Story story;
+
+  story_begin (&story);
+  if (find_set () == -1)
+    {
+      g_test_skip ("only epoll has such a set");
+      story_end (&story);
+      return;
+    }
+  alarm (GUARD_US / G_USEC_PER_SEC);
+  g_test_expect_message ("Gaio", G_LOG_LEVEL_CRITICAL, "Somebody has closed fd *");
+  gaio_timer_unref (gaio_context_add_timer (story.context, never_once, &story, notified));
+  if (by_itself != NULL)
+    {
+      gaio_context_defer (story.context, close_set, &story, NULL);
+      wait_for_number (&story.calls, 1);
+    }
+  else
+    close_set (&story);
+  gaio_thread_stop (story.thread);
+  g_test_assert_expected_messages ();
+  g_assert_cmpuint (story.notified, ==, 1);
+  g_assert_true (gaio_context_is_closed (story.context));
+  story_end (&story);
+  alarm (0);
 }
 
 /* --- Where it cannot be --- */
@@ -697,7 +813,7 @@ test_a_forked_child_stops_nothing (void)
   assert_exits_well (child);
   gaio_context_defer (story.context, called, &story, NULL);
   wait_for_number (&story.calls, 1);
-  g_assert_finalize_object (story.thread);
+  story_end (&story);
 }
 
 /* Its locks are held in the child for ever. */
@@ -725,7 +841,62 @@ test_a_forked_child_stops_nothing_also_amid_a_stop (void)
   assert_exits_well (child);
   atomic_store (&story.open, TRUE);
   join (thread);
-  g_assert_finalize_object (story.thread);
+  story_end (&story);
+}
+
+/* Back from the callback, it is in a loop that is its parent's. */
+static void
+fork_here (gpointer data)
+{
+  Story *story = data;
+  pid_t child = fork ();
+
+  g_assert_cmpint (child, >=, 0);
+  if (child == 0)
+    {
+      alarm (30);
+      g_object_unref (story->thread);
+      return;
+    }
+  assert_exits_well (child);
+  called (story);
+}
+
+static void
+test_a_child_forked_in_it_ends_with_the_callback (gconstpointer at_the_end)
+{
+  Story story;
+
+  story_begin (&story);
+  if (at_the_end)
+    close_gate (&story);
+  gaio_context_defer (story.context, fork_here, &story, NULL);
+  atomic_store (&story.open, TRUE);
+  if (!at_the_end)
+    wait_for_number (&story.calls, 1);
+  gaio_thread_stop (story.thread);
+  g_assert_cmpuint (story.calls, ==, at_the_end ? 2 : 1);
+  story_end (&story);
+}
+
+/* Also while it has nothing to do: nobody else runs a notify of its contexts, in between. */
+static void
+test_owns_its_main_context_for_life (void)
+{
+  g_autoptr (GMainContext) main_context = NULL;
+  Story story;
+
+  story_begin (&story);
+  main_context = g_main_context_ref (story.main_context);
+  for (guint i = 1; i <= 1000; i++)
+    {
+      gaio_context_defer (story.context, called, &story, NULL);
+      while (atomic_load (&story.calls) < i)
+        g_assert_false (g_main_context_acquire (main_context));
+    }
+  story_end (&story);
+  g_assert_true (g_main_context_acquire (main_context));
+  g_main_context_release (main_context);
 }
 
 static void
@@ -797,11 +968,23 @@ main (int argc, char *argv[])
   g_test_add_func ("/event-thread/stopped-by-several-all-wait", test_stopped_by_several_all_wait);
   g_test_add_func ("/event-thread/stops-itself", test_stops_itself);
   g_test_add_func ("/event-thread/stops-itself-in-a-notify", test_stops_itself_in_a_notify);
-  g_test_add_func ("/event-thread/last-unref-stops-and-waits", test_last_unref_stops_and_waits);
+  g_test_add_func ("/event-thread/last-unref-waits-for-nothing", test_last_unref_waits_for_nothing);
+  g_test_add_func ("/event-thread/last-unref-in-another-thread-waits-for-nothing",
+                   test_last_unref_in_another_thread_waits_for_nothing);
   g_test_add_func ("/event-thread/last-unref-in-the-thread", test_last_unref_in_the_thread);
   g_test_add_func ("/event-thread/unref-in-a-last-notify", test_unref_in_a_last_notify);
   g_test_add_func ("/event-thread/many-come-and-go", test_many_come_and_go);
   g_test_add_func ("/event-thread/stop-waits-for-a-nested-loop", test_stop_waits_for_a_nested_loop);
+  g_test_add_data_func ("/event-thread/stop-returns-after-the-set-was-closed", NULL,
+                        test_stop_returns_after_the_set_was_closed);
+  g_test_add_data_func ("/event-thread/stop-returns-after-it-has-closed-the-set-itself",
+                        GINT_TO_POINTER (TRUE), test_stop_returns_after_the_set_was_closed);
+  g_test_add_data_func ("/event-thread/a-child-forked-in-it-ends-with-the-callback", NULL,
+                        test_a_child_forked_in_it_ends_with_the_callback);
+  g_test_add_data_func ("/event-thread/a-child-forked-at-the-end-ends-with-the-callback",
+                        GINT_TO_POINTER (TRUE), test_a_child_forked_in_it_ends_with_the_callback);
+  g_test_add_func ("/event-thread/owns-its-main-context-for-life",
+                   test_owns_its_main_context_for_life);
   g_test_add_func ("/event-thread/a-forked-child-stops-nothing", test_a_forked_child_stops_nothing);
   g_test_add_func ("/event-thread/a-forked-child-stops-nothing-also-amid-a-stop",
                    test_a_forked_child_stops_nothing_also_amid_a_stop);

@@ -3,6 +3,7 @@
 
 import contextlib
 import errno
+import faulthandler
 import gc
 import os
 import resource
@@ -524,6 +525,50 @@ def test_thread():
         thread.get_context().defer(lambda: calls.append(threading.get_ident()))
         thread.stop()
         assert len(calls) == 1 and calls[0] != threading.get_ident(), calls
+
+
+def with_attribute(thread):
+    thread.label = 'kept by the object'
+
+
+def with_signal_handler(thread):
+    thread.connect('notify', print)
+
+
+def with_reference_to_itself(thread):
+    thread.me = thread
+
+
+def test_thread_is_collected_while_its_callbacks_need_the_interpreter():
+    """With the interpreter locked; what was scheduled before still runs, and it ends."""
+    for decorate in (with_attribute, with_signal_handler, with_reference_to_itself):
+        for _ in range(20):
+            thread = Gaio.Thread()
+            decorate(thread)
+            called, last = threading.Event(), threading.Event()
+            context = thread.get_context()
+            context.add_timeout(100, lambda: called.set() or True)
+            assert called.wait(30)
+            context.defer(last.set)
+            faulthandler.dump_traceback_later(30, exit=True)
+            del thread
+            gc.collect()
+            faulthandler.cancel_dump_traceback_later()
+            assert last.wait(30)
+            while not context.is_closed():
+                os.sched_yield()
+
+
+def test_thread_stops_while_its_callbacks_need_the_interpreter():
+    for _ in range(20):
+        thread = Gaio.Thread()
+        called = threading.Event()
+        thread.get_context().add_timeout(100, lambda: called.set() or True)
+        assert called.wait(30)
+        faulthandler.dump_traceback_later(30, exit=True)
+        thread.stop()
+        faulthandler.cancel_dump_traceback_later()
+        assert thread.get_context().is_closed()
 
 
 @contextlib.contextmanager
