@@ -143,7 +143,7 @@ gaio_close_finish (GaioCore *core)
 static void
 mark_closed (GaioCore *core)
 {
-  atomic_store_explicit (&core->open_in, 0, memory_order_release);
+  atomic_store_explicit (&core->open_in, GAIO_CLOSED, memory_order_release);
   gaio_core_kick (core);
   gaio_close_finish (core);
 }

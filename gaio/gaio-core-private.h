@@ -28,6 +28,9 @@
  *   (const) set once, before anybody else sees it
  * Atomics say beside them who else looks. User code never runs under the lock. */
 
+/* No fork generation, nor the 0 of a child that has none yet. */
+#define GAIO_CLOSED G_MAXUINT
+
 typedef enum
 {
   GAIO_AWAKE,             /* whoever runs next looks at everything before it sleeps */
@@ -79,7 +82,7 @@ typedef struct
   /* Of the eventfd: who writes to it without the lock, and 1 until it is closed. Grows under it. */
   atomic_uint wake_users;
   atomic_bool wake_requested;
-  atomic_uint open_in; /* the fork generation in which it is not closed; 0: it is closed */
+  atomic_uint open_in; /* the fork generation in which it is not closed, or GAIO_CLOSED */
   gboolean torn_down;  /* (lock) or about to be */
   gboolean buried;     /* (lock) everything has been removed: its fds may be closed */
   gboolean released;   /* (lock) the reference of the shell has been dropped */
@@ -186,7 +189,7 @@ extern _Thread_local GaioCore *gaio_core_current
 static inline gboolean
 gaio_core_is_forked (const GaioCore *core)
 {
-  return G_UNLIKELY (core->fork_generation != gaio_fork_generation);
+  return G_UNLIKELY (core->fork_generation != gaio_fork_page.generation);
 }
 
 /* FALSE in a forked child, where the lock may be held by a thread that does not exist. */
@@ -208,7 +211,7 @@ gaio_core_unlock (GaioCore *core)
 static inline gboolean
 gaio_core_is_closed (GaioCore *core)
 {
-  return atomic_load_explicit (&core->open_in, memory_order_acquire) == 0;
+  return atomic_load_explicit (&core->open_in, memory_order_acquire) == GAIO_CLOSED;
 }
 
 /* Closed or forked, at the cost of one of them: a round asks before each callback. */
@@ -216,7 +219,7 @@ static inline gboolean
 gaio_core_is_over (GaioCore *core)
 {
   return G_UNLIKELY (atomic_load_explicit (&core->open_in, memory_order_acquire) !=
-                     gaio_fork_generation);
+                     gaio_fork_page.generation);
 }
 
 /* Whether this thread is inside a round of @core. */

@@ -17,8 +17,8 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
 
   gaio_trace_init ();
   gaio_ref_count_init (&core->ref_count, 1);
-  core->fork_generation = gaio_fork_generation;
-  atomic_init (&core->open_in, gaio_fork_generation);
+  core->fork_generation = gaio_fork_get_generation ();
+  atomic_init (&core->open_in, core->fork_generation);
   pthread_mutex_init (&core->lock, NULL);
   pthread_cond_init (&core->callback_ended, NULL);
   sem_init (&core->host_is_back, 0, 0);

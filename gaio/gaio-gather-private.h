@@ -216,7 +216,7 @@ check_set (GaioCore *core)
   /* Whose they are now nobody knows: they are left alone. */
   gaio_fdmon_lose (&core->monitor);
   core->restless = TRUE;
-  atomic_store_explicit (&core->open_in, 0, memory_order_release);
+  atomic_store_explicit (&core->open_in, GAIO_CLOSED, memory_order_release);
 }
 
 /* What else is ready after a first load, if that was full; and what is left over from an earlier

@@ -61,7 +61,7 @@ typedef struct
 static gboolean
 is_forked (GaioNotifier *self)
 {
-  return self->fork_generation != gaio_fork_generation;
+  return self->fork_generation != gaio_fork_page.generation;
 }
 
 /**
@@ -93,7 +93,7 @@ gaio_notifier_new (GError **error)
     }
   self = g_new0 (GaioNotifier, 1);
   gaio_ref_count_init (&self->ref_count, 1);
-  self->fork_generation = gaio_fork_generation;
+  self->fork_generation = gaio_fork_get_generation ();
   self->fd = fd;
   pthread_mutex_init (&self->mutex, NULL);
   return self;

@@ -49,7 +49,7 @@ row_free (gpointer data)
 void
 gaio_profile_init (GaioProfile *self)
 {
-  self->fork_generation = gaio_fork_generation;
+  self->fork_generation = gaio_fork_get_generation ();
   pthread_mutex_init (&self->mutex, NULL);
 }
 
@@ -57,7 +57,7 @@ gaio_profile_init (GaioProfile *self)
 static gboolean
 is_forked (GaioProfile *self)
 {
-  return self->fork_generation != gaio_fork_generation;
+  return self->fork_generation != gaio_fork_page.generation;
 }
 
 void

@@ -854,6 +854,7 @@ static const char *const harmless[] = {
   "memcpy",
   "memmove",
   "memset",
+  "madvise", /* before main(); `without` has it fail */
   "pthread_atfork",
   "pthread_cond_broadcast",
   "pthread_cond_destroy",
@@ -871,6 +872,7 @@ static const char *const harmless[] = {
   "sem_post",
   "strcmp",
   "strlen",
+  "sysconf",
 };
 
 static gboolean

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
 #include "test-support.h"
 
 /* What the parent has at the time of the fork. */
@@ -20,9 +23,9 @@ typedef struct
 
 /* An assertion that fails there aborts the child; alarm() ends one that hangs. */
 static void
-in_child (void (*func) (Family *), Family *family)
+in_child_of (pid_t (*make_child) (void), void (*func) (Family *), Family *family)
 {
-  pid_t child = fork ();
+  pid_t child = make_child ();
 
   g_assert_cmpint (child, >=, 0);
   if (child == 0)
@@ -32,6 +35,12 @@ in_child (void (*func) (Family *), Family *family)
       leave_child ();
     }
   assert_exits_well (child);
+}
+
+static void
+in_child (void (*func) (Family *), Family *family)
+{
+  in_child_of (fork, func, family);
 }
 
 static gboolean
@@ -108,6 +117,16 @@ fail_with_forked (Family *family)
   g_assert_error (error, GAIO_ERROR, GAIO_ERROR_FORKED);
   g_clear_error (&error);
   g_assert_null (gaio_context_create_source (family->context, &error));
+  g_assert_error (error, GAIO_ERROR, GAIO_ERROR_FORKED);
+}
+
+static void
+fail_to_add (Family *family)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_null (
+      gaio_context_add_fd (family->context, family->fd, G_IO_IN, never_fd, NULL, NULL, &error));
   g_assert_error (error, GAIO_ERROR, GAIO_ERROR_FORKED);
 }
 
@@ -455,6 +474,90 @@ test_new_context_works_in_the_child (void)
   family_clear (&family);
 }
 
+/* --- Children of which the C library tells nobody --- */
+
+static pid_t
+clone_raw (void)
+{
+  return syscall (SYS_clone, SIGCHLD, 0, 0, 0, 0);
+}
+
+/* As the library does. */
+static gboolean
+can_be_noticed (void)
+{
+  gsize size = sysconf (_SC_PAGESIZE);
+  void *page = mmap (NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  int result = madvise (page, size, MADV_WIPEONFORK);
+
+  munmap (page, size);
+  if (size == 4096 && result == 0)
+    return TRUE;
+  g_test_skip ("the kernel cannot wipe a page of 4096 bytes in a child");
+  return FALSE;
+}
+
+static void
+be_a_stranger (Family *family)
+{
+  fail_with_forked (family);
+  iterate_inherited (family);
+  make_new_context (family);
+  /* It is closed by whoever made it, which is not this process. */
+  g_assert_false (gaio_context_is_closed (family->context));
+  remove_everything (family);
+}
+
+static void
+have_children_of_both_kinds (Family *family)
+{
+  g_autoptr (GaioContext) own = gaio_context_new ();
+  Family again = *family;
+
+  again.context = own;
+  in_child (fail_to_add, &again);
+  in_child_of (clone_raw, fail_to_add, &again);
+  g_assert_false (gaio_context_iterate (own, 0));
+  be_a_stranger (family);
+}
+
+static void
+test_noticed_without_the_c_library (gconstpointer nested)
+{
+  g_auto (Rig) rig = rig_new (nested);
+  Family family;
+
+  if (!can_be_noticed ())
+    return;
+  family_init (&family, &rig);
+  in_child_of (clone_raw, be_a_stranger, &family);
+#if __GLIBC_PREREQ(2, 34)
+  in_child_of (_Fork, be_a_stranger, &family);
+#endif
+  in_child_of (clone_raw, have_children_of_both_kinds, &family);
+  in_child (have_children_of_both_kinds, &family);
+  assert_parent_works (&family);
+  family_clear (&family);
+}
+
+static void
+stay_closed (Family *family)
+{
+  g_assert_true (gaio_context_is_closed (family->context));
+  iterate_inherited (family);
+}
+
+static void
+test_closed_before_stays_closed (void)
+{
+  g_autoptr (GaioContext) context = gaio_context_new ();
+  Family family = { .context = context };
+
+  gaio_context_close (context);
+  in_child (stay_closed, &family);
+  in_child_of (clone_raw, stay_closed, &family);
+}
+
 /* --- fork() inside a callback --- */
 
 static void
@@ -774,6 +877,8 @@ main (int argc, char **argv)
   g_test_init (&argc, &argv, NULL);
   add_failure_tests ();
   add_source_and_shared_tests ();
+  add_both ("/fork/noticed-without-the-c-library", test_noticed_without_the_c_library);
+  g_test_add_func ("/fork/closed-before-stays-closed", test_closed_before_stays_closed);
   add_both ("/fork/in-a-handler", test_fork_in_a_handler);
   add_both ("/fork/in-a-bottom-half", test_fork_in_a_bottom_half);
   add_both ("/fork/locks-held", test_locks_held_at_the_fork);
