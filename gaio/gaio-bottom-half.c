@@ -394,7 +394,7 @@ gaio_bottom_half_drop_calls (GaioCore *core)
 {
   GaioCall call;
 
-  while (gaio_call_queue_pop (&core->calls, &call))
+  while (!gaio_core_is_forked (core) && gaio_call_queue_pop (&core->calls, &call))
     end_call (&call);
 }
 

@@ -196,14 +196,16 @@ let_others_in (GaioCore *core)
   gaio_core_unlock (core);
 }
 
-/* TRUE if they have done so: then there may be something that was not looked at. */
+/* TRUE if they have done so: then there may be something that was not looked at. For a forked
+ * child, too, which is not to sleep. */
 static gboolean
 come_back (GaioCore *core)
 {
   gboolean disturbed;
 
-  pthread_mutex_lock (&core->lock);
-  disturbed = atomic_load_explicit (&core->sleep, memory_order_relaxed) != GAIO_POLLING;
+  gaio_core_lock_again (core);
+  disturbed = atomic_load_explicit (&core->sleep, memory_order_relaxed) != GAIO_POLLING ||
+              gaio_core_is_forked (core);
   atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
   return disturbed;
 }

@@ -7,3 +7,4 @@
 void gaio_close (GaioCore *core);
 void gaio_close_finish (GaioCore *core);
 void gaio_close_drop_shell (GaioCore *core);
+void gaio_close_leave_in_child (GaioCore *core);

@@ -35,7 +35,8 @@ bury_everything (GaioCore *core)
     gaio_bottom_half_bury (gaio_bottom_half_from_siblings (link));
 }
 
-/* Claimed by this thread, without the lock. */
+/* Claimed by this thread, without the lock. A child that one of the notifies forks leaves the rest
+ * to its parent. */
 static void
 tear_down (GaioCore *core, GSource *source)
 {
@@ -53,11 +54,12 @@ tear_down (GaioCore *core, GSource *source)
   /* The pollfd leaves GLib before the epoll fd is closed. */
   if (source != NULL)
     g_source_destroy (source);
-  while (gaio_entry_have_dead (core))
+  while (gaio_entry_have_dead (core) && !gaio_core_is_forked (core))
     gaio_entry_run_notifies (core);
   gaio_bottom_half_drop_calls (core);
 
-  gaio_core_lock (core);
+  if (!gaio_core_lock (core))
+    return;
   core->buried = TRUE;
   if (core->n_lingering == 0)
     gaio_core_close_fds (core);
@@ -101,13 +103,27 @@ take_reference (GaioCore *core)
   return TRUE;
 }
 
+/* A forked child leaves a round of its parent: the core goes if the GObject has gone meanwhile. */
+void
+gaio_close_leave_in_child (GaioCore *core)
+{
+  if (--core->depth > 0 || core->shell != NULL || core->released)
+    return;
+  core->released = TRUE;
+  gaio_core_unref (core);
+}
+
 /* Takes and gives up the lock. */
 static gboolean
 leave (GaioCore *core)
 {
   gboolean last;
 
-  gaio_core_lock (core);
+  if (!gaio_core_lock (core))
+    {
+      gaio_close_leave_in_child (core);
+      return FALSE;
+    }
   core->depth = 0;
   atomic_store_explicit (&core->round_thread, NULL, memory_order_release);
   last = take_reference (core);
@@ -157,13 +173,25 @@ gaio_close (GaioCore *core)
     mark_closed (core);
 }
 
+/* In a forked child, which may be on its way back to a round of its parent. If that was in another
+ * thread, it does not come. */
+static void
+drop_shell_in_child (GaioCore *core)
+{
+  core->shell = NULL;
+  if (core->depth > 0)
+    return;
+  core->released = TRUE;
+  gaio_core_unref (core);
+}
+
 /* The GObject goes. The core goes with it, or once it has been torn down. */
 void
 gaio_close_drop_shell (GaioCore *core)
 {
   if (!gaio_core_lock (core))
     {
-      gaio_core_unref (core);
+      drop_shell_in_child (core);
       return;
     }
   core->shell = NULL;

@@ -175,6 +175,7 @@ GMainContext *gaio_core_get_main_context (GaioCore *core);
 gboolean gaio_core_check (GaioCore *core, GError **error);
 void gaio_core_kick (GaioCore *core);
 void gaio_core_unlock_and_kick (GaioCore *core);
+void gaio_core_lock_again (GaioCore *core);
 void gaio_core_close_fds (GaioCore *core);
 gboolean gaio_core_watch_glib (GaioCore *core, int fd);
 void gaio_core_unwatch_glib (GaioCore *core);

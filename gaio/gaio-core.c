@@ -161,6 +161,26 @@ gaio_core_unlock_and_kick (GaioCore *core)
   leave_wake_fd (core, wake_fd);
 }
 
+/* For the rest of a round: a thread that does not exist may hold the lock, and what is to be asked
+ * of the kernel is the parent's. */
+static void
+prepare_for_child (GaioCore *core)
+{
+  pthread_mutex_init (&core->lock, NULL);
+  gaio_fdmon_clear (&core->monitor);
+  core->n_fetched = -1;
+  core->restless = TRUE;
+}
+
+/* In the middle of what needs the lock, after user code, which may have forked, has run without. */
+void
+gaio_core_lock_again (GaioCore *core)
+{
+  if (gaio_core_is_forked (core))
+    prepare_for_child (core);
+  pthread_mutex_lock (&core->lock);
+}
+
 /* With the lock held. The eventfd is left to who still writes to it, if anybody does. */
 void
 gaio_core_close_fds (GaioCore *core)

@@ -96,7 +96,7 @@ take_dead (GaioCore *core, GaioList *batch)
 }
 
 /* Runs the notifies of what has been removed. By the owner, without the lock. What these remove
- * waits for the next time. */
+ * waits for the next time. A child that one of them forks leaves the rest to its parent. */
 void
 gaio_entry_run_notifies (GaioCore *core)
 {
@@ -104,7 +104,7 @@ gaio_entry_run_notifies (GaioCore *core)
   GaioLink *link;
 
   take_dead (core, &batch);
-  while ((link = gaio_list_pop (&batch)) != NULL)
+  while (!gaio_core_is_forked (core) && (link = gaio_list_pop (&batch)) != NULL)
     release (gaio_link_entry (link, GaioEntry, siblings));
 }
 

@@ -45,7 +45,7 @@ is_pending (GaioCore *core)
   return core->n_urgent > 0 || core->calls.n_calls > 0 || !gaio_list_is_empty (&core->due) ||
          !gaio_list_is_empty (&core->always) || gaio_entry_have_dead (core) ||
          atomic_load_explicit (&core->wake_requested, memory_order_relaxed) ||
-         gaio_core_is_closed (core);
+         gaio_core_is_over (core);
 }
 
 /* With the lock held: when something will be to do at the latest, or -1. */
@@ -323,7 +323,10 @@ leave (GaioRound *round)
     gaio_entry_run_notifies (core);
   gaio_core_current = round->outer;
   if (!gaio_core_lock (core))
-    return;
+    {
+      gaio_close_leave_in_child (core);
+      return;
+    }
   give_back (core);
   gaio_round_mind_outer_polls (core);
   if (--core->depth == 0)

@@ -844,10 +844,17 @@ test_a_forked_child_stops_nothing_also_amid_a_stop (void)
   story_end (&story);
 }
 
+static void
+thread_ended (void *unused)
+{
+  leave_child ();
+}
+
 /* Back from the callback, it is in a loop that is its parent's. */
 static void
 fork_here (gpointer data)
 {
+  pthread_key_t key;
   Story *story = data;
   pid_t child = fork ();
 
@@ -856,6 +863,8 @@ fork_here (gpointer data)
     {
       alarm (30);
       g_object_unref (story->thread);
+      g_assert_cmpint (pthread_key_create (&key, thread_ended), ==, 0);
+      g_assert_cmpint (pthread_setspecific (key, story), ==, 0);
       return;
     }
   assert_exits_well (child);

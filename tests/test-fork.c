@@ -626,6 +626,261 @@ test_fork_in_a_bottom_half (gconstpointer nested)
   family_clear (&family);
 }
 
+/* --- fork() inside a callback, and the child drops the last reference --- */
+
+/* It returns, too, to where the context is still in use. */
+typedef struct
+{
+  GaioContext *context;
+  GMainContext *main_context; /* or NULL */
+  gint fd;                    /* ready */
+  guint notified;
+  pid_t child;
+} Leaver;
+
+static void
+fork_and_drop (gpointer data)
+{
+  Leaver *self = data;
+
+  if (self->child != -1)
+    return;
+  self->child = fork ();
+  g_assert_cmpint (self->child, >=, 0);
+  if (self->child > 0)
+    return;
+  alarm (30);
+  g_clear_object (&self->context);
+}
+
+static gboolean
+fork_and_drop_again (gpointer data)
+{
+  fork_and_drop (data);
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+fork_and_drop_fd (gint fd, GIOCondition condition, gpointer data)
+{
+  return fork_and_drop_again (data);
+}
+
+static void
+fork_and_drop_set (GaioReadySet *set, guint n_ready, gpointer data)
+{
+  fork_and_drop (data);
+  gaio_ready_set_set_func (set, NULL, NULL, NULL);
+}
+
+/* Only one of the two may be told of the end of each. */
+static void
+note_notified (gpointer data)
+{
+  Leaver *self = data;
+
+  g_assert_cmpint (self->child, !=, 0);
+  self->notified++;
+}
+
+static void
+ignore (gpointer data)
+{
+}
+
+static gboolean
+ignore_fd (gint fd, GIOCondition condition, gpointer data)
+{
+  return G_SOURCE_CONTINUE;
+}
+
+static void
+in_a_deferred_call (Leaver *self)
+{
+  gaio_context_defer (self->context, fork_and_drop, self, note_notified);
+  gaio_context_defer (self->context, ignore, self, note_notified);
+}
+
+static void
+in_the_notify_of_a_call (Leaver *self)
+{
+  gaio_context_defer (self->context, ignore, self, fork_and_drop);
+  gaio_context_defer (self->context, ignore, self, note_notified);
+}
+
+static void
+in_a_bottom_half (Leaver *self)
+{
+  g_autoptr (GaioBottomHalf) bh =
+      gaio_context_add_bottom_half (self->context, fork_and_drop, self, NULL);
+
+  gaio_bottom_half_schedule (bh);
+}
+
+static void
+in_a_handler (Leaver *self)
+{
+  gaio_handler_unref (add_fd (self->context, self->fd, G_IO_IN, fork_and_drop_fd, self, NULL));
+}
+
+static void
+in_a_timer (Leaver *self)
+{
+  gaio_timer_unref (gaio_context_add_timeout (self->context, 1, fork_and_drop_again, self, NULL));
+}
+
+static void
+in_a_ready_set (Leaver *self)
+{
+  g_autoptr (GaioReadySet) set = gaio_ready_set_new (self->context);
+  g_autoptr (GaioHandler) handler = gaio_ready_set_add_fd (set, self->fd, G_IO_IN, 1, NULL);
+
+  g_assert_nonnull (handler);
+  gaio_ready_set_set_func (set, fork_and_drop_set, self, NULL);
+}
+
+static void
+in_the_notify_of_a_handler (Leaver *self)
+{
+  GaioHandler *handler = add_fd (self->context, self->fd, G_IO_IN, ignore_fd, self, fork_and_drop);
+  GaioTimer *timer = gaio_context_add_timer (self->context, ignore, self, note_notified);
+
+  gaio_clear_handler (&handler);
+  gaio_clear_timer (&timer);
+}
+
+static void
+close_and_drop (gpointer data)
+{
+  Leaver *self = data;
+
+  gaio_context_close (self->context);
+}
+
+/* Other notifies are due after it. */
+static void
+in_a_notify_of_the_end (Leaver *self)
+{
+  gaio_timer_unref (gaio_context_add_timer (self->context, ignore, self, fork_and_drop));
+  gaio_timer_unref (gaio_context_add_timer (self->context, ignore, self, note_notified));
+  gaio_context_defer (self->context, close_and_drop, self, NULL);
+  gaio_context_defer (self->context, ignore, self, note_notified);
+}
+
+static void
+in_the_notify_of_a_call_at_the_end (Leaver *self)
+{
+  gaio_context_defer (self->context, close_and_drop, self, NULL);
+  gaio_context_defer (self->context, ignore, self, fork_and_drop);
+  gaio_context_defer (self->context, ignore, self, note_notified);
+}
+
+/* Where a wait would be the parent's. */
+static gboolean
+fork_and_drop_when_polled (gpointer data)
+{
+  Leaver *self = data;
+
+  fork_and_drop (self);
+  return self->child > 0;
+}
+
+static void
+in_a_poll_function (Leaver *self)
+{
+  g_autoptr (GaioHandler) handler =
+      add_fd (self->context, self->fd, G_IO_IN, ignore_fd, self, NULL);
+
+  gaio_handler_set_poll_funcs (handler, fork_and_drop_when_polled, NULL, NULL);
+  gaio_context_set_poll_params (self->context, 1000, 2, 2);
+}
+
+static void
+run_nested_round (gpointer data)
+{
+  Leaver *self = data;
+  GaioContext *context = self->context;
+
+  gaio_context_defer (context, fork_and_drop, self, NULL);
+  while (self->child == -1)
+    gaio_context_iterate (context, 0);
+}
+
+static void
+in_a_nested_round (Leaver *self)
+{
+  gaio_context_defer (self->context, run_nested_round, self, note_notified);
+}
+
+static void (*const places_to_leave[]) (Leaver *self) = {
+  in_a_deferred_call,
+  in_the_notify_of_a_call,
+  in_a_bottom_half,
+  in_a_handler,
+  in_a_timer,
+  in_a_ready_set,
+  in_the_notify_of_a_handler,
+  in_a_notify_of_the_end,
+  in_the_notify_of_a_call_at_the_end,
+  in_a_poll_function,
+  in_a_nested_round,
+};
+
+static void
+leaver_round (Leaver *self)
+{
+  if (self->main_context != NULL)
+    g_main_context_iteration (self->main_context, TRUE);
+  else
+    gaio_context_iterate (self->context, GUARD_US);
+}
+
+static void
+leave_from (void (*plan) (Leaver *self), gboolean nested)
+{
+  Leaver self = { .context = gaio_context_new (), .fd = eventfd_new (1), .child = -1 };
+  pid_t child;
+
+  if (nested)
+    {
+      self.main_context = main_context_new ();
+      attach (self.context, self.main_context);
+    }
+  plan (&self);
+  while (self.child == -1)
+    leaver_round (&self);
+  child = self.child;
+  /* The reference of its source has been the last. */
+  g_clear_pointer (&self.main_context, g_main_context_unref);
+  if (child == 0)
+    leave_child ();
+  assert_exits_well (child);
+  g_clear_object (&self.context);
+  close (self.fd);
+}
+
+static void
+test_child_drops_the_last_reference (gconstpointer nested)
+{
+  for (guint i = 0; i < G_N_ELEMENTS (places_to_leave); i++)
+    leave_from (places_to_leave[i], nested != NULL);
+}
+
+static void
+test_child_drops_the_last_reference_while_it_goes (void)
+{
+  Leaver self = { .context = gaio_context_new (), .child = -1 };
+
+  gaio_timer_unref (gaio_context_add_timer (self.context, ignore, &self, fork_and_drop));
+  gaio_timer_unref (gaio_context_add_timer (self.context, ignore, &self, note_notified));
+  gaio_context_defer (self.context, ignore, &self, note_notified);
+  g_object_unref (g_steal_pointer (&self.context));
+  if (self.child == 0)
+    leave_child ();
+  assert_exits_well (self.child);
+  g_assert_cmpuint (self.notified, ==, 2);
+}
+
 /* --- fork() while other threads are in the library --- */
 
 typedef struct
@@ -881,6 +1136,9 @@ main (int argc, char **argv)
   g_test_add_func ("/fork/closed-before-stays-closed", test_closed_before_stays_closed);
   add_both ("/fork/in-a-handler", test_fork_in_a_handler);
   add_both ("/fork/in-a-bottom-half", test_fork_in_a_bottom_half);
+  add_both ("/fork/child-drops-the-last-reference", test_child_drops_the_last_reference);
+  g_test_add_func ("/fork/child-drops-the-last-reference-while-it-goes",
+                   test_child_drops_the_last_reference_while_it_goes);
   add_both ("/fork/locks-held", test_locks_held_at_the_fork);
   g_test_add_func ("/fork/lock-of-the-shared-held", test_shared_lock_held_at_the_fork);
   add_both ("/fork/both-return-from-the-callback", test_both_return_from_the_callback);
