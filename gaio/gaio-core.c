@@ -240,7 +240,8 @@ end_wait_of_host (GaioCore *core)
 {
   int waits = GAIO_HOST_WAITS;
 
-  /* Pairs with gaio_core_host_is_back(). */
+  /* Pairs with gaio_core_host_is_back(), also where the host is back: what it has fetched, it has
+   * written by then. */
   if (!atomic_compare_exchange_strong_explicit (&core->host, &waits, GAIO_HOST_CALLED,
                                                 memory_order_acq_rel, memory_order_acquire))
     return;

@@ -958,6 +958,68 @@ test_loop_inside_asks_afresh (Fixture *self, gconstpointer look)
   close (self->copy);
 }
 
+/* --- Taken away between the wait and the dispatch --- */
+
+/* Told of by nothing that would order the memory of the two threads. */
+static atomic_bool may_take, has_taken;
+
+static void *
+take_between (gpointer data)
+{
+  Fixture *self = data;
+
+  while (!atomic_load_explicit (&may_take, memory_order_relaxed))
+    sched_yield ();
+  gaio_context_detach (self->context);
+  atomic_store_explicit (&has_taken, true, memory_order_relaxed);
+  return NULL;
+}
+
+/* GLib asks it after the wait, and before it asks ours. */
+static gboolean
+let_take (GSource *source)
+{
+  atomic_store_explicit (&may_take, true, memory_order_relaxed);
+  while (!atomic_load_explicit (&has_taken, memory_order_relaxed))
+    sched_yield ();
+  return TRUE;
+}
+
+static gboolean
+end_run (GSource *source, GSourceFunc callback, gpointer user_data)
+{
+  g_cancellable_cancel (((LateSource *) source)->fixture->cancellable);
+  return G_SOURCE_REMOVE;
+}
+
+static GSourceFuncs let_take_funcs = { late_prepare, let_take, end_run };
+
+/* What the wait has fetched is nothing to the next owner, who sees that it was written: this is for
+ * ThreadSanitizer. */
+static void
+test_taken_away_after_the_wait (Fixture *self, gconstpointer data)
+{
+  GSource *source = g_source_new (&let_take_funcs, sizeof (LateSource));
+  GaioHandler *handler = add_fd (self->context, self->fd, G_IO_IN, take_fd, &self->calls, NULL);
+  pthread_t thread;
+
+  atomic_store (&may_take, false);
+  atomic_store (&has_taken, false);
+  ((LateSource *) source)->fixture = self;
+  g_source_set_priority (source, G_PRIORITY_HIGH);
+  g_source_attach (source, self->main_context);
+  thread = spawn (take_between, self);
+  eventfd_add (self->fd);
+  assert_runs (self);
+  join (thread);
+  g_assert_cmpuint (self->calls, ==, 0);
+  g_assert_true (gaio_context_iterate (self->context, -1));
+  g_assert_cmpuint (self->calls, ==, 1);
+  attach (self->context, self->main_context);
+  g_source_unref (source);
+  gaio_clear_handler (&handler);
+}
+
 /* --- Where it nests, and where it does not --- */
 
 static void
@@ -1078,6 +1140,7 @@ main (int argc, char **argv)
               test_loop_inside_asks_afresh, tear_down);
   g_test_add ("/host/loop-inside-asks-afresh/waiting", Fixture, wait_in_iterate, set_up,
               test_loop_inside_asks_afresh, tear_down);
+  add ("/host/taken-away-after-the-wait", test_taken_away_after_the_wait);
   add ("/host/attaches-and-detaches", test_attaches_and_detaches);
   add ("/host/nested-elsewhere-fails", test_nested_elsewhere_fails);
   add ("/host/owned-by-another-thread-fails", test_owned_by_another_thread_fails);
