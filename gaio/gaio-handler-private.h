@@ -9,11 +9,15 @@ typedef struct
   gint fd;
   GIOCondition condition;
   GaioFdFunc func;      /* of its own, or */
-  GaioRecords *records; /* of the ready set that it is a member of */
+  GaioRecords *records; /* of the ready set that it is a member of, */
+  GaioSetCalls *calls;  /* with this, and */
   guint64 token;
   gpointer user_data;
   GDestroyNotify notify;
 } GaioHandlerParams;
+
+GaioSetCalls *gaio_set_calls_ref (GaioSetCalls *calls);
+void gaio_set_calls_unref (GaioSetCalls *calls);
 
 /* On error @params->notify has run. */
 GaioHandler *gaio_handler_add (GaioCore *core, const GaioHandlerParams *params, GError **error);

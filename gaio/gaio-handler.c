@@ -43,13 +43,34 @@ G_DEFINE_BOXED_TYPE (GaioHandler, gaio_handler, gaio_handler_ref, gaio_handler_u
   (POLLIN | POLLPRI | POLLOUT | POLLERR | POLLHUP | POLLRDNORM | POLLRDBAND | POLLWRNORM |         \
    POLLWRBAND | POLLMSG | POLLRDHUP)
 
+GaioSetCalls *
+gaio_set_calls_ref (GaioSetCalls *calls)
+{
+  gaio_ref_count_inc (&calls->ref_count);
+  return calls;
+}
+
+void
+gaio_set_calls_unref (GaioSetCalls *calls)
+{
+  if (gaio_ref_count_dec (&calls->ref_count))
+    g_free (calls);
+}
+
+static void
+membership_free (GaioMembership *self)
+{
+  gaio_set_calls_unref (self->calls);
+  g_free (self);
+}
+
 static void
 handler_free (GaioEntry *entry)
 {
   GaioHandler *self = (GaioHandler *) entry;
 
   if (self->entry.kind == GAIO_ENTRY_MEMBER)
-    g_free (self->membership);
+    membership_free (self->membership);
   if (self->extra != NULL)
     g_free (self->extra->name);
   g_free (self->extra);
@@ -73,6 +94,7 @@ membership_new (const GaioHandlerParams *params)
   GaioMembership *self = g_new0 (GaioMembership, 1);
 
   self->records = params->records;
+  self->calls = gaio_set_calls_ref (params->calls);
   self->token = params->token;
   return self;
 }
@@ -437,6 +459,29 @@ wait_until_not_running (GaioHandler *self)
   core->n_sync_waiters--;
 }
 
+/* For those calls of the set's functions that may know of it still. Later ones do not. */
+static void
+wait_until_set_has_returned (GaioHandler *self)
+{
+  GaioCore *core = self->entry.core;
+  GaioSetCalls *calls = self->membership->calls;
+  guint64 n_times = calls->n_times;
+
+  core->n_sync_waiters++;
+  while (calls->running > 0 && calls->n_times == n_times)
+    pthread_cond_wait (&core->callback_ended, &core->lock);
+  core->n_sync_waiters--;
+}
+
+/* By the owner: whether this is inside its callback. */
+static gboolean
+is_below_its_callback (GaioHandler *self)
+{
+  if (self->entry.kind == GAIO_ENTRY_MEMBER)
+    return self->membership->calls->running > 0;
+  return gaio_entry_is_running (&self->entry);
+}
+
 /**
  * gaio_handler_remove_sync: (skip)
  * @self: a handler
@@ -444,7 +489,8 @@ wait_until_not_running (GaioHandler *self)
  * Like gaio_handler_remove(), and waits until a callback of @self that is running in another thread
  * has returned: afterwards what the callback uses may be freed. Any thread; not inside the
  * handler's own callback, also not in a main loop that it has nested, nor with a lock held that the
- * callback takes.
+ * callback takes. The callback of a handler that belongs to a #GaioReadySet is the function of the
+ * set; who takes from the set elsewhere is not waited for.
  *
  * Since: 1.0
  */
@@ -459,10 +505,12 @@ gaio_handler_remove_sync (GaioHandler *self)
     return;
   gaio_handler_bury (self);
   own = gaio_core_in_round (self->entry.core);
-  if (!own)
+  if (!own && self->entry.kind == GAIO_ENTRY_MEMBER)
+    wait_until_set_has_returned (self);
+  else if (!own)
     wait_until_not_running (self);
   gaio_core_unlock (self->entry.core);
-  if (own && gaio_entry_is_running (&self->entry))
+  if (own && is_below_its_callback (self))
     g_critical ("fd %d: gaio_handler_remove_sync() called inside the handler's own callback",
                 self->fd);
 }

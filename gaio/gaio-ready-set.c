@@ -12,7 +12,8 @@
  * limits; the call counts as one callback.
  *
  * What is not taken stays in the batch, one record per fd; removing a handler or changing its
- * condition takes out what no longer applies.
+ * condition takes out what no longer applies. A function that is running in another thread may have
+ * taken it before: gaio_handler_remove_sync() waits for that.
  *
  * Without a function, an fd that turns ready under a GLib main loop is recorded and then silent
  * until the batch is taken or a function is set, so that nothing spins. No function is needed with
@@ -33,6 +34,7 @@ struct _GaioReadySet
 
   GaioCore *core;           /* (const) NULL if it was not made by gaio_ready_set_new() */
   GaioRecords records;      /* (lock) */
+  GaioSetCalls *calls;      /* (const) with a reference */
   GaioReadySetWatch *watch; /* (lock) with the function, or NULL */
   GaioList silenced;        /* (lock) members that are ready and not watched until further notice */
 };
@@ -55,6 +57,7 @@ gaio_ready_set_finalize (GObject *object)
   GaioReadySet *self = GAIO_READY_SET (object);
 
   gaio_records_clear (&self->records);
+  gaio_set_calls_unref (self->calls);
   g_clear_pointer (&self->core, gaio_core_unref);
   G_OBJECT_CLASS (gaio_ready_set_parent_class)->finalize (object);
 }
@@ -72,6 +75,8 @@ static void
 gaio_ready_set_init (GaioReadySet *self)
 {
   gaio_records_init (&self->records);
+  self->calls = g_new0 (GaioSetCalls, 1);
+  gaio_ref_count_init (&self->calls->ref_count, 1);
   gaio_list_init (&self->silenced);
 }
 
@@ -127,6 +132,7 @@ gaio_ready_set_add_fd (GaioReadySet *self,
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
 
   params.records = &self->records;
+  params.calls = self->calls;
   params.user_data = g_object_ref (self);
   params.notify = g_object_unref;
   return gaio_handler_add (self->core, &params, error);
@@ -320,17 +326,38 @@ ref_set_to_call (GaioReadySetWatch *watch, guint *n_ready)
   if (watch->set == NULL || watch->set->records.n_live == 0)
     return NULL;
   *n_ready = watch->set->records.n_live;
+  watch->set->calls->running++;
   return g_object_ref (watch->set);
 }
 
+/* With the lock held. */
 static void
-after_callback (GaioReadySetWatch *watch, GaioReadySet *set)
+end_call (GaioCore *core, GaioSetCalls *calls)
 {
-  if (!gaio_core_lock (watch->entry.core))
+  if (--calls->running > 0)
     return;
+  calls->n_times++;
+  if (core->n_sync_waiters > 0)
+    pthread_cond_broadcast (&core->callback_ended);
+}
+
+/* With the lock held. */
+static void
+attend (GaioReadySetWatch *watch, GaioReadySet *set)
+{
   gaio_entry_attend (&watch->entry);
   if (!gaio_entry_is_running (&watch->entry))
     unsilence (set);
+}
+
+static void
+after_callback (GaioReadySetWatch *watch, GaioReadySet *set, gboolean attention)
+{
+  if (!gaio_core_lock (watch->entry.core))
+    return;
+  end_call (watch->entry.core, set->calls);
+  if (attention)
+    attend (watch, set);
   gaio_core_unlock (watch->entry.core);
 }
 
@@ -351,8 +378,7 @@ gaio_ready_set_serve (GaioReadySetWatch *watch)
   gaio_entry_begin (&watch->entry);
   gaio_trace_call (&watch->entry.core->profile, "ready set", watch->func, -1, NULL,
                    watch->func (set, n_ready, watch->entry.user_data));
-  if (gaio_entry_end (&watch->entry))
-    after_callback (watch, set);
+  after_callback (watch, set, gaio_entry_end (&watch->entry));
   g_object_unref (set);
   return TRUE;
 }

@@ -38,10 +38,20 @@ typedef struct
   atomic_bool polled; /* (owner) what poll has said */
 } GaioHandlerExtra;
 
+/* The calls of a ready set's functions, also of one that has been replaced meanwhile: what a member
+ * may have to wait for, after the set has gone. */
+typedef struct
+{
+  GaioRefCount ref_count;
+  guint running;   /* (lock) how many are on the stack of the owner */
+  guint64 n_times; /* (lock) how often there were some, and then none */
+} GaioSetCalls;
+
 /* What makes a handler a member of a ready set. */
 typedef struct
 {
   GaioRecords *records; /* (const) of the set */
+  GaioSetCalls *calls;  /* (const) of the set; a reference */
   guint64 token;        /* (const) */
   GaioRecordRef record; /* (lock) */
 } GaioMembership;

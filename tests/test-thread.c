@@ -180,6 +180,7 @@ typedef struct
   guint calls;
   atomic_bool running;
   atomic_uint notified;
+  atomic_uint returned; /* who has waited for it */
   gboolean on_owner;
 } Blocker;
 
@@ -342,6 +343,112 @@ test_remove_sync_waits_for_the_callback (gconstpointer nested)
 }
 
 static void
+block_set (GaioReadySet *set, guint n_ready, gpointer data)
+{
+  block (data);
+}
+
+static GaioHandler *
+set_add (GaioReadySet *set, gint fd)
+{
+  g_autoptr (GError) error = NULL;
+  GaioHandler *handler = gaio_ready_set_add_fd (set, fd, G_IO_IN, 0, &error);
+
+  g_assert_no_error (error);
+  return handler;
+}
+
+static void
+let_others_wait (void)
+{
+  for (guint i = 0; i < 100; i++)
+    sched_yield ();
+}
+
+static void *
+remove_sync_and_say (gpointer data)
+{
+  Blocker *blocker = data;
+
+  gaio_handler_remove_sync (blocker->handler);
+  atomic_fetch_add (&blocker->returned, 1);
+  return NULL;
+}
+
+/* It waits for a call that may know of it. The other member has the function called again, which is
+ * none of its business. */
+static void
+test_remove_sync_of_a_member_waits_for_the_function (gconstpointer nested)
+{
+  Loop loop;
+  Blocker blocker;
+  gint fd = eventfd_new (1), other_fd = eventfd_new (1);
+  GaioReadySet *set;
+  GaioHandler *other;
+  pthread_t thread;
+
+  loop_start (&loop, nested);
+  blocker_init (&blocker, &loop);
+  set = gaio_ready_set_new (loop.context);
+  blocker.handler = set_add (set, fd);
+  other = set_add (set, other_fd);
+  gaio_ready_set_set_func (set, block_set, &blocker, note_blocker);
+  eventfd_wait (blocker.entered);
+  thread = spawn (remove_sync_and_say, &blocker);
+  wait_for (gaio_handler_is_removed (blocker.handler));
+  let_others_wait ();
+  g_assert_cmpuint (atomic_load (&blocker.returned), ==, 0);
+  eventfd_add (blocker.go);
+  eventfd_wait (blocker.entered);
+  join (thread);
+  gaio_clear_handler (&other);
+  gaio_ready_set_set_func (set, NULL, NULL, NULL);
+  eventfd_add (blocker.go);
+  eventfd_wait (blocker.notified_fd);
+  g_assert_cmpuint (blocker.calls, ==, 2);
+  gaio_handler_remove_sync (blocker.handler);
+  g_object_unref (set);
+  loop_stop (&loop);
+  blocker_clear (&blocker);
+  loop_free (&loop);
+  close (fd);
+  close (other_fd);
+}
+
+/* Nobody but the handlers holds the set, which goes before the one who waits knows. */
+static void
+test_remove_sync_of_a_member_waits_for_a_replaced_function (gconstpointer nested)
+{
+  Loop loop;
+  Blocker blocker;
+  gint fd = eventfd_new (1);
+  GaioReadySet *set;
+  pthread_t threads[N_THREADS];
+
+  loop_start (&loop, nested);
+  blocker_init (&blocker, &loop);
+  set = gaio_ready_set_new (loop.context);
+  blocker.handler = set_add (set, fd);
+  gaio_ready_set_set_func (set, block_set, &blocker, note_blocker);
+  eventfd_wait (blocker.entered);
+  gaio_ready_set_set_func (set, NULL, NULL, NULL);
+  g_object_unref (set);
+  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
+    threads[i] = spawn (remove_sync, &blocker);
+  wait_for (gaio_handler_is_removed (blocker.handler));
+  let_others_wait ();
+  eventfd_add (blocker.go);
+  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
+    join (threads[i]);
+  eventfd_wait (blocker.notified_fd);
+  g_assert_cmpuint (blocker.calls, ==, 1);
+  loop_stop (&loop);
+  blocker_clear (&blocker);
+  loop_free (&loop);
+  close (fd);
+}
+
+static void
 test_remove_sync_of_an_idle_handler_returns (void)
 {
   g_autoptr (GaioContext) context = gaio_context_new ();
@@ -401,6 +508,28 @@ test_remove_sync_below_its_own_callback_is_a_critical (void)
   g_assert_true (gaio_context_iterate (context, -1));
   g_assert_false (gaio_context_iterate (context, 0));
   g_assert_cmpuint (nest.calls, ==, 1);
+  g_assert_cmpuint (nest.removed, ==, 1);
+  gaio_clear_handler (&nest.outer);
+  close (fd);
+}
+
+static void
+remove_member (GaioReadySet *set, guint n_ready, gpointer data)
+{
+  remove_outer (data);
+}
+
+static void
+test_remove_sync_of_a_member_in_its_function_is_a_critical (void)
+{
+  g_autoptr (GaioContext) context = gaio_context_new ();
+  g_autoptr (GaioReadySet) set = gaio_ready_set_new (context);
+  Nest nest = { .context = context };
+  gint fd = eventfd_new (1);
+
+  nest.outer = set_add (set, fd);
+  gaio_ready_set_set_func (set, remove_member, &nest, NULL);
+  g_assert_true (gaio_context_iterate (context, -1));
   g_assert_cmpuint (nest.removed, ==, 1);
   gaio_clear_handler (&nest.outer);
   close (fd);
@@ -1102,6 +1231,12 @@ add_sync_tests (void)
 {
   add_both ("/thread/remove-sync-gives-the-data-back", test_remove_sync_gives_the_data_back);
   add_both ("/thread/remove-sync-waits-for-the-callback", test_remove_sync_waits_for_the_callback);
+  add_both ("/thread/remove-sync-of-a-member-waits-for-the-function",
+            test_remove_sync_of_a_member_waits_for_the_function);
+  add_both ("/thread/remove-sync-of-a-member-waits-for-a-replaced-function",
+            test_remove_sync_of_a_member_waits_for_a_replaced_function);
+  g_test_add_func ("/thread/remove-sync-of-a-member-in-its-function-is-a-critical",
+                   test_remove_sync_of_a_member_in_its_function_is_a_critical);
   g_test_add_func ("/thread/remove-sync-of-an-idle-handler-returns",
                    test_remove_sync_of_an_idle_handler_returns);
   g_test_add_func ("/thread/remove-sync-below-its-own-callback-is-a-critical",

@@ -5,7 +5,8 @@
  *
  * Holds: the notify runs exactly once and not while the callback does; the handler is neither
  * touched after that, nor called after gaio_handler_remove_sync() has returned; and nobody waits
- * for ever. That the owner wakes up for the dead is in notify.pml. */
+ * for ever. That the owner wakes up for the dead is in notify.pml. A member of a ready set is
+ * simpler: its removal waits for the function of the set with nothing but the lock. */
 
 #define N_PROCESSES 3
 #define N_VARIABLES 4
