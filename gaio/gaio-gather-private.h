@@ -206,11 +206,11 @@ drop_unseen (GaioCore *core)
 }
 
 /* After a wait that has failed. Some programs close all fds that they do not know; there is nothing
- * left then but to close the context. */
+ * left then but to close the context. Later waits, before it has been torn down, fail as well. */
 static G_NO_INLINE void
 check_set (GaioCore *core)
 {
-  if (errno == EINTR)
+  if (errno == EINTR || core->lost_fd != -1)
     return;
   core->lost_fd = core->monitor.fd >= 0 ? core->monitor.fd : core->monitor.wake_fd;
   /* Whose they are now nobody knows: they are left alone. */

@@ -732,31 +732,12 @@ test_stop_waits_for_a_nested_loop (void)
 
 /* --- Somebody closes what is not his --- */
 
-static gboolean
-is_set (gint fd)
-{
-  g_autofree char *path = g_strdup_printf ("/proc/self/fd/%d", fd);
-  g_autofree char *file = g_file_read_link (path, NULL);
-
-  return g_strcmp0 (file, "anon_inode:[eventpoll]") == 0;
-}
-
-/* Returns the number of the epoll set, or -1. */
-static gint
-find_set (void)
-{
-  for (gint fd = 3; fd < 64; fd++)
-    if (is_set (fd))
-      return fd;
-  return -1;
-}
-
 static void
 close_set (gpointer data)
 {
   Story *story = data;
 
-  close (find_set ());
+  close (find_epoll_fd ());
   called (story);
 }
 
@@ -767,7 +748,7 @@ test_stop_returns_after_the_set_was_closed (gconstpointer by_itself)
   Story story;
 
   story_begin (&story);
-  if (find_set () == -1)
+  if (find_epoll_fd () == -1)
     {
       g_test_skip ("only epoll has such a set");
       story_end (&story);

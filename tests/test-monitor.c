@@ -538,6 +538,40 @@ test_closed_eventfd_closes_poll (void)
   close (fd);
 }
 
+static void
+close_set_and_nest (gpointer data)
+{
+  GaioContext *context = data;
+
+  close (find_epoll_fd ());
+  for (guint i = 0; i < 3; i++)
+    g_assert_false (gaio_context_iterate (context, 0));
+  g_assert_true (gaio_context_is_closed (context));
+}
+
+/* It is torn down, and that is told, when the outermost round ends. */
+static void
+test_closed_amid_nested_rounds_is_told (void)
+{
+  g_autoptr (GaioContext) context = gaio_context_new_with_monitor (GAIO_MONITOR_TYPE_EPOLL);
+  gint fd = eventfd_new (0);
+  GaioHandler *handler = add_fd (context, fd, G_IO_IN, never_fd, NULL, NULL);
+
+  if (find_epoll_fd () == -1)
+    {
+      g_test_skip ("there is no epoll");
+      gaio_clear_handler (&handler);
+      close (fd);
+      return;
+    }
+  gaio_context_defer (context, close_set_and_nest, context, NULL);
+  g_test_expect_message ("Gaio", G_LOG_LEVEL_CRITICAL, "Somebody has closed fd *");
+  g_assert_true (gaio_context_iterate (context, 0));
+  g_test_assert_expected_messages ();
+  gaio_clear_handler (&handler);
+  close (fd);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -560,5 +594,7 @@ main (int argc, char **argv)
                    test_consumed_by_another_source_is_not_reported);
   g_test_add_func ("/monitor/unknown-name-is-a-warning", test_unknown_name_is_a_warning);
   g_test_add_func ("/monitor/closed-eventfd-closes-poll", test_closed_eventfd_closes_poll);
+  g_test_add_func ("/monitor/closed-amid-nested-rounds-is-told",
+                   test_closed_amid_nested_rounds_is_told);
   return g_test_run ();
 }

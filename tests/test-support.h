@@ -140,6 +140,21 @@ count_open_fds (void)
   return n;
 }
 
+/* Returns the number of an epoll set, or -1 if there is none. */
+static inline gint
+find_epoll_fd (void)
+{
+  for (gint fd = 3; fd < 64; fd++)
+    {
+      g_autofree char *path = g_strdup_printf ("/proc/self/fd/%d", fd);
+      g_autofree char *file = g_file_read_link (path, NULL);
+
+      if (g_strcmp0 (file, "anon_inode:[eventpoll]") == 0)
+        return fd;
+    }
+  return -1;
+}
+
 /* --- Contexts of GLib --- */
 
 static atomic_uint glib_polls;
