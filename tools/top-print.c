@@ -24,7 +24,7 @@ enum
   N_COLUMNS,
 };
 
-static const char *const headings[N_COLUMNS] = {
+static const char *const headings[N_COLUMNS + 1] = {
   "PID",      "PROGRAM",     "MONITOR",   "HANDLERS", "TIMERS",
   "ROUNDS/s", "CALLBACKS/s", "WAKEUPS/s", "TIME %",
 };
