@@ -132,6 +132,72 @@ export_unref (gpointer data)
   g_free (export);
 }
 
+/* What a connection is given is no pointer but an id: whether it calls the notify when it refuses,
+ * and when, differs from one GLib to another. Id -> Export, with a reference. */
+static pthread_mutex_t exports_mutex = PTHREAD_MUTEX_INITIALIZER;
+static GHashTable *exports;
+
+static void
+lock_exports (void)
+{
+  pthread_mutex_lock (&exports_mutex);
+}
+
+static void
+unlock_exports (void)
+{
+  pthread_mutex_unlock (&exports_mutex);
+}
+
+/* A child must not inherit it locked: it may export contexts of its own. */
+__attribute__ ((constructor)) static void
+watch_forks (void)
+{
+  pthread_atfork (lock_exports, unlock_exports, unlock_exports);
+}
+
+/* Returns an id that does not come again. */
+static gpointer
+exports_add (Export *export)
+{
+  static gsize last;
+  gpointer id;
+
+  lock_exports ();
+  if (exports == NULL)
+    exports = g_hash_table_new (NULL, NULL);
+  id = GSIZE_TO_POINTER (++last);
+  g_hash_table_insert (exports, id, export_ref (export));
+  unlock_exports ();
+  return id;
+}
+
+/* Returns a new reference, or NULL if it has been taken from its connection. */
+static Export *
+exports_lookup (gpointer id)
+{
+  Export *export;
+
+  lock_exports ();
+  export = g_hash_table_lookup (exports, id);
+  if (export != NULL)
+    export_ref (export);
+  unlock_exports ();
+  return export;
+}
+
+/* Once more does nothing. */
+static void
+exports_remove (gpointer id)
+{
+  gpointer export = NULL;
+
+  lock_exports ();
+  g_hash_table_steal_extended (exports, id, NULL, &export);
+  unlock_exports ();
+  g_clear_pointer (&export, export_unref);
+}
+
 /* With the mutex held. */
 static void
 end_timing (Export *export)
@@ -215,17 +281,12 @@ get_slowest (GaioContext *context, GVariant *parameters)
 }
 
 static void
-on_method_call (GDBusConnection *connection,
-                const char *sender,
-                const char *path,
-                const char *interface,
-                const char *method,
-                GVariant *parameters,
-                GDBusMethodInvocation *invocation,
-                gpointer data)
+answer_call (Export *export,
+             const char *method,
+             GVariant *parameters,
+             GDBusMethodInvocation *invocation)
 {
-  Export *export = data;
-  g_autoptr (GaioContext) context = gaio_core_dup_context (export->core);
+  g_autoptr (GaioContext) context = export != NULL ? gaio_core_dup_context (export->core) : NULL;
   GVariant *answer;
 
   if (context == NULL || gaio_context_is_closed (context))
@@ -242,6 +303,23 @@ on_method_call (GDBusConnection *connection,
   g_dbus_method_invocation_return_value (invocation, g_variant_new_tuple (&answer, 1));
 }
 
+static void
+on_method_call (GDBusConnection *connection,
+                const char *sender,
+                const char *path,
+                const char *interface,
+                const char *method,
+                GVariant *parameters,
+                GDBusMethodInvocation *invocation,
+                gpointer id)
+{
+  /* Another thread may have stopped it just now. */
+  Export *export = exports_lookup (id);
+
+  answer_call (export, method, parameters, invocation);
+  g_clear_pointer (&export, export_unref);
+}
+
 static GDBusInterfaceInfo *
 get_interface (void)
 {
@@ -256,11 +334,12 @@ static guint
 register_at (GaioStatsExporter *self, const char *path, GError **error)
 {
   static const GDBusInterfaceVTable vtable = { on_method_call };
+  gpointer key = exports_add (self->export);
   guint id = g_dbus_connection_register_object (self->connection, path, get_interface (), &vtable,
-                                                export_ref (self->export), export_unref, error);
+                                                key, exports_remove, error);
 
   if (id == 0)
-    export_unref (self->export);
+    exports_remove (key);
   return id;
 }
 

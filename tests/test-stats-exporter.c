@@ -62,6 +62,19 @@ pthread_mutex_lock (pthread_mutex_t *mutex)
   return next (mutex);
 }
 
+/* --- How many this thread destroys: likewise --- */
+
+static _Thread_local guint n_mutexes_destroyed;
+
+int
+pthread_mutex_destroy (pthread_mutex_t *mutex)
+{
+  int (*next) (pthread_mutex_t *) = dlsym (RTLD_NEXT, "pthread_mutex_destroy");
+
+  n_mutexes_destroyed++;
+  return next (mutex);
+}
+
 /* --- When the timing ends: stands in for GLib's --- */
 
 static GSource *timing_end;
@@ -80,6 +93,51 @@ let_timing_end (void)
 {
   g_source_set_ready_time (timing_end, 0);
   main_context_until (NULL, g_source_is_destroyed (timing_end));
+}
+
+/* --- A connection that refuses the next path, and what becomes of the notify then: stands in for
+ * GLib's --- */
+
+typedef enum
+{
+  ACCEPTS,
+  REFUSES,                 /* and leaves it at that, as GLib before 2.81 */
+  REFUSES_AND_NOTIFIES,    /* as GLib since */
+  REFUSES_AND_WILL_NOTIFY, /* as any may whose notify has to run in another thread */
+} Register;
+
+static Register next_register;
+static gpointer refused_data;
+static GDestroyNotify refused_notify;
+
+static void
+notify_refused (void)
+{
+  g_steal_pointer (&refused_notify) (g_steal_pointer (&refused_data));
+}
+
+guint
+g_dbus_connection_register_object (GDBusConnection *connection,
+                                   const char *path,
+                                   GDBusInterfaceInfo *info,
+                                   const GDBusInterfaceVTable *vtable,
+                                   gpointer data,
+                                   GDestroyNotify notify,
+                                   GError **error)
+{
+  __typeof__ (&g_dbus_connection_register_object) next =
+      dlsym (RTLD_NEXT, "g_dbus_connection_register_object");
+  Register how = next_register;
+
+  next_register = ACCEPTS;
+  if (how == ACCEPTS)
+    return next (connection, path, info, vtable, data, notify, error);
+  g_set_error (error, G_IO_ERROR, G_IO_ERROR_EXISTS, "%s is taken", path);
+  refused_data = data;
+  refused_notify = notify;
+  if (how == REFUSES_AND_NOTIFIES)
+    notify_refused ();
+  return 0;
 }
 
 /* --- Two ends of a D-Bus connection, both served by this thread --- */
@@ -284,6 +342,31 @@ test_paths (void)
   again = exporter_new (other, &bus);
   g_assert_cmpstr (path_of (again), ==, ROOT "/1");
   g_assert_true (has_node (&bus, "1"));
+}
+
+/* What the exporter needs to answer goes with it, and not before. */
+static void
+test_refused_path (gconstpointer how)
+{
+  g_auto (Bus) bus = bus_new ();
+  g_autoptr (GaioContext) context = gaio_context_new ();
+  g_autoptr (GaioStatsExporter) exporter = NULL;
+  g_autoptr (GVariant) stats = NULL;
+  guint n_destroyed;
+
+  next_register = GPOINTER_TO_INT (how);
+  n_destroyed = n_mutexes_destroyed;
+  exporter = exporter_new (context, &bus);
+  g_assert_cmpstr (path_of (exporter), ==, ROOT "/1");
+  if (GPOINTER_TO_INT (how) == REFUSES_AND_WILL_NOTIFY)
+    notify_refused ();
+  stats = get_stats (&bus, ROOT "/1");
+  g_assert_cmpuint (n_mutexes_destroyed, ==, n_destroyed);
+  gaio_stats_exporter_stop (exporter);
+  assert_gone (&bus, ROOT "/1");
+  g_assert_cmpuint (n_mutexes_destroyed, ==, n_destroyed);
+  g_clear_object (&exporter);
+  g_assert_cmpuint (n_mutexes_destroyed, ==, n_destroyed + 1);
 }
 
 /* --- Timing --- */
@@ -838,6 +921,12 @@ main (int argc, char **argv)
   g_test_init (&argc, &argv, NULL);
   g_test_add_func ("/stats-exporter/tells-what-the-context-tells", test_tells_stats);
   g_test_add_func ("/stats-exporter/each-has-a-path-of-its-own", test_paths);
+  g_test_add_data_func ("/stats-exporter/refused-path-frees-nothing-twice/not-notified",
+                        GINT_TO_POINTER (REFUSES), test_refused_path);
+  g_test_add_data_func ("/stats-exporter/refused-path-frees-nothing-twice/notified",
+                        GINT_TO_POINTER (REFUSES_AND_NOTIFIES), test_refused_path);
+  g_test_add_data_func ("/stats-exporter/refused-path-frees-nothing-twice/notified-later",
+                        GINT_TO_POINTER (REFUSES_AND_WILL_NOTIFY), test_refused_path);
   g_test_add_func ("/stats-exporter/slowest-comes-first", test_slowest);
   g_test_add_func ("/stats-exporter/nested-call-is-part-of-the-time", test_nested);
   g_test_add_func ("/stats-exporter/rows-are-bounded", test_bounded);
