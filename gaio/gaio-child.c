@@ -105,20 +105,30 @@ watch_gone (gpointer user_data)
   g_free (watch);
 }
 
+static gboolean
+is_child (GPid pid)
+{
+  siginfo_t info;
+
+  return waitid (P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
+/* Why there is no pidfd of @pid. What no kernel would say of a child is said by a sandbox, with
+ * whatever error it likes. */
 static void
 set_error (GError **error, int errsv, GPid pid)
 {
   g_autofree char *what = g_strdup_printf ("Process %d", pid);
 
-  if (errsv == ESRCH || errsv == EINVAL || errsv == ENOENT)
-    g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED, "%s does not exist", what);
+  if (errsv == EMFILE || errsv == ENFILE || errsv == ENOMEM)
+    gaio_error_set_for_own (error, errsv, what);
   else if (errsv == ECHILD)
     g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED, "%s is not a child of this one", what);
-  else if (errsv == ENOSYS || errsv == EPERM)
+  else if ((errsv == ESRCH || errsv == EINVAL || errsv == ENOENT) && !is_child (pid))
+    g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED, "%s does not exist", what);
+  else
     g_set_error (error, GAIO_ERROR, GAIO_ERROR_NOT_SUPPORTED,
                  "%s: the kernel has no pidfd_open(), or forbids it", what);
-  else
-    gaio_error_set_for_own (error, errsv, what);
 }
 
 /* Returns a pidfd of a child that has not been reaped, or -1. */

@@ -84,10 +84,13 @@ gaio_error_set_for_fd (GError **error, int errsv, int fd)
                is_about_the_fd (errsv) ? "" : ":", cause);
 }
 
+/* No fd of the caller's is to blame. */
 void
 gaio_error_set_for_own (GError **error, int errsv, const char *what)
 {
-  g_autofree char *cause = describe (errsv);
+  gboolean odd = is_about_the_fd (errsv);
+  g_autofree char *cause = odd ? g_strdup (g_strerror (errsv)) : describe (errsv);
 
-  g_set_error (error, GAIO_ERROR, code_from_errno (errsv), "%s: %s", what, cause);
+  g_set_error (error, GAIO_ERROR, odd ? GAIO_ERROR_FAILED : code_from_errno (errsv), "%s: %s", what,
+               cause);
 }

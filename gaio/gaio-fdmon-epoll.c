@@ -87,21 +87,31 @@ wait_with_timespec (GaioFdmon *mon, int max_events, gint64 timeout_us)
   return epoll_pwait2 (mon->fd, mon->events, max_events, &ts, NULL);
 }
 
+/* Rounded up: a wait may be late, not early. */
+static int
+wait_with_milliseconds (GaioFdmon *mon, int max_events, gint64 timeout_us)
+{
+  return epoll_wait (mon->fd, mon->events, max_events,
+                     (timeout_us + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
+}
+
+/* A sandbox refuses with whatever error it likes, also with one that says that the set is none:
+ * epoll_wait() knows. */
 int
 gaio_fdmon_epoll_wait_limited (GaioFdmon *mon, int max_events, gint64 timeout_us)
 {
-  timeout_us = MIN (timeout_us, GAIO_FDMON_LONGEST_WAIT_US);
-  if (atomic_load_explicit (&have_pwait2, memory_order_relaxed))
-    {
-      int n = wait_with_timespec (mon, max_events, timeout_us);
+  int n;
 
-      if (n >= 0 || (errno != ENOSYS && errno != EPERM))
-        return n;
-      atomic_store_explicit (&have_pwait2, false, memory_order_relaxed);
-    }
-  /* Rounded up: a wait may be late, not early. */
-  return epoll_wait (mon->fd, mon->events, max_events,
-                     (timeout_us + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
+  timeout_us = MIN (timeout_us, GAIO_FDMON_LONGEST_WAIT_US);
+  if (!atomic_load_explicit (&have_pwait2, memory_order_relaxed))
+    return wait_with_milliseconds (mon, max_events, timeout_us);
+  n = wait_with_timespec (mon, max_events, timeout_us);
+  if (n >= 0 || errno == EINTR || errno == EBADF)
+    return n;
+  n = wait_with_milliseconds (mon, max_events, timeout_us);
+  if (n >= 0 || errno == EINTR)
+    atomic_store_explicit (&have_pwait2, false, memory_order_relaxed);
+  return n;
 }
 
 static void

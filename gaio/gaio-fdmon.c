@@ -38,11 +38,24 @@ requested_ops (GaioFdmon *mon)
     }
 }
 
-/* Whether the kernel, its configuration or a sandbox does not have it at all. */
+/* Whether the kernel, its configuration or a sandbox does not have it at all. A sandbox says so
+ * with whatever error it likes; it is none if it is a limit, which is reported and tried again, or
+ * if somebody has closed an fd of ours. */
 static gboolean
 is_refusal (int errsv)
 {
-  return errsv == ENOSYS || errsv == EPERM || errsv == EACCES || errsv == EINVAL;
+  switch (errsv)
+    {
+    case 0:
+    case EBADF:
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+    case ENOSPC:
+      return FALSE;
+    default:
+      return TRUE;
+    }
 }
 
 static int

@@ -546,6 +546,12 @@ main (int argc, char *argv[])
                         test_without_pidfd_open);
   g_test_add_data_func ("/child/without-pidfd-open/forbidden", GINT_TO_POINTER (EPERM),
                         test_without_pidfd_open);
+  g_test_add_data_func ("/child/without-pidfd-open/denied", GINT_TO_POINTER (EACCES),
+                        test_without_pidfd_open);
+  g_test_add_data_func ("/child/without-pidfd-open/invalid", GINT_TO_POINTER (EINVAL),
+                        test_without_pidfd_open);
+  g_test_add_data_func ("/child/without-pidfd-open/not-supported", GINT_TO_POINTER (EOPNOTSUPP),
+                        test_without_pidfd_open);
   g_test_add_func ("/child/bad-arguments-are-criticals", test_bad_arguments_are_criticals);
 
   return g_test_run ();

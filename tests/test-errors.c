@@ -735,6 +735,54 @@ test_timers_fire_without_timerfd (void)
     }
 }
 
+/* Where it is refused from the start, and for good, the rest is used all the same. */
+static void
+use_without_timerfd (gpointer data)
+{
+  g_auto (Rig) rig = rig_new (GINT_TO_POINTER (TRUE));
+  Story story = { .context = rig.context, .main_context = rig.main_context };
+
+  fire_timer_nested (&story);
+  assert_works (rig.context);
+}
+
+static void
+test_timers_fire_without_timerfd_from_the_start (void)
+{
+  const gint errnos[] = { ENOSYS, EPERM, EACCES, EINVAL, EOPNOTSUPP, EUCLEAN };
+
+  for (guint i = 0; i < G_N_ELEMENTS (errnos); i++)
+    if (!with_refusal (SYS_timerfd_create, errnos[i], use_without_timerfd, NULL))
+      return;
+}
+
+/* There is nothing in its place. */
+static void
+fail_without_eventfd (gpointer data)
+{
+  g_autoptr (GaioContext) context = gaio_context_new ();
+  g_autoptr (GMainContext) main_context = main_context_new ();
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (gaio_context_attach (context, main_context, &error));
+  g_assert_error (error, GAIO_ERROR, GAIO_ERROR_FAILED);
+  g_assert_null (strstr (error->message, "fd "));
+  g_clear_error (&error);
+  g_assert_null (gaio_notifier_new (&error));
+  g_assert_error (error, GAIO_ERROR, GAIO_ERROR_FAILED);
+  g_assert_null (strstr (error->message, "fd "));
+}
+
+static void
+test_eventfd_refused (void)
+{
+  const gint errnos[] = { ENOSYS, EPERM, EACCES, EINVAL, EOPNOTSUPP };
+
+  for (guint i = 0; i < G_N_ELEMENTS (errnos); i++)
+    if (!with_refusal (SYS_eventfd2, errnos[i], fail_without_eventfd, NULL))
+      return;
+}
+
 /* A wait that is rounded down to milliseconds spins for the rest. */
 static void
 assert_waits_without_spinning (GaioContext *context)
@@ -767,6 +815,42 @@ wait_refused (gint errsv)
   assert_works (context);
 }
 
+/* The only epoll set of this process, or -1 if the monitor has none. */
+static gint
+own_epoll_fd (void)
+{
+  for (gint fd = 0; fd < 64; fd++)
+    {
+      g_autofree char *path = g_strdup_printf ("/proc/self/fd/%d", fd);
+      g_autofree char *target = g_file_read_link (path, NULL);
+
+      if (g_strcmp0 (target, "anon_inode:[eventpoll]") == 0)
+        return fd;
+    }
+  return -1;
+}
+
+/* It is noticed all the same that the set is none: then the context is closed. */
+static void
+lose_set_refused (gint errsv)
+{
+  g_autoptr (GaioContext) context = gaio_context_new ();
+  gint fd = eventfd_new (0);
+  gint set;
+
+  watch_fd (context, fd, never_fd, NULL);
+  set = own_epoll_fd ();
+  if (set == -1)
+    return;
+  g_assert_cmpint (dup2 (fd, set), ==, set);
+  if (!refuse (SYS_epoll_pwait2, errsv))
+    _exit (77);
+  g_test_expect_message ("Gaio", G_LOG_LEVEL_CRITICAL, "Somebody has closed fd *");
+  g_assert_false (gaio_context_iterate (context, 1000));
+  g_test_assert_expected_messages ();
+  g_assert_true (gaio_context_is_closed (context));
+}
+
 static void
 test_wait_without_epoll_pwait2 (gconstpointer errsv)
 {
@@ -777,6 +861,7 @@ test_wait_without_epoll_pwait2 (gconstpointer errsv)
   if (child == 0)
     {
       alarm (30);
+      lose_set_refused (GPOINTER_TO_INT (errsv));
       wait_refused (GPOINTER_TO_INT (errsv));
       _exit (0);
     }
@@ -933,6 +1018,15 @@ add_limit_tests (void)
                         test_wait_without_epoll_pwait2);
   g_test_add_data_func ("/refused/epoll-pwait2-forbidden", GINT_TO_POINTER (EPERM),
                         test_wait_without_epoll_pwait2);
+  g_test_add_data_func ("/refused/epoll-pwait2-denied", GINT_TO_POINTER (EACCES),
+                        test_wait_without_epoll_pwait2);
+  g_test_add_data_func ("/refused/epoll-pwait2-invalid", GINT_TO_POINTER (EINVAL),
+                        test_wait_without_epoll_pwait2);
+  g_test_add_data_func ("/refused/epoll-pwait2-not-supported", GINT_TO_POINTER (EOPNOTSUPP),
+                        test_wait_without_epoll_pwait2);
+  g_test_add_func ("/refused/timerfd-is-done-without-whatever-the-error",
+                   test_timers_fire_without_timerfd_from_the_start);
+  g_test_add_func ("/refused/eventfd-is-no-fault-of-an-fd", test_eventfd_refused);
   g_test_add_func ("/fd-limit/add", test_add_at_the_fd_limit);
   g_test_add_func ("/fd-limit/attach", test_attach_at_the_fd_limit);
   g_test_add_func ("/fd-limit/timer-fires-all-the-same", test_timer_at_the_fd_limit);

@@ -81,7 +81,7 @@ assert_becomes (GaioContext *context, const char *monitor, const char *note)
 static void
 test_epoll_refused_is_poll (void)
 {
-  const gint refusals[] = { ENOSYS, EPERM, EACCES };
+  const gint refusals[] = { ENOSYS, EPERM, EACCES, EINVAL, EOPNOTSUPP, EUCLEAN };
 
   for (guint i = 0; i < G_N_ELEMENTS (refusals); i++)
     {
@@ -111,7 +111,7 @@ have_uring (void)
 static void
 test_uring_refused_is_epoll (void)
 {
-  const gint refusals[] = { ENOSYS, EPERM, EACCES };
+  const gint refusals[] = { ENOSYS, EPERM, EACCES, EINVAL, EOPNOTSUPP, EUCLEAN };
 
   if (!have_uring () || !test_has_epoll ())
     return;
