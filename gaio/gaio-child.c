@@ -6,11 +6,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <gaio/gaio-timer.h>
+
 #include "gaio-error-private.h"
 #include "gaio-handler-private.h"
 
 /* Newer than the oldest C library that there may be. */
 #define GAIO_P_PIDFD ((idtype_t) 3)
+
+/* How soon to ask again for a child that a tracer holds: twice as late each time, up to */
+#define FIRST_RETRY_US 1000
+#define LAST_RETRY_US G_USEC_PER_SEC
 
 /**
  * SECTION:gaio-child
@@ -27,6 +33,9 @@
  * When the child has ended it is reaped, as with waitpid(2), just before the function is called. A
  * child whose handler has been removed before that, also because its context was closed, is not
  * reaped by anybody: it stays a zombie until the program waits for it, or ends.
+ *
+ * The end of a child that a debugger traces is the debugger's first. Until it lets the child go,
+ * the loop asks from time to time: the function is called up to a second late then.
  */
 
 /* What a handler has for its user data. */
@@ -37,6 +46,8 @@ typedef struct
   GaioChildFunc func; /* until it is called */
   gpointer user_data;
   GDestroyNotify notify;
+  GaioTimer *retry; /* (owner) or NULL */
+  gint64 retry_us;  /* (owner) */
 } Watch;
 
 static gint
@@ -73,6 +84,49 @@ wait_status_from (const siginfo_t *info)
   return W_EXITCODE (0, info->si_status) | (info->si_code == CLD_DUMPED ? WCOREFLAG : 0);
 }
 
+/* Has the handler of @watch silent for a while, whatever its condition. */
+static void
+set_silent (GaioCore *core, Watch *watch, gboolean silent)
+{
+  if (!gaio_core_lock (core))
+    return;
+  gaio_ring_foreach (&gaio_registration_lookup (core, watch->pidfd)->members, link)
+    {
+      GaioHandler *handler = gaio_link_entry (link, GaioHandler, entry.siblings);
+
+      if (handler->entry.user_data != watch)
+        continue;
+      gaio_registration_set_masked (handler, silent);
+      break;
+    }
+  gaio_core_unlock (core);
+}
+
+static void
+ask_again (gpointer user_data)
+{
+  set_silent (gaio_core_current, user_data, FALSE);
+}
+
+/* The child has ended, as its pidfd goes on saying, but the end is a tracer's: it is ours once the
+ * tracer has waited for it or has let it go. */
+static void
+ask_later (Watch *watch)
+{
+  g_autoptr (GaioContext) context = gaio_core_dup_context (gaio_core_current);
+
+  if (context == NULL)
+    return;
+  if (watch->retry == NULL)
+    {
+      watch->retry = gaio_context_add_timer (context, ask_again, watch, NULL);
+      watch->retry_us = FIRST_RETRY_US;
+    }
+  set_silent (gaio_core_current, watch, TRUE);
+  gaio_timer_arm (watch->retry, watch->retry_us);
+  watch->retry_us = MIN (2 * watch->retry_us, LAST_RETRY_US);
+}
+
 static gboolean
 child_ended (gint fd, GIOCondition condition, gpointer user_data)
 {
@@ -85,9 +139,11 @@ child_ended (gint fd, GIOCondition condition, gpointer user_data)
   if (watch->func == NULL)
     return G_SOURCE_REMOVE;
   errsv = ask (watch->pidfd, 0, &info);
-  /* A debugger has yet to let it go. */
   if (errsv == 0 && info.si_pid == 0)
-    return G_SOURCE_CONTINUE;
+    {
+      ask_later (watch);
+      return G_SOURCE_CONTINUE;
+    }
   func = g_steal_pointer (&watch->func);
   func (watch->pid, errsv == 0 ? wait_status_from (&info) : -1, watch->user_data);
   return G_SOURCE_REMOVE;
@@ -98,6 +154,7 @@ watch_gone (gpointer user_data)
 {
   Watch *watch = user_data;
 
+  gaio_clear_timer (&watch->retry);
   if (watch->pidfd != -1)
     close (watch->pidfd);
   if (watch->notify != NULL)
@@ -196,7 +253,8 @@ gaio_context_add_child (GaioContext *self,
   gaio_return_val_if_fail_notify (error == NULL || *error == NULL, user_data, notify, NULL);
 
   watch = g_new0 (Watch, 1);
-  *watch = (Watch){ pid, -1, func, user_data, notify };
+  *watch =
+      (Watch){ .pid = pid, .pidfd = -1, .func = func, .user_data = user_data, .notify = notify };
   /* First, because in a forked child @pid is no child. Without the lock it is but a hint. */
   if (gaio_core_check (self->core, error))
     watch->pidfd = open_child (pid, error);

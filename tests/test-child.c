@@ -2,10 +2,13 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include "test-support.h"
@@ -50,6 +53,30 @@ fork_and_pause (void)
       for (;;)
         pause ();
     }
+  return pid;
+}
+
+static GPid
+fork_to_be_traced (void)
+{
+  gint ready[2];
+  pid_t pid;
+
+  g_assert_cmpint (pipe (ready), ==, 0);
+  pid = fork ();
+  g_assert_cmpint (pid, >=, 0);
+  if (pid == 0)
+    {
+      prctl (PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
+      close (ready[0]);
+      close (ready[1]);
+      alarm (60);
+      for (;;)
+        pause ();
+    }
+  close (ready[1]);
+  g_assert_cmpint (TEMP_FAILURE_RETRY (read (ready[0], &(char){ 0 }, 1)), ==, 0);
+  close (ready[0]);
   return pid;
 }
 
@@ -198,6 +225,111 @@ test_stopped_is_not_ended (gconstpointer nested)
   g_assert_cmpuint (child.calls, ==, 0);
   kill (child.pid, SIGKILL);
   assert_ended (&child);
+}
+
+/* --- A tracer, which is told first, and lets go when it is told to --- */
+
+typedef struct
+{
+  GPid pid;
+  gint told[2];
+} Tracer;
+
+static void G_GNUC_NORETURN
+trace (const Tracer *tracer, GPid traced)
+{
+  gboolean traces;
+  char byte;
+
+  alarm (60);
+  close (tracer->told[1]);
+  traces = ptrace (PTRACE_SEIZE, traced, NULL, NULL) == 0;
+  byte = traces;
+  if (TEMP_FAILURE_RETRY (write (tracer->told[0], &byte, 1)) != 1 ||
+      TEMP_FAILURE_RETRY (read (tracer->told[0], &byte, 1)) != 1)
+    _exit (1);
+  _exit (!traces || TEMP_FAILURE_RETRY (waitpid (traced, NULL, __WALL)) == traced ? 0 : 1);
+}
+
+/* FALSE, with the test skipped, where it may not trace. */
+static gboolean
+tracer_start (Tracer *tracer, GPid traced)
+{
+  char byte = 0;
+
+  g_assert_cmpint (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, tracer->told), ==, 0);
+  tracer->pid = fork ();
+  g_assert_cmpint (tracer->pid, >=, 0);
+  if (tracer->pid == 0)
+    trace (tracer, traced);
+  close (tracer->told[0]);
+  g_assert_cmpint (TEMP_FAILURE_RETRY (read (tracer->told[1], &byte, 1)), ==, 1);
+  if (byte == 0)
+    g_test_skip ("may not trace here");
+  return byte;
+}
+
+static void
+tracer_let_go (Tracer *tracer)
+{
+  g_assert_cmpint (TEMP_FAILURE_RETRY (write (tracer->told[1], "", 1)), ==, 1);
+  assert_exits_well (tracer->pid);
+}
+
+/* The pidfd says all the time that the child has ended, and nobody may wait for it. */
+static void
+test_held_by_a_tracer (gconstpointer nested)
+{
+  g_auto (Rig) rig = rig_new (nested);
+  Child child;
+  Tracer tracer;
+  struct pollfd ended;
+  guint fired = 0, rounds, interruptions;
+  g_autoptr (GaioTimer) timer = gaio_context_add_timer (rig.context, count_once, &fired, NULL);
+  gboolean traces;
+
+  watch_child (&child, &rig, fork_to_be_traced ());
+  traces = tracer_start (&tracer, child.pid);
+  kill (child.pid, SIGKILL);
+  if (traces)
+    {
+      ended = (struct pollfd){ .fd = child.pidfd, .events = POLLIN };
+      g_assert_cmpint (TEMP_FAILURE_RETRY (poll (&ended, 1, -1)), ==, 1);
+      rounds = rig.rounds;
+      interruptions = test_interruptions ();
+      gaio_timer_arm (timer, 100 * 1000);
+      rig_until (&rig, fired == 1);
+      g_assert_cmpuint (rig.rounds - rounds, <=, 60 + test_interruptions () - interruptions);
+      g_assert_cmpuint (child.calls, ==, 0);
+    }
+  tracer_let_go (&tracer);
+  assert_ended (&child);
+  g_assert_cmpint (WTERMSIG (child.wait_status), ==, SIGKILL);
+  close (tracer.told[1]);
+}
+
+/* What asks again goes with it. */
+static void
+test_removed_while_held_by_a_tracer (gconstpointer nested)
+{
+  g_auto (Rig) rig = rig_new (nested);
+  Child child;
+  Tracer tracer;
+  gboolean traces;
+
+  watch_child (&child, &rig, fork_to_be_traced ());
+  traces = tracer_start (&tracer, child.pid);
+  kill (child.pid, SIGKILL);
+  if (traces)
+    rig_until (&rig, stat_of (rig.context, "armed-timers") == 1);
+  gaio_clear_handler (&child.handler);
+  rig_until (&rig, child.notified == 1);
+  rig_assert_sleeps (&rig);
+  g_assert_cmpuint (stat_of (rig.context, "timers"), ==, 0);
+  tracer_let_go (&tracer);
+  g_assert_cmpint (TEMP_FAILURE_RETRY (waitpid (child.pid, NULL, 0)), ==, child.pid);
+  g_assert_cmpuint (child.calls, ==, 0);
+  close (tracer.told[1]);
 }
 
 static void
@@ -529,6 +661,8 @@ main (int argc, char *argv[])
   add_both ("/child/ended-before-it-was-added", test_ended_before_it_was_added);
   add_both ("/child/stopped-is-not-ended", test_stopped_is_not_ended);
   add_both ("/child/reaped-by-somebody-else", test_reaped_by_somebody_else);
+  add_both ("/child/held-by-a-tracer-does-not-spin", test_held_by_a_tracer);
+  add_both ("/child/removed-while-held-by-a-tracer", test_removed_while_held_by_a_tracer);
   add_both ("/child/many", test_many);
   add_both ("/child/another-ends-in-a-nested-loop", test_another_ends_in_a_nested_loop);
   add_both ("/child/recursing-does-not-call-twice", test_recursing_does_not_call_twice);
