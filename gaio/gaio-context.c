@@ -176,7 +176,7 @@ gaio_context_new_with_monitor (GaioMonitorType monitor)
  *
  * Runs one round without GLib, in the calling thread. A signal does not end the wait. It is a
  * programming error to call this while another thread is inside a round, or owns the #GMainContext
- * that @self is nested in.
+ * that @self is nested in, or with a @timeout_us below -1.
  *
  * Returns: %TRUE if any callback was called; %FALSE if none was, and on a closed context
  *
@@ -186,6 +186,7 @@ gboolean
 gaio_context_iterate (GaioContext *self, gint64 timeout_us)
 {
   g_return_val_if_fail (GAIO_IS_CONTEXT (self), FALSE);
+  g_return_val_if_fail (timeout_us >= -1, FALSE);
   return gaio_round_iterate (self->core, timeout_us);
 }
 

@@ -462,10 +462,10 @@ wait_in_turns (GaioReadySet *set, GMainContext *main_context, gint64 timeout_us)
   gint64 end = 0;
   gboolean done;
 
-  if (gaio_ready_set_is_ready (set))
-    timeout_us = 0;
+  /* Far from the overflow of every unit in between. */
+  timeout_us = gaio_ready_set_is_ready (set) ? 0 : MIN (timeout_us, G_MAXINT64 / 2);
   if (timeout_us > 0)
-    end = g_get_monotonic_time () + MIN (timeout_us, G_MAXINT64 / 2);
+    end = g_get_monotonic_time () + timeout_us;
   init (&host, gaio_ready_set_get_core (set), main_context);
   host.timeout_us = timeout_us;
   do

@@ -623,7 +623,7 @@ poll_first (GaioCore *core, gint64 wait)
   if (wait == 0 || !gaio_busy_poll_is_on (core))
     return wait;
   if (wait != -1)
-    deadline = g_get_monotonic_time () + wait;
+    deadline = g_get_monotonic_time () + MIN (wait, G_MAXINT64 / 2);
   if (gaio_busy_poll_session (core, deadline))
     return 0;
   return deadline == -1 ? -1 : gaio_round_time_until (deadline);

@@ -244,7 +244,8 @@ gaio_timer_arm_at (GaioTimer *self, gint64 monotonic_us)
  * @self: a timer
  * @delay_us: how long from now, in microseconds, or -1 to disarm it
  *
- * Arms @self as gaio_timer_arm_at() does, relative to now. A delay of 0 fires in the next round.
+ * Arms @self as gaio_timer_arm_at() does, relative to now. A delay of 0, or any other that is
+ * negative, fires in the next round.
  * Any thread.
  *
  * Since: 1.0

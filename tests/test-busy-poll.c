@@ -691,6 +691,33 @@ test_bad_params_are_criticals (void)
   close (fd);
 }
 
+static void
+come_at_the_fifth (gpointer data)
+{
+  Story *story = data;
+
+  story->ready = story->polls == 5;
+  if (story->polls == 1)
+    eventfd_add (story->fd);
+}
+
+/* A deadline that never comes is no reason to ask only once. */
+static void
+test_far_deadline_leaves_the_window_alone (void)
+{
+  g_auto (Story) story;
+  g_autoptr (GaioTimer) timer = NULL;
+
+  story_init (&story, NULL);
+  open_window (&story, 100 * 1000);
+  timer = gaio_context_add_timer (story.rig.context, never_once, NULL, NULL);
+  gaio_timer_arm (timer, G_MAXINT64);
+  story.act = come_at_the_fifth;
+  clock_leap_us = 1;
+  g_assert_true (gaio_context_iterate (story.rig.context, -1));
+  g_assert_cmpuint (story.polls, >=, 5);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -703,6 +730,8 @@ main (int argc, char **argv)
   add_both ("/busy-poll/funcs-can-be-taken-away", test_funcs_can_be_taken_away);
   g_test_add_func ("/busy-poll/window-grows-and-shrinks", test_window_grows_and_shrinks);
   g_test_add_func ("/busy-poll/limit-and-deadline-end-it", test_limit_and_deadline_end_it);
+  g_test_add_func ("/busy-poll/far-deadline-leaves-the-window-alone",
+                   test_far_deadline_leaves_the_window_alone);
   add_both ("/busy-poll/deferred-call-is-not-kept-waiting", test_deferred_call_is_not_kept_waiting);
   add_both ("/busy-poll/always-true-does-not-starve-others",
             test_always_true_does_not_starve_others);

@@ -290,6 +290,26 @@ test_bad_interval_notifies (void)
 }
 
 static void
+test_bad_timeout_is_a_critical (void)
+{
+  g_autoptr (GaioContext) context = gaio_context_new ();
+  const gint64 bad[] = { -2, G_MININT, G_MININT64, G_MININT64 + 1 };
+  guint calls = 0;
+
+  gaio_context_defer (context, count_once, &calls, NULL);
+  for (guint i = 0; i < G_N_ELEMENTS (bad); i++)
+    {
+      gboolean ran = TRUE;
+
+      expect_critical (ran = gaio_context_iterate (context, bad[i]));
+      g_assert_false (ran);
+    }
+  g_assert_cmpuint (calls, ==, 0);
+  g_assert_true (gaio_context_iterate (context, -1));
+  g_assert_cmpuint (calls, ==, 1);
+}
+
+static void
 add_to_wrong_context (gpointer wrong)
 {
   gint fd = eventfd_new (1);
@@ -986,6 +1006,7 @@ add_input_tests (void)
   g_test_add_func ("/errors/condition-of-a-removed-handler", test_condition_of_a_removed_handler);
   g_test_add_func ("/critical/null-callback", test_null_callback_is_a_critical);
   g_test_add_func ("/critical/bad-interval-notifies", test_bad_interval_notifies);
+  g_test_add_func ("/critical/bad-timeout", test_bad_timeout_is_a_critical);
   g_test_add_func ("/critical/null-context", test_null_context_is_a_critical);
   g_test_add_func ("/critical/wrong-type", test_wrong_type_is_a_critical);
   g_test_add_func ("/critical/null-handler", test_null_handler_is_a_critical);

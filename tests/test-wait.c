@@ -741,6 +741,36 @@ test_bad_timeout_is_a_critical (Fixture *self, gconstpointer data)
   g_assert_cmpuint (length, ==, 0);
 }
 
+static gint asked_ms;
+
+static gint
+poll_and_keep_timeout (GPollFD *pollfds, guint n, gint timeout_ms)
+{
+  asked_ms = timeout_ms;
+  return g_poll (pollfds, n, 0);
+}
+
+/* What the caller has as long as can be is no short time in another unit. */
+static void
+test_huge_timeout_is_long_in_milliseconds (Fixture *self, gconstpointer data)
+{
+  const gint64 huge[] = { G_MAXINT64, G_MAXINT64 - 1, G_MAXINT64 - 998, G_MAXINT64 / 1000 };
+
+  g_main_context_set_poll_func (self->main_context, poll_and_keep_timeout);
+  for (guint i = 0; i < G_N_ELEMENTS (huge); i++)
+    {
+      gsize length = 0;
+      g_autofree guint8 *records = NULL;
+
+      eventfd_add (self->fd);
+      asked_ms = 0;
+      records = gaio_ready_set_wait (self->set, huge[i], NULL, &length, NULL);
+      g_assert_cmpuint (length, ==, 16);
+      g_assert_cmpint (asked_ms, ==, G_MAXINT);
+      g_assert_true (eventfd_take (self->fd));
+    }
+}
+
 #define add(path, func) g_test_add (path, Fixture, NULL, set_up, func, tear_down)
 
 int
@@ -750,6 +780,7 @@ main (int argc, char **argv)
   add ("/wait/takes-what-is-ready", test_takes_what_is_ready);
   add ("/wait/level-triggered", test_level_triggered);
   add ("/wait/never-early", test_never_early);
+  add ("/wait/huge-timeout-is-long-in-milliseconds", test_huge_timeout_is_long_in_milliseconds);
   add ("/wait/comes-back-after-a-callback-of-glib", test_comes_back_after_a_callback_of_glib);
   add ("/wait/comes-back-after-a-callback-of-ours", test_comes_back_after_a_callback_of_ours);
   add ("/wait/another-thread-adds-a-source", test_another_thread_adds_a_source);
