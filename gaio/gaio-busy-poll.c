@@ -175,7 +175,7 @@ adapt_all (GaioCore *core, gboolean news)
       GaioHandlerExtra *extra = extra_from_pollers (link);
       GaioHandler *handler = extra->handler;
       gboolean was_ready =
-          news && handler->entry.stamp == core->gather_seq && handler->revents != 0;
+          news && handler->entry.stamp == gaio_core_stamp (core) && handler->revents != 0;
 
       adapt (core, &extra->window_us, waited, was_ready);
     }

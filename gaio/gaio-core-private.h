@@ -121,7 +121,7 @@ typedef struct
 
   GaioBatch batch;     /* (owner) handlers to call first; empty outside of a round */
   GaioList ready;      /* (owner) handlers and ready sets to call then, first in, first out */
-  guint32 gather_seq;  /* (owner) which gathering @ready is of */
+  guint64 gather_seq;  /* (owner) which gathering @ready is of; see gaio_core_stamp() */
   int n_fetched;       /* (owner) events at hand, in monitor.events, or -1 */
   int fetched_depth;   /* (owner) g_main_depth() of the dispatch that they are for */
   gboolean timer_seen; /* (owner) the timerfd has expired, which monitor.armed does not say yet */
@@ -221,6 +221,15 @@ gaio_core_is_over (GaioCore *core)
 {
   return G_UNLIKELY (atomic_load_explicit (&core->open_in, memory_order_acquire) !=
                      gaio_fork_page.generation);
+}
+
+/* What an entry carries that has been gathered: as much of the number of the gathering as there is
+ * room for. One that has been silent for exactly 2^32 gatherings seems to be gathered already, and
+ * comes in the next, for what is ready stays ready. */
+static inline guint32
+gaio_core_stamp (const GaioCore *core)
+{
+  return (guint32) core->gather_seq;
 }
 
 /* Whether this thread is inside a round of @core. */

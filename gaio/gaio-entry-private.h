@@ -38,7 +38,7 @@ struct _GaioEntry
   GaioLink siblings; /* (lock) among those of its kind; once removed, among the dead */
   void (*free) (GaioEntry *entry); /* (const) or NULL: g_free() */
   GaioLink link;                   /* in the queue in which it waits to be called */
-  guint32 stamp;                   /* (owner) the gathering it is queued in */
+  guint32 stamp;                   /* (lock) gaio_core_stamp() of when it was gathered */
   atomic_uint state;               /* GAIO_ENTRY_ATTENTION and GAIO_ENTRY_RUNNING */
   gpointer user_data;
 };
@@ -56,6 +56,13 @@ void gaio_entry_bury (GaioEntry *entry);
 void gaio_entry_reject (GaioEntry *entry);
 void gaio_entry_run_notifies (GaioCore *core);
 void gaio_entry_attend (GaioEntry *entry);
+
+/* It has not been gathered just now. With the lock held, before anybody looks for it. */
+static inline void
+gaio_entry_forget_gathering (GaioEntry *entry)
+{
+  entry->stamp = gaio_core_stamp (entry->core) - 1;
+}
 
 /* A hint, without the lock. */
 static inline gboolean

@@ -29,7 +29,7 @@ offer (GaioCore *core, GaioHandler *handler, guint events)
 {
   guint ready = events & atomic_load_explicit (&handler->mask, memory_order_relaxed);
 
-  handler->entry.stamp = core->gather_seq;
+  handler->entry.stamp = gaio_core_stamp (core);
   handler->revents = ready;
   if (ready == 0)
     return FALSE;
@@ -70,7 +70,7 @@ see_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
 {
   GaioHandler *handler = gaio_link_entry (slot->members.first, GaioHandler, entry.siblings);
 
-  if (G_UNLIKELY (handler->entry.stamp == core->gather_seq))
+  if (G_UNLIKELY (handler->entry.stamp == gaio_core_stamp (core)))
     self->again = TRUE;
   else if (G_LIKELY (!slot->shared) ? offer (core, handler, events)
                                     : offer_to_all (core, slot, events))
@@ -137,7 +137,7 @@ static inline G_ALWAYS_INLINE int
 see_plain_events (GaioCore *core, int n_events)
 {
   GaioBatch *batch = &core->batch;
-  guint32 seq = core->gather_seq;
+  guint32 seq = gaio_core_stamp (core);
   GaioHandler *handler;
   int n = 0;
 
@@ -174,11 +174,11 @@ gather_always (GaioCore *core, guint room, GaioGathering *self)
     {
       GaioHandler *handler = gaio_link_entry (link, GaioHandlerExtra, always)->handler;
 
-      if (handler->entry.stamp == core->gather_seq)
+      if (handler->entry.stamp == gaio_core_stamp (core))
         break;
       gaio_link_unlink (link);
       gaio_list_push (&core->always, link);
-      handler->entry.stamp = core->gather_seq;
+      handler->entry.stamp = gaio_core_stamp (core);
       /* One whose callback is running takes no place. */
       n += gaio_registration_check_always (handler) && offer (core, handler, GAIO_ALWAYS_READY);
     }
@@ -190,7 +190,7 @@ gather_always (GaioCore *core, guint room, GaioGathering *self)
 static inline gboolean
 is_ready_still (GaioEntry *entry)
 {
-  if (entry->stamp == entry->core->gather_seq)
+  if (entry->stamp == gaio_core_stamp (entry->core))
     return TRUE;
   if (entry->kind != GAIO_ENTRY_HANDLER || !((GaioHandler *) entry)->always_ready)
     return FALSE;
@@ -271,7 +271,7 @@ gaio_gather_polled (GaioCore *core, gboolean news)
     {
       GaioHandlerExtra *extra = gaio_link_entry (link, GaioHandlerExtra, pollers);
       GaioHandler *handler = extra->handler;
-      gboolean seen = handler->entry.stamp == core->gather_seq && handler->revents != 0;
+      gboolean seen = handler->entry.stamp == gaio_core_stamp (core) && handler->revents != 0;
 
       if (atomic_exchange_explicit (&extra->polled, false, memory_order_relaxed) && !seen)
         news |=

@@ -110,6 +110,7 @@ handler_new (GaioCore *core, const GaioHandlerParams *params)
     self = g_new0 (GaioHandler, 1);
   gaio_entry_init (&self->entry, is_member ? GAIO_ENTRY_MEMBER : GAIO_ENTRY_HANDLER, core,
                    params->user_data, params->notify);
+  gaio_entry_forget_gathering (&self->entry);
   self->entry.free = handler_free;
   self->fd = params->fd;
   atomic_init (&self->condition, params->condition);

@@ -201,6 +201,7 @@ replace_watch (GaioReadySet *self, GaioReadySetWatch *watch)
   if (watch == NULL)
     return;
   watch->set = self;
+  gaio_entry_forget_gathering (&watch->entry);
   gaio_list_push (&self->core->set_funcs, &watch->entry.siblings);
 }
 
@@ -311,7 +312,7 @@ gaio_ready_set_gather (GaioHandler *handler, guint ready)
     silence (self, handler);
   if (watch != NULL)
     {
-      watch->entry.stamp = core->gather_seq;
+      watch->entry.stamp = gaio_core_stamp (core);
       if (!gaio_link_is_linked (&watch->entry.link))
         gaio_list_push (&core->ready, &watch->entry.link);
     }

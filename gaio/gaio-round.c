@@ -26,7 +26,7 @@ typedef struct
 {
   GaioCore *core;
   GaioCore *outer;          /* whose callback this thread was in */
-  guint32 seq;              /* of the gathering that it serves */
+  guint64 seq;              /* of the gathering that it serves */
   guint64 last_bottom_half; /* what is scheduled later is for the next round */
   gboolean have_bottom_halves;
   gboolean have_due;
