@@ -11,8 +11,10 @@
  * Everything about it is O(n), and GLib sees one pollfd for each fd. */
 
 #define NOWHERE G_MAXUINT
-/* How soon to try again what the kernel has refused. */
+/* How soon to try again what the kernel has refused, and that at once it was not to be waited for:
+ * a GLib that sees an fd ready dispatches us over and over. */
 #define RETRY_US 10000
+#define RETRY_LOOK_US 1000
 
 typedef struct
 {
@@ -238,21 +240,15 @@ fdmon_poll_begin_wait (GaioFdmon *mon)
   g_array_append_vals (self->asked, self->pollfds->data, self->pollfds->len);
 }
 
+/* -1 us waits for ever. */
 static int
-fdmon_poll_wait (GaioFdmon *mon, int max_events, gint64 timeout_us)
+ask (struct pollfd *pollfds, guint n, gint64 timeout_us)
 {
-  GArray *asked = mon->poll->asked;
   gint64 wait_us = MIN (timeout_us, GAIO_FDMON_LONGEST_WAIT_US);
   struct timespec ts = { .tv_sec = wait_us / G_USEC_PER_SEC,
                          .tv_nsec = wait_us % G_USEC_PER_SEC * 1000 };
-  int n =
-      ppoll ((struct pollfd *) (void *) asked->data, asked->len, timeout_us < 0 ? NULL : &ts, NULL);
 
-  if (n >= 0 || errno == EINTR)
-    return n;
-  /* No memory, or more fds than the limit, which has been lowered since. */
-  g_usleep (MIN ((guint64) timeout_us, RETRY_US));
-  return 0;
+  return ppoll (pollfds, n, timeout_us < 0 ? NULL : &ts, NULL);
 }
 
 /* Level-triggered, what is ours has to be read. */
@@ -263,6 +259,44 @@ drain (int fd)
 
   while (read (fd, &value, sizeof value) < 0 && errno == EINTR)
     ;
+}
+
+/* The kernel has refused: no memory, or more fds than the limit, which has been lowered since. To
+ * ask for the eventfd alone takes little of either, and it ends the wait as always. */
+static int
+wait_for_retry (GaioFdmon *mon, gint64 timeout_us)
+{
+  struct pollfd own = { .fd = mon->wake_fd, .events = POLLIN };
+  gint64 wait_us = timeout_us < 0 ? RETRY_US : MIN (timeout_us, RETRY_US);
+  int n;
+
+  if (timeout_us == 0)
+    {
+      g_usleep (RETRY_LOOK_US);
+      return 0;
+    }
+  n = ask (&own, 1, wait_us);
+  if (n < 0 && errno == EINTR)
+    return n;
+  if (n < 0)
+    g_usleep (wait_us);
+  else if ((own.revents & POLLNVAL) != 0)
+    {
+      errno = EBADF;
+      return -1;
+    }
+  else if (n > 0)
+    drain (own.fd);
+  return 0;
+}
+
+static int
+fdmon_poll_wait (GaioFdmon *mon, int max_events, gint64 timeout_us)
+{
+  GArray *asked = mon->poll->asked;
+  int n = ask ((struct pollfd *) (void *) asked->data, asked->len, timeout_us);
+
+  return n >= 0 || errno == EINTR ? n : wait_for_retry (mon, timeout_us);
 }
 
 /* Appends what @asked says to mon->events, if it still is of interest. FALSE if somebody has closed

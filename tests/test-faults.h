@@ -197,6 +197,15 @@ fault_strikes (Function function, const void *caller)
     return failure;                                                                                \
   }
 
+/* As in GLib since 2.77. Before, a sleep of no time took some all the same, and whoever is to try
+ * again soon may count on neither. */
+void
+g_usleep (gulong us)
+{
+  if (us > 0)
+    FAULT_NEXT (g_usleep) (us);
+}
+
 /* To delete may not fail but for a file that is not in the set. */
 static inline Function
 fault_epoll_function (int operation)
