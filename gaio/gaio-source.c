@@ -28,6 +28,7 @@ typedef struct
 
   GaioCore *core;       /* until it is finalized */
   GaioContext *context; /* until it is destroyed */
+  gboolean disposed;    /* the last reference has been dropped */
   gboolean settled;     /* (owner) the core knows where it is nested, and there is a pollfd */
   atomic_bool gone;     /* no longer the source of the context */
   gboolean lingering;   /* (lock) told to go, and not yet destroyed */
@@ -104,6 +105,12 @@ gaio_source_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
 }
 
 static void
+gaio_source_dispose (GSource *source)
+{
+  ((GaioSource *) source)->disposed = TRUE;
+}
+
+static void
 gaio_source_finalize (GSource *source)
 {
   gaio_core_unref (((GaioSource *) source)->core);
@@ -149,13 +156,10 @@ stop_lingering (GaioCore *core, GaioSource *self)
     gaio_core_close_fds (core);
 }
 
-/* The source has been destroyed, and is not in its dispatch. This is the notify of its callback
- * data because nothing else is called when a GMainContext goes while somebody holds a reference on
- * the source. */
+/* The source has been destroyed, and is not in its dispatch. */
 static void
-source_gone (gpointer user_data)
+source_gone (GaioSource *self)
 {
-  GaioSource *self = user_data;
   GaioContext *context = g_steal_pointer (&self->context);
   GaioCore *core = context->core;
 
@@ -173,6 +177,23 @@ source_gone (gpointer user_data)
   g_object_unref (context);
 }
 
+/* The notify of its callback data, because nothing else is called when a GMainContext goes while
+ * somebody holds a reference on the source. Without it we would be deaf to that: whoever has
+ * replaced it is told, and gets it back. */
+static void
+callback_gone (gpointer user_data)
+{
+  GaioSource *self = user_data;
+
+  if (self->disposed || g_source_is_destroyed (&self->parent))
+    {
+      source_gone (self);
+      return;
+    }
+  g_critical ("The source of a GaioContext takes no callback");
+  g_source_set_callback (&self->parent, no_callback, self, callback_gone);
+}
+
 /* Takes over a reference on @context: to take one may run a toggle notify. With the lock held. */
 static GSource *
 source_new (GaioContext *context)
@@ -186,7 +207,8 @@ source_new (GaioContext *context)
   g_source_set_static_name (source, "GaioContext");
   /* Else GLib takes the pollfd out of its list and puts it back around each dispatch. */
   g_source_set_can_recurse (source, TRUE);
-  g_source_set_callback (source, no_callback, self, source_gone);
+  g_source_set_callback (source, no_callback, self, callback_gone);
+  g_source_set_dispose_function (source, gaio_source_dispose);
   add_pollfd (self);
   /* Another thread may attach it than the one that runs it. GLib's lock is between them, but
    * ThreadSanitizer cannot see it. Pairs with is_gone(). */
@@ -247,8 +269,10 @@ make_source (GaioContext *context, gboolean attach, GMainContext *main_context, 
  * @error: return location for a #GError
  *
  * Makes the source that nests @self into a #GMainContext, to give it a priority or a name of one's
- * own; else gaio_context_attach() does it all. It takes no callback. A context has at most one
- * source that is not destroyed. Any thread.
+ * own; else gaio_context_attach() does it all. A context has at most one source that is not
+ * destroyed. Any thread.
+ *
+ * It takes no callback: g_source_set_callback() is a programming error, and changes nothing.
  *
  * Fails with %GAIO_ERROR_FAILED if there is a source already, %GAIO_ERROR_PROCESS_LIMIT,
  * %GAIO_ERROR_SYSTEM_LIMIT or %GAIO_ERROR_NO_MEMORY at a limit, %GAIO_ERROR_CLOSED and

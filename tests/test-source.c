@@ -32,6 +32,106 @@ assert_works_alone (GaioContext *context)
   g_assert_cmpuint (calls, ==, 1);
 }
 
+/* --- A callback that it does not take --- */
+
+static gboolean
+never_source (gpointer data)
+{
+  g_assert_not_reached ();
+}
+
+static void
+set_callback (GSource *source, guint *notified)
+{
+  expect_critical (g_source_set_callback (source, never_source, notified, count_once));
+}
+
+static void
+test_callback_is_refused (void)
+{
+  g_autoptr (GMainContext) main_context = main_context_new ();
+  GaioContext *context = gaio_context_new ();
+  GSource *source = create_source (context);
+  guint notified = 0;
+
+  set_callback (source, &notified);
+  g_assert_cmpuint (notified, ==, 1);
+  g_source_attach (source, main_context);
+  assert_serves (context, main_context);
+  set_callback (source, &notified);
+  g_assert_cmpuint (notified, ==, 2);
+  assert_serves (context, main_context);
+  expect_critical (g_source_set_callback_indirect (source, NULL, NULL));
+  assert_serves (context, main_context);
+  /* It still hears of its end. */
+  g_clear_pointer (&main_context, g_main_context_unref);
+  assert_works_alone (context);
+  g_source_unref (source);
+  g_assert_finalize_object (context);
+}
+
+static void
+set_callback_inside (gpointer data)
+{
+  g_source_set_callback (g_main_current_source (), never_source, data, count_once);
+}
+
+/* Only when it has returned GLib lets go of what it replaces. */
+static void
+test_callback_is_refused_in_a_dispatch (void)
+{
+  g_autoptr (GMainContext) main_context = main_context_new ();
+  g_autoptr (GaioContext) context = gaio_context_new ();
+  guint notified = 0;
+
+  attach (context, main_context);
+  gaio_context_defer (context, set_callback_inside, &notified, NULL);
+  expect_critical (main_context_until (main_context, notified == 1));
+  assert_serves (context, main_context);
+}
+
+static void
+set_callback_and_detach (gpointer data)
+{
+  gpointer *args = data;
+
+  set_callback_inside (args[1]);
+  gaio_context_detach (args[0]);
+}
+
+static void
+test_detached_with_a_callback_that_is_not_refused_yet (void)
+{
+  g_autoptr (GMainContext) main_context = main_context_new ();
+  GaioContext *context = gaio_context_new ();
+  guint notified = 0;
+  gpointer args[] = { context, &notified };
+
+  attach (context, main_context);
+  gaio_context_defer (context, set_callback_and_detach, args, NULL);
+  main_context_until (main_context, notified == 1);
+  assert_works_alone (context);
+  attach (context, main_context);
+  assert_serves (context, main_context);
+  gaio_context_detach (context);
+  g_assert_finalize_object (context);
+}
+
+static void
+test_source_that_is_never_attached (void)
+{
+  GaioContext *context = gaio_context_new ();
+
+  for (guint i = 0; i < 2; i++)
+    {
+      GSource *source = create_source (context);
+
+      g_source_unref (source);
+    }
+  assert_works_alone (context);
+  g_assert_finalize_object (context);
+}
+
 /* --- Attach and detach --- */
 
 static void
@@ -755,6 +855,12 @@ test_attached_context_iterates_in_a_callback (void)
 static void
 add_attach_tests (void)
 {
+  g_test_add_func ("/source/callback-is-refused", test_callback_is_refused);
+  g_test_add_func ("/source/callback-is-refused-in-a-dispatch",
+                   test_callback_is_refused_in_a_dispatch);
+  g_test_add_func ("/source/detached-with-a-callback-that-is-not-refused-yet",
+                   test_detached_with_a_callback_that_is_not_refused_yet);
+  g_test_add_func ("/source/never-attached", test_source_that_is_never_attached);
   g_test_add_func ("/attach/works", test_attached_context_works);
   g_test_add_func ("/attach/null-is-the-global-default", test_null_is_the_global_default);
   g_test_add_func ("/attach/detached-is-not-served", test_detached_context_is_not_served);
