@@ -216,7 +216,8 @@ gaio_context_wakeup (GaioContext *self)
  *
  * Closes @self: nothing can be added from now on, and nothing is called. Everything in it is
  * removed and its notifies run on the owner, when its callbacks have returned; where nobody owns
- * the context, before this returns. Once more does nothing. Any thread.
+ * the context, before this returns. Once more does nothing. Any thread; about a #GMainContext whose
+ * last reference another thread may be dropping see gaio_context_detach().
  *
  * It is a programming error to close a context that is shared, see
  * gaio_context_ref_for_main_context().

@@ -375,6 +375,7 @@ gaio_context_run (GaioContext *self,
                   GError **error)
 {
   g_autoptr (GaioContext) context = NULL;
+  g_autoptr (GMainContext) kept = NULL;
   GaioHost host;
   gboolean attached;
 
@@ -394,6 +395,7 @@ gaio_context_run (GaioContext *self,
     }
   /* The callbacks may drop all other references. */
   context = g_object_ref (self);
+  kept = g_main_context_ref (main_context);
   init (&host, self->core, main_context);
   if (be_nested (self, main_context, &attached, error))
     {

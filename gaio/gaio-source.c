@@ -358,6 +358,11 @@ claim_source (GaioCore *core, GMainContext **main_context)
  * it watches, and can be attached again. From another thread than the one that owns the
  * #GMainContext, a round that is running is not waited for. Any thread.
  *
+ * While another thread may drop the last reference on the #GMainContext, hold one: this looks at it
+ * until it returns, as g_source_destroy() does, and cannot take a reference itself on what may be
+ * going already. That is so of gaio_context_close() as well, and of dropping the last reference on
+ * @self.
+ *
  * It is a programming error to detach a context that is shared, see
  * gaio_context_ref_for_main_context().
  *

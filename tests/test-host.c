@@ -34,6 +34,19 @@ epoll_wait (int set, struct epoll_event *events, int max_events, int timeout)
   return next (set, events, max_events, timeout);
 }
 
+/* --- Who still uses a main context that has gone: stands in for GLib's --- */
+
+static gboolean main_context_gone;
+
+void
+g_main_context_release (GMainContext *main_context)
+{
+  void (*next) (GMainContext *) = dlsym (RTLD_NEXT, "g_main_context_release");
+
+  g_assert_false (main_context_gone);
+  next (main_context);
+}
+
 typedef struct _Fixture Fixture;
 
 struct _Fixture
@@ -258,6 +271,36 @@ is_epoll (GaioContext *context)
   const char *name = NULL;
 
   return g_variant_lookup (stats, "monitor", "&s", &name) && g_str_equal (name, "epoll");
+}
+
+static void
+note_main_context_gone (gpointer data)
+{
+  main_context_gone = TRUE;
+}
+
+static void
+drop_main_context_and_cancel (gpointer data)
+{
+  Fixture *self = data;
+
+  g_clear_pointer (&self->main_context, g_main_context_unref);
+  g_assert_false (main_context_gone);
+  g_cancellable_cancel (self->cancellable);
+}
+
+static void
+test_last_reference_on_the_main_context_dropped_in_a_callback (Fixture *self, gconstpointer data)
+{
+  GSource *source = g_timeout_source_new (G_MAXINT);
+
+  g_source_set_callback (source, count_again, NULL, note_main_context_gone);
+  g_source_attach (source, self->main_context);
+  g_source_unref (source);
+  gaio_context_defer (self->context, drop_main_context_and_cancel, self, NULL);
+  g_assert_true (gaio_context_run (self->context, self->main_context, self->cancellable, NULL));
+  g_assert_true (main_context_gone);
+  main_context_gone = FALSE;
 }
 
 static void
@@ -1110,6 +1153,8 @@ main (int argc, char **argv)
               test_taken_away_by_another_thread, tear_down);
   add ("/host/closed-in-a-callback", test_closed_in_a_callback);
   add ("/host/last-reference-dropped-in-a-callback", test_last_reference_dropped_in_a_callback);
+  add ("/host/last-reference-on-the-main-context-dropped-in-a-callback",
+       test_last_reference_on_the_main_context_dropped_in_a_callback);
   add ("/host/events-take-one-wait-each", test_events_take_one_wait_each);
   add ("/host/foreign-fds-are-served", test_foreign_fds_are_served);
   add ("/host/timeouts-of-glib-fire", test_timeouts_of_glib_fire);

@@ -32,13 +32,46 @@ assert_works_alone (GaioContext *context)
   g_assert_cmpuint (calls, ==, 1);
 }
 
-/* --- A callback that it does not take --- */
+/* --- A main context that goes --- */
 
 static gboolean
 never_source (gpointer data)
 {
   g_assert_not_reached ();
 }
+
+static void
+detach_from_notify (gpointer context)
+{
+  gaio_context_detach (context);
+}
+
+static void
+close_from_notify (gpointer context)
+{
+  gaio_context_close (context);
+}
+
+/* It has no reference left, and another source, which goes first, has its say. */
+static void
+test_notify_of_a_dying_main_context (gconstpointer notify)
+{
+  GMainContext *main_context = main_context_new ();
+  GaioContext *context = gaio_context_new ();
+  GSource *other = g_idle_source_new ();
+
+  g_source_set_priority (other, G_PRIORITY_HIGH);
+  g_source_set_callback (other, never_source, context, (GDestroyNotify) notify);
+  g_source_attach (other, main_context);
+  g_source_unref (other);
+  attach (context, main_context);
+  g_main_context_unref (main_context);
+  if (!gaio_context_is_closed (context))
+    assert_works_alone (context);
+  g_assert_finalize_object (context);
+}
+
+/* --- A callback that it does not take --- */
 
 static void
 set_callback (GSource *source, guint *notified)
@@ -855,6 +888,10 @@ test_attached_context_iterates_in_a_callback (void)
 static void
 add_attach_tests (void)
 {
+  g_test_add_data_func ("/source/dying-main-context-may-be-left/detach", detach_from_notify,
+                        test_notify_of_a_dying_main_context);
+  g_test_add_data_func ("/source/dying-main-context-may-be-left/close", close_from_notify,
+                        test_notify_of_a_dying_main_context);
   g_test_add_func ("/source/callback-is-refused", test_callback_is_refused);
   g_test_add_func ("/source/callback-is-refused-in-a-dispatch",
                    test_callback_is_refused_in_a_dispatch);
