@@ -128,6 +128,7 @@ typedef struct
   GaioReadySet *taker; /* (owner) who takes what this round gathers, or NULL */
 
   GaioHeap timers;     /* (lock) armed */
+  gint64 timer_floor;  /* (lock) all that is armed comes after what was due by then, or 0 */
   GaioList due;        /* (lock) timers whose deadline has passed, to be called */
   GaioList all_timers; /* (lock) */
 

@@ -40,6 +40,13 @@ gaio_heap_first (const GaioHeap *heap)
   return heap->length > 0 ? heap->items[0].node : NULL;
 }
 
+/* Which of all that were ever set it was; only when the heap is not empty. */
+static inline guint64
+gaio_heap_first_order (const GaioHeap *heap)
+{
+  return heap->items[0].order;
+}
+
 /* The earliest key; only when the heap is not empty. */
 static inline gint64
 gaio_heap_first_key (const GaioHeap *heap)

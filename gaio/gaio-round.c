@@ -30,9 +30,10 @@ typedef struct
   guint64 last_bottom_half; /* what is scheduled later is for the next round */
   gboolean have_bottom_halves;
   gboolean have_due;
-  guint limit;    /* how many callbacks it may call */
-  guint left;     /* of these */
-  gint64 stop_at; /* or 0 */
+  GaioTimerLimit timers; /* what is due later is for the next round, too */
+  guint limit;           /* how many callbacks it may call */
+  guint left;            /* of these */
+  gint64 stop_at;        /* or 0 */
 } GaioRound;
 
 /* What every round goes through is always inline, so that it is one piece of code without calls:
@@ -128,7 +129,7 @@ collect (GaioRound *round)
 
   atomic_store_explicit (&core->wake_requested, false, memory_order_relaxed);
   if (gaio_heap_first (&core->timers) != NULL)
-    gaio_timer_collect_due (core);
+    gaio_timer_collect_due (core, &round->timers);
   round->last_bottom_half = core->bottom_half_seq;
   round->have_bottom_halves = !gaio_list_is_empty (&core->bottom_halves) || core->calls.n_calls > 0;
   round->have_due = !gaio_list_is_empty (&core->due);
@@ -236,7 +237,7 @@ serve_timers (GaioRound *round)
     {
       if (!may_go_on (round))
         return FALSE;
-      round->have_due = gaio_timer_serve_next (round->core);
+      round->have_due = gaio_timer_serve_next (round->core, &round->timers);
       if (round->have_due)
         round->left--;
     }

@@ -5,7 +5,14 @@
 
 #include "gaio-entry-private.h"
 
-void gaio_timer_collect_due (GaioCore *core);
-gboolean gaio_timer_serve_next (GaioCore *core);
+/* What a round may call: what was due when it began, and armed before. */
+typedef struct
+{
+  gint64 now;
+  guint64 order;
+} GaioTimerLimit;
+
+void gaio_timer_collect_due (GaioCore *core, GaioTimerLimit *limit);
+gboolean gaio_timer_serve_next (GaioCore *core, const GaioTimerLimit *limit);
 void gaio_timer_bury (GaioTimer *self);
 GaioTimer *gaio_timer_from_siblings (GaioLink *link);

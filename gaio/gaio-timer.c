@@ -3,6 +3,9 @@
 
 #include "gaio-trace-private.h"
 
+/* How many timers that are due leave the heap at a time. */
+#define PORTION 256
+
 /**
  * SECTION:gaio-timer
  * @title: GaioTimer
@@ -73,7 +76,7 @@ set_deadline (GaioTimer *self, gint64 deadline)
       gaio_heap_remove (&core->timers, &self->node);
       return;
     }
-  gaio_heap_set (&core->timers, &self->node, deadline);
+  gaio_heap_set (&core->timers, &self->node, MAX (deadline, core->timer_floor));
   if (gaio_heap_first (&core->timers) == &self->node)
     gaio_core_deadline_moved (core, deadline);
 }
@@ -349,23 +352,53 @@ gaio_clear_timer (GaioTimer **timer_ptr)
   gaio_timer_unref (self);
 }
 
-/* Moves what is due from the heap to the queue. By the owner, with the lock held. */
-void
-gaio_timer_collect_due (GaioCore *core)
+/* The first in the heap is due. */
+static void
+collect_first (GaioCore *core)
 {
-  gint64 now = g_get_monotonic_time ();
+  GaioTimer *self = timer_from_node (gaio_heap_first (&core->timers));
 
-  while (gaio_heap_first (&core->timers) != NULL && gaio_heap_first_key (&core->timers) <= now)
-    {
-      GaioTimer *self = timer_from_node (gaio_heap_first (&core->timers));
+  gaio_heap_remove (&core->timers, &self->node);
+  /* Due again in its own callback: it waits outside of both until that has returned. */
+  if (gaio_entry_is_running (&self->entry))
+    gaio_entry_need_attention (&self->entry);
+  else
+    gaio_list_push (&core->due, &self->entry.link);
+}
 
-      gaio_heap_remove (&core->timers, &self->node);
-      /* Due again in its own callback: it waits outside of both until that has returned. */
-      if (gaio_entry_is_running (&self->entry))
-        gaio_entry_need_attention (&self->entry);
-      else
-        gaio_list_push (&core->due, &self->entry.link);
-    }
+static gboolean
+is_first_due_by (GaioCore *core, gint64 now)
+{
+  return gaio_heap_first (&core->timers) != NULL && gaio_heap_first_key (&core->timers) <= now;
+}
+
+static gboolean
+is_first_within (GaioCore *core, const GaioTimerLimit *limit)
+{
+  return is_first_due_by (core, limit->now) && gaio_heap_first_order (&core->timers) < limit->order;
+}
+
+/* Moves so many of those within @limit to core->due that others need not wait long for the lock. As
+ * long as some are left, what is armed for the past comes after them: else it would be first, over
+ * and over. With the lock held. */
+static void
+collect_portion (GaioCore *core, const GaioTimerLimit *limit)
+{
+  for (guint i = 0; i < PORTION && is_first_within (core, limit); i++)
+    collect_first (core);
+  if (is_first_within (core, limit))
+    core->timer_floor = MAX (core->timer_floor, limit->now);
+  else if (!is_first_due_by (core, core->timer_floor))
+    core->timer_floor = 0;
+}
+
+/* A round begins: moves timers that are due to core->due, and sets @limit, up to which
+ * gaio_timer_serve_next() may move more. With the lock held. */
+void
+gaio_timer_collect_due (GaioCore *core, GaioTimerLimit *limit)
+{
+  *limit = (GaioTimerLimit){ g_get_monotonic_time (), core->timers.next_order };
+  collect_portion (core, limit);
 }
 
 /* The first tick after now that is on the grid. */
@@ -417,16 +450,25 @@ serve (GaioTimer *self)
   gaio_core_unlock (self->entry.core);
 }
 
+/* Takes the first timer that is due out, or returns NULL. With the lock held. */
+static GaioLink *
+pop_due (GaioCore *core, const GaioTimerLimit *limit)
+{
+  if (gaio_list_is_empty (&core->due))
+    collect_portion (core, limit);
+  return gaio_list_pop (&core->due);
+}
+
 /* Calls the first timer that is due. By the owner, without the lock. FALSE if none is. */
 gboolean
-gaio_timer_serve_next (GaioCore *core)
+gaio_timer_serve_next (GaioCore *core, const GaioTimerLimit *limit)
 {
   GaioLink *link;
   GaioTimer *self;
 
   if (!gaio_core_lock (core))
     return FALSE;
-  link = gaio_list_pop (&core->due);
+  link = pop_due (core, limit);
   if (link != NULL)
     {
       self = gaio_link_entry (link, GaioTimer, entry.link);

@@ -965,6 +965,132 @@ add_timeout_tests (void)
   g_test_add_func ("/timeout/interval-of-zero-is-a-critical", test_timeout_of_zero_is_a_critical);
 }
 
+/* --- Many that are due at once --- */
+
+#define MANY 5000
+
+typedef struct
+{
+  GaioTimer *timers[MANY];
+  Rig *rig;
+  guint calls;
+  guint rearmed;
+  guint64 last; /* (deadline, number) of the last call */
+  guint other;
+} Crowd;
+
+typedef struct
+{
+  Crowd *crowd;
+  guint64 place;
+  guint number;
+  gboolean rearms; /* for the past */
+} Member;
+
+static void
+call_member (gpointer data)
+{
+  Member *self = data;
+  Crowd *crowd = self->crowd;
+
+  if (self->rearms)
+    {
+      gaio_timer_arm_at (crowd->timers[self->number], 0);
+      crowd->rearmed++;
+      return;
+    }
+  g_assert_cmpuint (self->place, >, crowd->last);
+  crowd->last = self->place;
+  crowd->calls++;
+}
+
+static void
+crowd_init (Crowd *crowd, Member *members, Rig *rig, guint n)
+{
+  *crowd = (Crowd){ .rig = rig };
+  for (guint i = 0; i < n; i++)
+    {
+      guint deadline = 1 + g_test_rand_int_range (0, 50);
+
+      members[i] = (Member){ crowd, (guint64) deadline << 32 | i, i, FALSE };
+      crowd->timers[i] = gaio_context_add_timer (rig->context, call_member, &members[i], NULL);
+      gaio_timer_arm_at (crowd->timers[i], deadline);
+    }
+}
+
+static void
+crowd_clear (Crowd *crowd, guint n)
+{
+  for (guint i = 0; i < n; i++)
+    gaio_clear_timer (&crowd->timers[i]);
+}
+
+/* What a round does with the lock held does not grow with how many are due. */
+static void
+test_many_due_at_once (gconstpointer nested)
+{
+  g_auto (Rig) rig = rig_new (nested);
+  g_autofree Member *members = g_new (Member, MANY);
+  g_autofree Crowd *crowd = g_new (Crowd, 1);
+
+  crowd_init (crowd, members, &rig, MANY);
+  gaio_context_set_dispatch_limits (rig.context, 1, 0);
+  for (guint i = 1; i <= 3; i++)
+    {
+      g_assert_true (rig_round (&rig, FALSE));
+      g_assert_cmpuint (crowd->calls, ==, i);
+      g_assert_cmpuint (stat_of (rig.context, "armed-timers"), >, MANY - 1000);
+    }
+  gaio_context_set_dispatch_limits (rig.context, 100, 0);
+  while (rig_round (&rig, FALSE))
+    ;
+  g_assert_cmpuint (crowd->calls, ==, MANY);
+  g_assert_cmpuint (stat_of (rig.context, "armed-timers"), ==, 0);
+  crowd_clear (crowd, MANY);
+}
+
+/* One round without limits calls all that were due when it began, and none that was armed since. */
+static void
+test_many_due_in_one_round (gconstpointer nested)
+{
+  g_auto (Rig) rig = rig_new (nested);
+  g_autofree Member *members = g_new (Member, MANY);
+  g_autofree Crowd *crowd = g_new (Crowd, 1);
+  guint n_rearm = 0;
+
+  crowd_init (crowd, members, &rig, MANY);
+  for (guint i = 0; i < MANY; i += 7, n_rearm++)
+    members[i].rearms = TRUE;
+  gaio_context_set_dispatch_limits (rig.context, 0, 0);
+  g_assert_true (rig_round (&rig, FALSE));
+  g_assert_cmpuint (crowd->calls, ==, MANY - n_rearm);
+  for (guint i = 1; i <= 3; i++)
+    {
+      g_assert_cmpuint (crowd->rearmed, ==, i * n_rearm);
+      g_assert_true (rig_round (&rig, FALSE));
+    }
+  crowd_clear (crowd, MANY);
+}
+
+/* Many that are armed for the past over and over leave the others their turn. */
+static void
+test_past_does_not_starve_others (gconstpointer nested)
+{
+  g_auto (Rig) rig = rig_new (nested);
+  g_autofree Member *members = g_new (Member, MANY);
+  g_autofree Crowd *crowd = g_new (Crowd, 1);
+
+  crowd_init (crowd, members, &rig, MANY);
+  for (guint i = 0; i < MANY; i++)
+    members[i].rearms = i < MANY - 3;
+  for (guint rounds = 0; crowd->calls < 3; rounds++)
+    {
+      g_assert_cmpuint (rounds, <=, MANY / 128 + 2);
+      g_assert_true (rig_round (&rig, FALSE));
+    }
+  crowd_clear (crowd, MANY);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -984,5 +1110,8 @@ main (int argc, char **argv)
                         test_stale_deadline_does_not_spin);
   g_test_add_func ("/timer/glib-and-iterate-take-turns", test_glib_and_iterate_take_turns);
   g_test_add_func ("/timer/arming-often-wakes-nobody", test_arming_often_wakes_nobody);
+  add_both ("/timer/many-due/lock-is-held-for-few", test_many_due_at_once);
+  add_both ("/timer/many-due/all-in-one-round-without-limits", test_many_due_in_one_round);
+  add_both ("/timer/many-due/past-does-not-starve-others", test_past_does_not_starve_others);
   return g_test_run ();
 }
