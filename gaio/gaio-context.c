@@ -26,6 +26,12 @@
  * the #GMainContext. They may do anything: remove themselves and others, run a nested main loop,
  * close the context, drop the last reference to it.
  *
+ * But they have to return. An exception of C++, longjmp(3), pthread_exit(3) or the cancellation of
+ * the thread (pthread_cancel(3)) that leaves a callback, a notify, or a function that waits, leaves
+ * the context inside a round for ever: what was running is not called again, notifies do not come,
+ * and no other thread may run it. Catch exceptions in the callback, and do not cancel a thread that
+ * runs a context. In Python and JavaScript an exception ends where the callback does.
+ *
  * After fork(2) an inherited context is of no use to the child: whatever is asked of it fails with
  * %GAIO_ERROR_FORKED and does not disturb the parent.
  *
