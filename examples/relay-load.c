@@ -311,7 +311,7 @@ load_exchange_messages (Load *load, guint seconds)
 {
   GaioTimer *timer = gaio_context_add_timer (load->context, on_time_is_over, load, NULL);
 
-  gaio_timer_arm (timer, seconds * G_USEC_PER_SEC);
+  gaio_timer_arm (timer, seconds * (gint64) G_USEC_PER_SEC);
   load->publishing = TRUE;
   for (guint i = 0; load->failure == NULL && i < load->n_peers; i++)
     if (load->peers[i].next != NULL)

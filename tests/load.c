@@ -1253,7 +1253,7 @@ main (int argc, char **argv)
   g_print ("# seed %d\n", seed);
   load_init (&load, readers);
   load.seed = seed;
-  load.duration_us = MAX (seconds, 1) * G_USEC_PER_SEC;
+  load.duration_us = MAX (seconds, 1) * (gint64) G_USEC_PER_SEC;
   relay_start (&load, argv[1], watch);
   passed = load_check_rules (&load);
   load_finish (&load);
