@@ -31,13 +31,23 @@ add_own (int set, int wake_fd, int timer_fd)
   return errsv;
 }
 
+/* Later a failure would mean that somebody has closed the set. */
+static int
+try_wait (GaioFdmon *mon)
+{
+  return epoll_wait (mon->fd, mon->events, 1, 0) >= 0 || errno == EINTR ? 0 : errno;
+}
+
 static int
 fdmon_epoll_open (GaioFdmon *mon)
 {
+  int errsv;
+
   mon->fd = epoll_create1 (EPOLL_CLOEXEC);
   if (mon->fd < 0)
     return errno;
-  return add_own (mon->fd, mon->wake_fd, mon->timer_fd);
+  errsv = add_own (mon->fd, mon->wake_fd, mon->timer_fd);
+  return errsv != 0 ? errsv : try_wait (mon);
 }
 
 static void

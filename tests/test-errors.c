@@ -776,6 +776,28 @@ test_timers_fire_without_timerfd_from_the_start (void)
       return;
 }
 
+#ifdef SYS_epoll_wait
+/* A sandbox that lets an epoll set be made but not be asked. */
+static void
+use_without_epoll_wait (gpointer data)
+{
+  g_auto (Rig) rig = rig_new (data);
+
+  assert_works (rig.context);
+  g_assert_false (gaio_context_is_closed (rig.context));
+}
+
+static void
+test_epoll_wait_refused (gconstpointer nested)
+{
+  const gint errnos[] = { ENOSYS, EPERM, EACCES, EINVAL, EOPNOTSUPP };
+
+  for (guint i = 0; i < G_N_ELEMENTS (errnos); i++)
+    if (!with_refusal (SYS_epoll_wait, errnos[i], use_without_epoll_wait, (gpointer) nested))
+      return;
+}
+#endif
+
 /* There is nothing in its place. */
 static void
 fail_without_eventfd (gpointer data)
@@ -1047,6 +1069,9 @@ add_limit_tests (void)
                         test_wait_without_epoll_pwait2);
   g_test_add_func ("/refused/timerfd-is-done-without-whatever-the-error",
                    test_timers_fire_without_timerfd_from_the_start);
+#ifdef SYS_epoll_wait
+  add_both ("/refused/epoll-wait-is-done-without", test_epoll_wait_refused);
+#endif
   g_test_add_func ("/refused/eventfd-is-no-fault-of-an-fd", test_eventfd_refused);
   g_test_add_func ("/fd-limit/add", test_add_at_the_fd_limit);
   g_test_add_func ("/fd-limit/attach", test_attach_at_the_fd_limit);
