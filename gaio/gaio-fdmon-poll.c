@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "gaio-fdmon-private.h"
+#include "gaio-fdmon-poll-private.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <unistd.h>
 
 #include "gaio-file-id-private.h"
+#include "gaio-tells-once-private.h"
 
-/* poll(2), for kernels and sandboxes that have nothing better, and as the oracle for the others.
- * Everything about it is O(n), and GLib sees one pollfd for each fd. */
+/* poll(2), for kernels and sandboxes that have nothing better, and as the oracle for the others;
+ * and for what may not be in an epoll set, see gaio-fdmon-mixed.c. Everything about it is O(n), and
+ * GLib sees one pollfd for each fd. */
 
 #define NOWHERE G_MAXUINT
 /* How soon to try again what the kernel has refused, and that at once it was not to be waited for:
@@ -23,6 +25,8 @@ typedef struct
   guint64 since; /* it is part of waits from this one on */
   gpointer tag;  /* GLib's, or NULL */
   gboolean changed;
+  gboolean tells_once; /* see gaio_tells_once() */
+  guint32 told;        /* by such a one, also to GLib, and to be handed on */
   GaioFileId file;
 } Entry;
 
@@ -96,8 +100,8 @@ set_mask (GaioFdmonPoll *self, guint place, guint32 mask)
   mark_changed (self, entry);
 }
 
-static int
-fdmon_poll_add (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
+int
+gaio_fdmon_poll_add (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
 {
   GaioFdmonPoll *self = mon->poll;
   Entry entry = { .fd = fd, .key = key, .since = self->n_waits + 1 };
@@ -106,6 +110,7 @@ fdmon_poll_add (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
 
   if (errsv != 0)
     return errsv;
+  entry.tells_once = gaio_tells_once (fd);
   set_place (self, fd, self->entries->len);
   g_array_append_val (self->entries, entry);
   g_array_append_val (self->pollfds, nothing);
@@ -113,8 +118,8 @@ fdmon_poll_add (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
   return 0;
 }
 
-static int
-fdmon_poll_modify (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
+int
+gaio_fdmon_poll_modify (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
 {
   GaioFdmonPoll *self = mon->poll;
   guint place = place_of (self, fd);
@@ -127,8 +132,8 @@ fdmon_poll_modify (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
 }
 
 /* The last one moves to its place. */
-static int
-fdmon_poll_remove (GaioFdmon *mon, int fd)
+int
+gaio_fdmon_poll_remove (GaioFdmon *mon, int fd)
 {
   GaioFdmonPoll *self = mon->poll;
   guint place = place_of (self, fd);
@@ -149,8 +154,8 @@ fdmon_poll_close (GaioFdmon *mon)
 {
 }
 
-static void
-fdmon_poll_clear (GaioFdmon *mon)
+void
+gaio_fdmon_poll_clear (GaioFdmon *mon)
 {
   GaioFdmonPoll *self = g_steal_pointer (&mon->poll);
 
@@ -163,11 +168,10 @@ fdmon_poll_clear (GaioFdmon *mon)
   g_free (self);
 }
 
-static int
-fdmon_poll_open (GaioFdmon *mon)
+void
+gaio_fdmon_poll_make (GaioFdmon *mon)
 {
   GaioFdmonPoll *self = g_new0 (GaioFdmonPoll, 1);
-  int errsv;
 
   self->entries = g_array_new (FALSE, FALSE, sizeof (Entry));
   self->pollfds = g_array_new (FALSE, FALSE, sizeof (struct pollfd));
@@ -176,12 +180,42 @@ fdmon_poll_open (GaioFdmon *mon)
   self->changed = g_array_new (FALSE, FALSE, sizeof (int));
   self->gone = g_ptr_array_new ();
   mon->poll = self;
-  errsv = fdmon_poll_add (mon, mon->wake_fd, POLLIN, GAIO_FDMON_KEY_WAKE);
+}
+
+static int
+fdmon_poll_open (GaioFdmon *mon)
+{
+  int errsv;
+
+  gaio_fdmon_poll_make (mon);
+  errsv = gaio_fdmon_poll_add (mon, mon->wake_fd, POLLIN, GAIO_FDMON_KEY_WAKE);
   if (errsv == 0 && mon->timer_fd >= 0)
-    errsv = fdmon_poll_add (mon, mon->timer_fd, POLLIN, GAIO_FDMON_KEY_TIMER);
+    errsv = gaio_fdmon_poll_add (mon, mon->timer_fd, POLLIN, GAIO_FDMON_KEY_TIMER);
   if (errsv != 0)
-    fdmon_poll_clear (mon);
+    gaio_fdmon_poll_clear (mon);
   return errsv;
+}
+
+gboolean
+gaio_fdmon_poll_has (const GaioFdmon *mon, int fd)
+{
+  return place_of (mon->poll, fd) != NOWHERE;
+}
+
+gboolean
+gaio_fdmon_poll_tells_once (const GaioFdmon *mon, int fd)
+{
+  guint place = place_of (mon->poll, fd);
+
+  return place != NOWHERE && entry_at (mon->poll, place)->tells_once;
+}
+
+gboolean
+gaio_fdmon_poll_is_still (const GaioFdmon *mon, int fd)
+{
+  guint place = place_of (mon->poll, fd);
+
+  return place != NOWHERE && gaio_file_id_is_still (&entry_at (mon->poll, place)->file, fd);
 }
 
 /* A source that knows nothing yet: tags of another one mean nothing. */
@@ -208,8 +242,8 @@ show_entry (GSource *source, Entry *entry, const struct pollfd *pollfd)
   entry->changed = FALSE;
 }
 
-static gboolean
-fdmon_poll_show (GaioFdmon *mon, GSource *source)
+gboolean
+gaio_fdmon_poll_show (GaioFdmon *mon, GSource *source)
 {
   GaioFdmonPoll *self = mon->poll;
 
@@ -223,15 +257,35 @@ fdmon_poll_show (GaioFdmon *mon, GSource *source)
     {
       guint place = place_of (self, g_array_index (self->changed, int, i));
 
-      if (place != NOWHERE && entry_at (self, place)->fd != mon->wake_fd)
+      if (place != NOWHERE && entry_at (self, place)->fd != gaio_fdmon_get_glib_fd (mon))
         show_entry (source, entry_at (self, place), pollfd_at (self, place));
     }
   g_array_set_size (self->changed, 0);
   return TRUE;
 }
 
-static void
-fdmon_poll_begin_wait (GaioFdmon *mon)
+/* What those that tell once have told GLib. TRUE if they have told anything. */
+gboolean
+gaio_fdmon_poll_see_glib (GaioFdmon *mon, GSource *source)
+{
+  GaioFdmonPoll *self = mon->poll;
+  gboolean told = FALSE;
+
+  if (mon->shown_to != source)
+    return FALSE;
+  for (guint i = 0; i < self->entries->len; i++)
+    {
+      Entry *entry = entry_at (self, i);
+
+      if (entry->tells_once && entry->tag != NULL)
+        entry->told |= g_source_query_unix_fd (source, entry->tag);
+      told |= entry->told != 0;
+    }
+  return told;
+}
+
+void
+gaio_fdmon_poll_begin_wait (GaioFdmon *mon)
 {
   GaioFdmonPoll *self = mon->poll;
 
@@ -290,8 +344,8 @@ wait_for_retry (GaioFdmon *mon, gint64 timeout_us)
   return 0;
 }
 
-static int
-fdmon_poll_wait (GaioFdmon *mon, int max_events, gint64 timeout_us)
+int
+gaio_fdmon_poll_wait (GaioFdmon *mon, int max_events, gint64 timeout_us)
 {
   GArray *asked = mon->poll->asked;
   int n = ask ((struct pollfd *) (void *) asked->data, asked->len, timeout_us);
@@ -305,39 +359,69 @@ static gboolean
 report (GaioFdmon *mon, const struct pollfd *asked, int *n_events)
 {
   GaioFdmonPoll *self = mon->poll;
-  guint place = asked->fd >= 0 && asked->revents != 0 ? place_of (self, asked->fd) : NOWHERE;
-  gboolean own = asked->fd == mon->wake_fd || asked->fd == mon->timer_fd;
+  guint place = asked->fd >= 0 ? place_of (self, asked->fd) : NOWHERE;
+  gboolean own = gaio_fdmon_owns (mon, asked->fd);
   struct epoll_event *event = &mon->events[*n_events];
+  guint32 told;
 
   if (place == NOWHERE || entry_at (self, place)->since > self->n_waits)
     return TRUE;
-  event->events = asked->revents;
+  told = asked->revents | entry_at (self, place)->told;
+  if (told == 0)
+    return TRUE;
+  entry_at (self, place)->told = 0;
+  event->events = told;
   event->data.u64 = entry_at (self, place)->key;
-  if ((asked->revents & POLLNVAL) != 0)
+  if ((told & POLLNVAL) != 0)
     event->data.u64 = (guint64) asked->fd << 32 | GAIO_FDMON_KEY_GONE;
-  else if (own)
+  else if (asked->fd == mon->wake_fd || asked->fd == mon->timer_fd)
     drain (asked->fd);
   ++*n_events;
-  return !own || (asked->revents & POLLNVAL) == 0;
+  return !own || (told & POLLNVAL) == 0;
 }
 
-static int
-fdmon_poll_end_wait (GaioFdmon *mon, int n, int max_events)
+/* There is no room to report it now, and nobody would say it again: the next wait ends at once. */
+static void
+keep_told (GaioFdmon *mon, const struct pollfd *asked)
+{
+  guint place = asked->fd >= 0 ? place_of (mon->poll, asked->fd) : NOWHERE;
+  Entry *entry;
+
+  if (place == NOWHERE)
+    return;
+  entry = entry_at (mon->poll, place);
+  if (!entry->tells_once || entry->since > mon->poll->n_waits ||
+      (asked->revents | entry->told) == 0)
+    return;
+  entry->told |= asked->revents;
+  gaio_fdmon_wake (mon->wake_fd);
+}
+
+int
+gaio_fdmon_poll_end_wait (GaioFdmon *mon, int n, int max_events)
 {
   GaioFdmonPoll *self = mon->poll;
-  guint n_asked = self->asked->len;
+  guint n_asked = self->asked->len, next = self->next;
   int n_events = 0;
 
-  if (n <= 0)
+  if (n < 0)
     return n;
-  for (guint i = 0; i < n_asked && n_events < max_events; i++)
+  for (guint i = 0; i < n_asked; i++)
     {
-      self->next = (self->next + 1) % n_asked;
-      if (report (mon, &g_array_index (self->asked, struct pollfd, self->next), &n_events))
-        continue;
-      errno = EBADF;
-      return -1;
+      guint at = (self->next + 1 + i) % n_asked;
+      const struct pollfd *asked = &g_array_index (self->asked, struct pollfd, at);
+
+      if (n_events == max_events)
+        keep_told (mon, asked);
+      else if (!report (mon, asked, &n_events))
+        {
+          errno = EBADF;
+          return -1;
+        }
+      else
+        next = at;
     }
+  self->next = next;
   return n_events;
 }
 
@@ -346,12 +430,13 @@ const GaioFdmonOps gaio_fdmon_poll_ops = {
   .lazy = TRUE,
   .open = fdmon_poll_open,
   .close = fdmon_poll_close,
-  .clear = fdmon_poll_clear,
-  .add = fdmon_poll_add,
-  .modify = fdmon_poll_modify,
-  .remove = fdmon_poll_remove,
-  .show = fdmon_poll_show,
-  .begin_wait = fdmon_poll_begin_wait,
-  .wait = fdmon_poll_wait,
-  .end_wait = fdmon_poll_end_wait,
+  .clear = gaio_fdmon_poll_clear,
+  .see_glib = gaio_fdmon_poll_see_glib,
+  .add = gaio_fdmon_poll_add,
+  .modify = gaio_fdmon_poll_modify,
+  .remove = gaio_fdmon_poll_remove,
+  .show = gaio_fdmon_poll_show,
+  .begin_wait = gaio_fdmon_poll_begin_wait,
+  .wait = gaio_fdmon_poll_wait,
+  .end_wait = gaio_fdmon_poll_end_wait,
 };

@@ -22,6 +22,7 @@
 #define GAIO_FDMON_KEY_WAKE G_GUINT64_CONSTANT (0xfffffffe)
 #define GAIO_FDMON_KEY_TIMER G_GUINT64_CONSTANT (0xffffffff)
 #define GAIO_FDMON_KEY_HOST G_GUINT64_CONSTANT (0xfffffffc)
+#define GAIO_FDMON_KEY_SET G_GUINT64_CONSTANT (0xfffffffb)
 /* The lower half of a key whose upper half is an fd that is no longer open. */
 #define GAIO_FDMON_KEY_GONE 0xfffffffdu
 
@@ -60,6 +61,9 @@ typedef struct
   /* GLib is about to sleep: makes what it polls for @source, beside gaio_fdmon_get_glib_fd(),
    * complete. FALSE if the kernel has refused something, which is to be tried again. Or NULL. */
   gboolean (*show) (GaioFdmon *mon, GSource *source);
+  /* GLib has polled: keeps what would not be heard again, see gaio_tells_once(). TRUE if there is
+   * any. Or NULL. */
+  gboolean (*see_glib) (GaioFdmon *mon, GSource *source);
 
   /* Whether there is something to see, found out without a system call; without the lock. NULL
    * where that cannot be. */
@@ -93,6 +97,7 @@ struct _GaioFdmon
 };
 
 extern const GaioFdmonOps gaio_fdmon_epoll_ops G_GNUC_INTERNAL;
+extern const GaioFdmonOps gaio_fdmon_mixed_ops G_GNUC_INTERNAL;
 extern const GaioFdmonOps gaio_fdmon_poll_ops G_GNUC_INTERNAL;
 #ifdef GAIO_HAVE_LIBURING
 extern const GaioFdmonOps gaio_fdmon_uring_ops G_GNUC_INTERNAL;
@@ -107,6 +112,9 @@ const char *gaio_fdmon_get_name (const GaioFdmon *mon);
 int gaio_fdmon_epoll_wait_limited (GaioFdmon *mon, int max_events, gint64 timeout_us);
 void gaio_fdmon_wake (int wake_fd);
 gboolean gaio_fdmon_arm (GaioFdmon *mon, gint64 deadline);
+int gaio_fdmon_add (GaioFdmon *mon, int fd, guint32 mask, guint64 key);
+gboolean gaio_fdmon_tells_once (const GaioFdmon *mon, int fd);
+gboolean gaio_fdmon_is_still (const GaioFdmon *mon, int fd);
 void gaio_fdmon_open_timer (GaioFdmon *mon);
 
 static inline gboolean
@@ -141,29 +149,31 @@ gaio_fdmon_is_epoll (const GaioFdmon *mon)
   return G_LIKELY (mon->ops == &gaio_fdmon_epoll_ops);
 }
 
-static inline void
+/* Returns the monitor that does the wait: meanwhile another thread may make it another one. */
+static inline const GaioFdmonOps *
 gaio_fdmon_begin_wait (GaioFdmon *mon)
 {
   if (!gaio_fdmon_is_epoll (mon))
     mon->ops->begin_wait (mon);
+  return mon->ops;
 }
 
 /* -1 us waits for ever. Inline: a system call spoils the processor's memory of where to return to,
  * so each level of calls around it costs a misprediction. */
 static inline int
-gaio_fdmon_wait (GaioFdmon *mon, int max_events, gint64 timeout_us)
+gaio_fdmon_wait (GaioFdmon *mon, const GaioFdmonOps *ops, int max_events, gint64 timeout_us)
 {
-  if (!gaio_fdmon_is_epoll (mon))
-    return mon->ops->wait (mon, max_events, timeout_us);
+  if (G_UNLIKELY (ops != &gaio_fdmon_epoll_ops))
+    return ops->wait (mon, max_events, timeout_us);
   if (timeout_us > 0)
     return gaio_fdmon_epoll_wait_limited (mon, max_events, timeout_us);
   return epoll_wait (mon->fd, mon->events, max_events, timeout_us);
 }
 
 static inline int
-gaio_fdmon_end_wait (GaioFdmon *mon, int n, int max_events)
+gaio_fdmon_end_wait (GaioFdmon *mon, const GaioFdmonOps *ops, int n, int max_events)
 {
-  return gaio_fdmon_is_epoll (mon) ? n : mon->ops->end_wait (mon, n, max_events);
+  return G_LIKELY (ops == &gaio_fdmon_epoll_ops) ? n : ops->end_wait (mon, n, max_events);
 }
 
 /* All three parts, for a wait that does not wait. */

@@ -7,6 +7,9 @@
 #include <unistd.h>
 
 #include "gaio-error-private.h"
+#include "gaio-fdmon-mixed-private.h"
+#include "gaio-fdmon-poll-private.h"
+#include "gaio-tells-once-private.h"
 
 void
 gaio_fdmon_init (GaioFdmon *mon, GaioMonitorType requested)
@@ -169,6 +172,31 @@ gaio_fdmon_clear (GaioFdmon *mon)
   if (mon->ops != NULL && mon->ops->clear != NULL)
     mon->ops->clear (mon);
   mon->ops = NULL;
+}
+
+/* As GaioFdmonOps.add. */
+int
+gaio_fdmon_add (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
+{
+  gboolean has_set = mon->ops == &gaio_fdmon_epoll_ops || mon->ops == &gaio_fdmon_mixed_ops;
+
+  if (has_set && G_UNLIKELY (gaio_tells_once (fd)))
+    return gaio_fdmon_mixed_add_apart (mon, fd, mask, key);
+  return mon->ops->add (mon, fd, mask, key);
+}
+
+/* Whether @fd, which has been added, says only once that it is ready. */
+gboolean
+gaio_fdmon_tells_once (const GaioFdmon *mon, int fd)
+{
+  return mon->ops->see_glib != NULL && gaio_fdmon_poll_tells_once (mon, fd);
+}
+
+/* Whether the number of one that tells once still means the file that was added. */
+gboolean
+gaio_fdmon_is_still (const GaioFdmon *mon, int fd)
+{
+  return gaio_fdmon_poll_is_still (mon, fd);
 }
 
 /* Of the one in use; before that is known, of the one that will be tried. */

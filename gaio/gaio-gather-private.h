@@ -55,9 +55,13 @@ offer_to_all (GaioCore *core, GaioSlot *slot, guint events)
   guint32 generation = slot->generation;
   gboolean news = FALSE;
 
+  if (slot->tells_once)
+    gaio_registration_tell (slot, events);
   gaio_ring_foreach (&slot->members, link)
     {
-      news |= offer (core, gaio_link_entry (link, GaioHandler, entry.siblings), events);
+      GaioHandler *handler = gaio_link_entry (link, GaioHandler, entry.siblings);
+
+      news |= offer (core, handler, slot->tells_once ? handler->extra->known : events);
       /* To silence one may show that the file has gone, and take them all off the slot. */
       if (slot->generation != generation)
         break;
@@ -70,10 +74,10 @@ see_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
 {
   GaioHandler *handler = gaio_link_entry (slot->members.first, GaioHandler, entry.siblings);
 
-  if (G_UNLIKELY (handler->entry.stamp == gaio_core_stamp (core)))
+  if (G_UNLIKELY (handler->entry.stamp == gaio_core_stamp (core)) && !slot->tells_once)
     self->again = TRUE;
-  else if (G_LIKELY (!slot->shared) ? offer (core, handler, events)
-                                    : offer_to_all (core, slot, events))
+  else if (G_LIKELY (slot->plain) ? offer (core, handler, events)
+                                  : offer_to_all (core, slot, events))
     self->news = TRUE;
   else if (G_UNLIKELY (core->suspect) && !gaio_registration_expects (slot, events))
     /* Nobody has asked for that, under this number and in this life: there are two of it. */
@@ -119,7 +123,7 @@ see_plain_event (GaioCore *core, const struct epoll_event *event, guint32 seq)
   GaioSlot *slot = gaio_registration_lookup (core, (guint32) key);
   GaioHandler *handler;
 
-  if (slot == NULL || slot->generation != key >> 32 || slot->shared)
+  if (slot == NULL || slot->generation != key >> 32 || !slot->plain)
     return NULL;
   handler = gaio_link_entry (slot->members.first, GaioHandler, entry.siblings);
   if (handler->entry.stamp == seq)
@@ -180,7 +184,7 @@ gather_always (GaioCore *core, guint room, GaioGathering *self)
       gaio_list_push (&core->always, link);
       handler->entry.stamp = gaio_core_stamp (core);
       /* One whose callback is running takes no place. */
-      n += gaio_registration_check_always (handler) && offer (core, handler, GAIO_ALWAYS_READY);
+      n += gaio_registration_check_always (handler) && offer (core, handler, handler->extra->known);
     }
   self->news |= n > 0;
   return MAX (room - n, 1);
@@ -192,7 +196,8 @@ is_ready_still (GaioEntry *entry)
 {
   if (entry->stamp == gaio_core_stamp (entry->core))
     return TRUE;
-  if (entry->kind != GAIO_ENTRY_HANDLER || !((GaioHandler *) entry)->always_ready)
+  if (entry->kind != GAIO_ENTRY_HANDLER ||
+      (!((GaioHandler *) entry)->always_ready && !((GaioHandler *) entry)->tells_once))
     return FALSE;
   return gaio_registration_check_always ((GaioHandler *) entry);
 }

@@ -21,21 +21,23 @@ typedef struct
 /* What GLib has not written to yet. */
 #define GAIO_GLIB_POLLS_UNSEEN G_MAXUINT16
 
-static inline void
+/* TRUE if GLib has polled since the innermost one was begun. */
+static inline gboolean
 gaio_glib_polls_end (GaioGlibPolls *self, GPollFD *pollfd)
 {
   if (self->n == 0 || pollfd->revents == GAIO_GLIB_POLLS_UNSEEN)
-    return;
+    return FALSE;
   if (--self->n > 0)
     pollfd->revents = GAIO_GLIB_POLLS_UNSEEN;
+  return TRUE;
 }
 
-/* @frame is that of the caller. One that is begun further out than the outermost is not inside it:
- * GLib has left that one without a word, as when its set of pollfds changes meanwhile. */
+/* After gaio_glib_polls_end(). @frame is that of the caller. One that is begun further out than the
+ * outermost is not inside it: GLib has left that one without a word, as when its set of pollfds
+ * changes meanwhile. */
 static inline void
 gaio_glib_polls_begin (GaioGlibPolls *self, GPollFD *pollfd, const void *frame)
 {
-  gaio_glib_polls_end (self, pollfd);
   if (self->n > 0 && frame >= self->outermost)
     self->n = 0;
   if (self->n++ == 0)

@@ -156,7 +156,8 @@ wait_for_events (GaioHost *host)
 
   if (max == 0 || max > GAIO_FDMON_MAX_EVENTS)
     max = GAIO_FDMON_MAX_EVENTS;
-  gaio_trace_poll (core, timeout_us, n, gaio_fdmon_wait (&core->monitor, max, timeout_us));
+  gaio_trace_poll (core, timeout_us, n,
+                   gaio_fdmon_wait (&core->monitor, &gaio_fdmon_epoll_ops, max, timeout_us));
   host->interrupted = n < 0 && errno == EINTR;
   if (n < 0 && errno != EINTR)
     return -1;
@@ -244,8 +245,8 @@ end_turn (GaioHost *host)
     return;
   core->taker = NULL;
   core->n_fetched = -1;
-  if (core->source != NULL)
-    gaio_glib_polls_end (&core->glib_polls, core->pollfd);
+  if (core->source != NULL && gaio_round_end_glib_poll (core))
+    gaio_fdmon_wake (core->monitor.wake_fd);
   gaio_round_mind_outer_polls (core);
   gaio_core_unlock (core);
 }

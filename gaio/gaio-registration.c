@@ -86,14 +86,14 @@ refresh_mask_and_record (GaioHandler *handler)
                          reportable (handler));
 }
 
-/* Puts @handler on the list of those that are always ready, or off it. */
+/* Puts @handler on the list of those that are ready whatever the kernel says, or off it. */
 static void
 update_always (GaioHandler *handler)
 {
-  if (!handler->always_ready)
+  if (!handler->always_ready && !handler->tells_once)
     return;
   gaio_link_unlink (&handler->extra->always);
-  if ((wanted_of (handler) & GAIO_ALWAYS_READY) != 0)
+  if ((wanted_of (handler) & handler->extra->known) != 0)
     {
       gaio_list_push (&handler->entry.core->always, &handler->extra->always);
       gaio_core_kick (handler->entry.core);
@@ -101,17 +101,23 @@ update_always (GaioHandler *handler)
 }
 
 static void
+refresh_plain (GaioSlot *slot)
+{
+  slot->plain = !gaio_ring_is_shared (&slot->members) && !slot->tells_once;
+}
+
+static void
 add_member (GaioSlot *slot, GaioHandler *handler)
 {
   gaio_ring_push (&slot->members, &handler->entry.siblings);
-  slot->shared = gaio_ring_is_shared (&slot->members);
+  refresh_plain (slot);
 }
 
 static void
 remove_member (GaioSlot *slot, GaioHandler *handler)
 {
   gaio_ring_remove (&slot->members, &handler->entry.siblings);
-  slot->shared = gaio_ring_is_shared (&slot->members);
+  refresh_plain (slot);
 }
 
 static void
@@ -122,7 +128,7 @@ leave_set (GaioCore *core, GaioSlot *slot, gint fd)
   if (slot->state == IN_SET && core->monitor.ops->remove (&core->monitor, fd) != 0)
     core->suspect = TRUE;
   slot->state = EMPTY;
-  slot->hung_up = FALSE;
+  slot->tells_once = slot->hung_up = FALSE;
   slot->mask = 0;
   slot->generation++;
 }
@@ -169,7 +175,7 @@ static int
 add_to_set (GaioCore *core, GaioSlot *slot, gint fd, guint32 mask)
 {
   GaioFdmon *monitor = &core->monitor;
-  int errsv = after_change (core, monitor->ops->add (monitor, fd, mask, slot_key (slot, fd)));
+  int errsv = after_change (core, gaio_fdmon_add (monitor, fd, mask, slot_key (slot, fd)));
 
   /* Registered by a number that has been closed and has come back for the same file. */
   if (errsv == EEXIST)
@@ -213,9 +219,20 @@ enter_always (GaioCore *core, GaioSlot *slot, GaioHandler *handler)
   if (first != NULL)
     gaio_registration_check_always (handler_from_siblings (first));
   gaio_handler_get_extra (handler)->file = file;
+  handler->extra->known = GAIO_ALWAYS_READY;
   handler->always_ready = true;
   slot->state = ALWAYS_READY;
   return 0;
+}
+
+static void
+enter_slot (GaioCore *core, GaioSlot *slot, GaioHandler *handler)
+{
+  slot->state = IN_SET;
+  slot->tells_once = gaio_fdmon_tells_once (&core->monitor, handler->fd);
+  handler->tells_once = slot->tells_once;
+  if (handler->tells_once)
+    gaio_handler_get_extra (handler);
 }
 
 /* Memory for a handler of @fd, all zero, or NULL if its slot has no room for another. */
@@ -259,7 +276,7 @@ gaio_registration_add (GaioHandler *handler)
   if (errsv == EPERM)
     errsv = enter_always (core, slot, handler);
   else if (errsv == 0)
-    slot->state = IN_SET;
+    enter_slot (core, slot, handler);
   if (errsv != 0)
     return errsv;
   add_member (slot, handler);
@@ -354,8 +371,9 @@ gaio_registration_set_masked (GaioHandler *handler, gboolean masked)
   update (handler);
 }
 
-/* Whether the fd still is the file it was. An always-ready fd is not in the set, where the kernel
- * would notice. One that has been removed has no say in what the number means now. */
+/* Whether the fd still is the file it was. One that is always ready, or tells once, is not in the
+ * set, where the kernel would notice. One that has been removed has no say in what the number means
+ * now. */
 gboolean
 gaio_registration_check_always (GaioHandler *handler)
 {
@@ -363,10 +381,31 @@ gaio_registration_check_always (GaioHandler *handler)
 
   if (handler->dormant || gaio_entry_is_removed (&handler->entry))
     return FALSE;
-  if (gaio_file_id_is_still (&handler->extra->file, handler->fd))
+  if (handler->tells_once ? gaio_fdmon_is_still (&core->monitor, handler->fd)
+                          : gaio_file_id_is_still (&handler->extra->file, handler->fd))
     return TRUE;
   make_dormant (core, gaio_registration_lookup (core, handler->fd), handler->fd);
   return FALSE;
+}
+
+/* The file of @slot, which will not say it again, has said that it is ready. */
+void
+gaio_registration_tell (GaioSlot *slot, guint events)
+{
+  gaio_ring_foreach (&slot->members, link)
+    {
+      GaioHandler *handler = handler_from_siblings (link);
+
+      handler->extra->known |= events & reportable (handler);
+      update_always (handler);
+    }
+}
+
+void
+gaio_registration_forget_told (GaioHandler *handler)
+{
+  handler->extra->known = 0;
+  update_always (handler);
 }
 
 /* The monitor has noticed that @fd is not open. */
@@ -384,8 +423,12 @@ gaio_registration_file_gone (GaioCore *core, int fd)
 static gboolean
 carry_over (GaioCore *core, GaioFdmonRebuild *rebuild, GaioSlot *slot, gint fd)
 {
-  int added = gaio_fdmon_epoll_rebuild_add (rebuild, fd, slot->mask, slot_key (slot, fd));
-  int errsv = modify (core, slot, fd, slot->mask);
+  int added, errsv;
+
+  if (slot->tells_once)
+    return TRUE;
+  added = gaio_fdmon_epoll_rebuild_add (rebuild, fd, slot->mask, slot_key (slot, fd));
+  errsv = modify (core, slot, fd, slot->mask);
 
   if (errsv == 0 || errsv == ENOMEM)
     return added == 0 && errsv == 0;

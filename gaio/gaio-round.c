@@ -200,13 +200,28 @@ serve_batch (GaioRound *round)
   round->left -= n;
 }
 
+/* It is about to be told of it. */
+static void
+take_told (GaioCore *core, GaioHandler *handler)
+{
+  if (!gaio_core_lock (core))
+    return;
+  if ((handler->revents & atomic_load_explicit (&handler->mask, memory_order_relaxed)) != 0)
+    gaio_registration_forget_told (handler);
+  gaio_core_unlock (core);
+}
+
 static gboolean
 serve_next_ready (GaioCore *core)
 {
   GaioEntry *entry = gaio_link_entry (gaio_list_pop (&core->ready), GaioEntry, link);
 
   if (entry->kind == GAIO_ENTRY_HANDLER)
-    return gaio_handler_serve (core, (GaioHandler *) entry);
+    {
+      if (G_UNLIKELY (((GaioHandler *) entry)->tells_once))
+        take_told (core, (GaioHandler *) entry);
+      return gaio_handler_serve (core, (GaioHandler *) entry);
+    }
   return gaio_ready_set_serve ((GaioReadySetWatch *) entry);
 }
 
@@ -291,6 +306,18 @@ add_callbacks (GaioCore *core, guint n)
   guint64 before = atomic_load_explicit (&core->counters.callbacks, memory_order_relaxed);
 
   atomic_store_explicit (&core->counters.callbacks, before + n, memory_order_relaxed);
+}
+
+/* GLib may have polled, and have had a source of higher priority come before ours. TRUE if it was
+ * told something that is to be looked at soon, as nobody will say it again. With the lock held. */
+gboolean
+gaio_round_end_glib_poll (GaioCore *core)
+{
+  GaioFdmon *monitor = &core->monitor;
+
+  return gaio_glib_polls_end (&core->glib_polls, core->pollfd) && gaio_fdmon_is_open (monitor) &&
+         G_UNLIKELY (monitor->ops->see_glib != NULL) &&
+         monitor->ops->see_glib (monitor, core->source);
 }
 
 /* A poll of GLib that this thread is inside of, in a poll function, say, has looked before what has
@@ -402,6 +429,7 @@ wake_up (GaioCore *core)
 static inline G_ALWAYS_INLINE int
 wait_asleep (GaioCore *core, int max, gint64 timeout_us)
 {
+  const GaioFdmonOps *ops;
   int n = 0;
 
   if (G_UNLIKELY (!gaio_fdmon_is_open (&core->monitor)) && !gaio_fdmon_open (&core->monitor, NULL))
@@ -411,11 +439,11 @@ wait_asleep (GaioCore *core, int max, gint64 timeout_us)
       wake_up (core);
       return 0;
     }
-  gaio_fdmon_begin_wait (&core->monitor);
+  ops = gaio_fdmon_begin_wait (&core->monitor);
   fall_asleep (core);
-  gaio_trace_poll (core, timeout_us, n, gaio_fdmon_wait (&core->monitor, max, timeout_us));
+  gaio_trace_poll (core, timeout_us, n, gaio_fdmon_wait (&core->monitor, ops, max, timeout_us));
   wake_up (core);
-  return gaio_fdmon_end_wait (&core->monitor, n, max);
+  return gaio_fdmon_end_wait (&core->monitor, ops, n, max);
 }
 
 /* What the host has been told already. */
@@ -533,6 +561,8 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
 
   if (!lock_for_source (core, source))
     return TRUE;
+  if (gaio_round_end_glib_poll (core))
+    gaio_fdmon_wake (core->monitor.wake_fd);
   show (core, source, timeout_ms);
   if (G_UNLIKELY (runs_elsewhere (core)))
     {
@@ -569,7 +599,7 @@ gaio_round_check (GaioCore *core, GSource *source)
   if (!lock_for_source (core, source))
     return FALSE;
   revents = core->pollfd->revents;
-  gaio_glib_polls_end (&core->glib_polls, core->pollfd);
+  gaio_round_end_glib_poll (core);
   if (G_LIKELY (core->glib_polls.n == 0 && !runs_elsewhere (core)))
     atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
   gaio_core_unlock (core);
@@ -585,7 +615,7 @@ gaio_round_dispatch (GaioCore *core, GSource *source)
 
   if (!lock_for_source (core, source))
     return;
-  gaio_glib_polls_end (&core->glib_polls, core->pollfd);
+  gaio_round_end_glib_poll (core);
   if (!enter (&round, core))
     {
       gaio_core_unlock (core);

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gaio-tells-once-private.h"
+
+#include <linux/magic.h>
+#include <linux/perf_event.h>
+#include <sys/ioctl.h>
+#include <sys/vfs.h>
+
+static gboolean
+is_perf_event (int fd)
+{
+  guint64 id;
+
+  return ioctl (fd, PERF_EVENT_IOC_ID, &id) == 0;
+}
+
+/* Whether to ask if @fd is ready takes back that it is: so do a table of mounts, a setting of the
+ * kernel, a trigger for pressure, a perf event. */
+gboolean
+gaio_tells_once (int fd)
+{
+  struct statfs fs;
+
+  if (fstatfs (fd, &fs) != 0)
+    return FALSE;
+  switch (fs.f_type)
+    {
+    case PROC_SUPER_MAGIC:
+    case CGROUP2_SUPER_MAGIC:
+      return TRUE;
+    case ANON_INODE_FS_MAGIC:
+      return is_perf_event (fd);
+    default:
+      return FALSE;
+    }
+}
