@@ -1,12 +1,17 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""test-docs.py BUILD: that the API reference builds without a warning, and has what belongs in it."""
+"""test-docs.py BUILD: that the API reference builds without a warning, and has what belongs in it;
+and so what is installed, in which the guides have their code."""
 
+import html
 import pathlib
+import re
 import subprocess
 import sys
+import tempfile
 
 BUILD = sys.argv[1]
+SOURCE = pathlib.Path(__file__).parents[1]
 HTML = pathlib.Path(BUILD, "docs", "html")
 START = "Building documentation for gaio\n"
 PARTS = [
@@ -36,12 +41,24 @@ PARTS = [
 ]
 # Page, what it has to link to
 LINKS = [
-    ("GaioHandler.html", "glib-The-Main-Event-Loop.html#GSourceOnceFunc"),
-    ("GaioContext.html", "gobject-The-Base-Object-Type.html#GObject"),
-    ("gaio-Running-the-main-loop.html", "GCancellable.html"),
     ("from-glib.html", "GaioHandler.html#gaio-clear-handler"),
     ("getting-started.html", "GaioHandler.html#gaio-context-add-fd"),
 ]
+# The same, of GLib.
+GLIB_LINKS = [
+    ("GaioHandler.html", "glib-The-Main-Event-Loop.html#GSourceOnceFunc"),
+    ("GaioContext.html", "gobject-The-Base-Object-Type.html#GObject"),
+    ("gaio-Running-the-main-loop.html", "GCancellable.html"),
+]
+# What gtk-doc says of a symbol that it finds nowhere, if that is none of ours.
+UNKNOWN = re.compile(r'.*: warning: no link for: "(?![Gg]aio|GAIO)')
+
+
+def glib_has_gtk_doc():
+    """Newer releases have their reference made by gi-docgen, to which gtk-doc cannot link."""
+    prefix = subprocess.run(["pkg-config", "--variable=prefix", "glib-2.0"], check=True, text=True,
+                            stdout=subprocess.PIPE).stdout.strip()
+    return pathlib.Path(prefix, "share/gtk-doc/html/glib/glib.devhelp2").exists()
 
 
 def warnings():
@@ -65,11 +82,48 @@ def read(name):
     return page.read_text(encoding="utf-8") if page.exists() else ""
 
 
+def without_code():
+    """The guides that are installed without the code that they include. The texts of before do not
+    count: they are made by whoever needs them, or not at all."""
+    for text in pathlib.Path(BUILD, "docs").glob("*.txt"):
+        if (SOURCE / "docs/snippets" / text.stem).exists():
+            text.unlink()
+    with tempfile.TemporaryDirectory() as place:
+        said = subprocess.run(["meson", "install", "-C", BUILD, "--destdir", place], check=False,
+                              text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        pages = {page.name: text_of(page.read_text(encoding="utf-8"))
+                 for page in pathlib.Path(place).rglob("gtk-doc/html/gaio/*.html")}
+    if said.returncode != 0 or not pages:
+        return said.stdout
+    return "".join(
+        f"{guide.name}: {name}\n"
+        for guide in (SOURCE / "docs").glob("*.xml")
+        for name in re.findall(r'include [^>]*href="\.\./([^"]+)\.txt"', guide.read_text("utf-8"))
+        if squeeze((SOURCE / "docs/snippets" / name).read_text("utf-8").split("\n", 1)[1])
+        not in pages[guide.stem + ".html"])
+
+
+def squeeze(text):
+    return re.sub(r"\s", "", text)
+
+
+def text_of(page):
+    return squeeze(html.unescape(re.sub(r"<[^>]*>", "", page)))
+
+
 def main():
     said = warnings()
+    links = LINKS
+    if glib_has_gtk_doc():
+        links = LINKS + GLIB_LINKS
+    else:
+        said = "".join(line + "\n" for line in said.splitlines() if not UNKNOWN.match(line))
     results = [(said == "", "gtk-doc warns of nothing")]
     results += [(read(part) != "", f"there is {part}") for part in PARTS]
-    results += [(link in read(page), f"{page} links to {link}") for page, link in LINKS]
+    results += [(link in read(page), f"{page} links to {link}") for page, link in links]
+    missing = without_code()
+    results += [(missing == "", "guides are installed with their code")]
+    said += missing
     for line in said.splitlines():
         print("#", line)
     for number, (good, text) in enumerate(results, 1):
