@@ -250,7 +250,7 @@ def test_select_runs_the_sources_of_its_main_context():
     mine = GLib.MainContext()
     calls = []
     source = GLib.idle_source_new()
-    source.set_callback(lambda _: calls.append('mine') and False)
+    source.set_callback(lambda *_: calls.append('mine') and False)
     source.attach(mine)
     other = GLib.idle_add(calls.append, 'other')
     with gaio.Selector(mine) as selector:
@@ -456,6 +456,8 @@ def test_children_are_waited_for():
 
 def test_child_watcher_of_ones_own_is_used():
     """asyncio.run() makes its loop known to it."""
+    if not hasattr(asyncio, 'PidfdChildWatcher'):
+        raise tap.Skip('Python 3.14 has no child watchers')
     policy = asyncio.get_event_loop_policy()
     default = policy.get_child_watcher()
     policy.set_child_watcher(asyncio.PidfdChildWatcher())
@@ -800,7 +802,7 @@ def test_two_threads_have_a_loop_each():
             loop = asyncio.get_running_loop()
             done = future()
 
-            def on_idle(_):
+            def on_idle(*_):
                 done.set_result(threading.get_ident())
                 return False
 

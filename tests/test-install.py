@@ -208,8 +208,10 @@ def test_installs_what_is_promised_and_no_more():
     installed('share/vala/vapi/gaio-1.0.vapi')
     promised = [line for line in PROMISED.read_text(encoding='utf-8').splitlines()
                 if not line.startswith('#')]
+    # Newer versions of meson compile for Python what they install.
     found = sorted(re.sub(r'\.so\.0\..*', '.so.0.MINOR.MICRO', str(path.relative_to(prefix())))
-                   for path in prefix().rglob('*') if not path.is_dir())
+                   for path in prefix().rglob('*')
+                   if not path.is_dir() and path.parent.name != '__pycache__')
     differences = list(difflib.unified_diff(promised, found, 'promised', 'installed', lineterm=''))
     assert not differences, '\n'.join(differences)
 
