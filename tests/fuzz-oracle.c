@@ -15,6 +15,7 @@
 
 /* --- Telling --- */
 
+G_GNUC_PRINTF (3, 0)
 static void
 print_line (Model *self, const char *prefix, const char *format, va_list arguments)
 {

@@ -237,8 +237,36 @@ def test_headers_are_strict_c11():
     assert compile_and_run('cc', 'program.c', PROGRAM, '-std=c11', *STRICT) == ''
 
 
+def knows(compiler, standard):
+    """Older compilers do not know the newest."""
+    return subprocess.run([compiler, f'-std={standard}', '-x', 'c++', '-fsyntax-only', '/dev/null'],
+                          check=False, stderr=subprocess.DEVNULL).returncode == 0
+
+
 def test_headers_are_strict_cpp():
-    assert compile_and_run(tool('g++'), 'program.cc', PROGRAM, '-std=c++17', *STRICT) == ''
+    for compiler in [tool('g++'), *filter(shutil.which, ['clang++'])]:
+        for standard in ['c++17', 'c++20', 'c++23', 'c++26']:
+            if standard == 'c++17' or knows(compiler, standard):
+                assert compile_and_run(compiler, 'program.cc', PROGRAM, f'-std={standard}',
+                                       *STRICT) == ''
+
+
+def build_all(name, *options, **more):
+    """All that is C, the tests as well."""
+    build = WORK / name
+    run('meson', 'setup', build, release(), '--werror', '--buildtype=debug',
+        '-Dintrospection=disabled', '-Dvapi=disabled', *options, env=os.environ | more)
+    run('meson', 'compile', '-C', build)
+    shutil.rmtree(build)
+
+
+def test_clang_warns_of_nothing():
+    build_all('clang', CC=tool('clang'))
+
+
+def test_c23_builds_without_a_warning():
+    """The default of gcc 15, by the name that older ones know as well."""
+    build_all('c23', '-Dc_std=gnu2x')
 
 
 def test_vala_program_runs():

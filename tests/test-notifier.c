@@ -492,7 +492,8 @@ test_a_closed_context_lets_go_of_it (void)
   g_auto (Rig) rig = rig_new (NULL);
   g_autoptr (GaioContext) closed = gaio_context_new ();
   g_autoptr (GaioNotifier) notifier = notifier_new ();
-  g_autoptr (GaioHandler) first = add_notifier (closed, notifier, never_once, NULL, NULL);
+  g_autoptr (GaioHandler) first G_GNUC_UNUSED =
+      add_notifier (closed, notifier, never_once, NULL, NULL);
   g_autoptr (GError) error = NULL;
   guint notified = 0;
   guint calls = 0;
