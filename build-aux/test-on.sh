@@ -24,6 +24,7 @@ in_the_release ()
   # shellcheck disable=SC2016  # the inner shell expands it
   exec chroot "$root" env -i HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin \
     ${http_proxy:+"http_proxy=$http_proxy"} sh -c '
+      trap "exit 130" INT TERM
       cd /root/gaio
       for command in demo test; do
         ./dev $command
