@@ -296,6 +296,17 @@ def test_asyncio_program_runs():
     assert run_python(ASYNCIO) == 'served\n'
 
 
+def test_python_looks_where_the_guide_has_it_installed():
+    guide = (SOURCE / 'docs/install.md').read_text(encoding='utf-8')
+    option, = re.findall(r'-Dpython\.purelibdir=(\S.*)', guide)
+    folder = run('sh', '-c', f'echo "{option}"').strip()
+    python = '/usr/bin/python3'
+    if not pathlib.Path(python).exists():
+        raise tap.Skip(f'there is no {python}')
+    places = run(python, '-c', 'import site; print(*site.getsitepackages())').split()
+    assert folder in places, (folder, places)
+
+
 def test_gjs_program_runs():
     """Its loop over the ready set is what only the override understands."""
     installed('share/gjs-1.0/overrides/Gaio.js')
