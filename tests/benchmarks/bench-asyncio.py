@@ -11,6 +11,7 @@ of the loops change what others do."""
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import platform
@@ -26,7 +27,7 @@ IDLE = (10, 1000, 9000)
 ACTIVE = (1, 10)
 WAYS = ('callback', 'coroutine')
 BASE, OURS, SLOW = 'asyncio', 'gaio', 'gbulb'
-CONTENDERS = (BASE, 'uvloop', SLOW, 'glib', OURS)
+CONTENDERS = (BASE, 'uvloop', SLOW, 'gi.events', 'glib', OURS)
 SPARE_FDS = 100
 NS = 1e9
 
@@ -113,6 +114,11 @@ def new_loop(name):
 
         policy = gbulb.GLibEventLoopPolicy()
         return policy.new_event_loop()
+    if name == 'gi.events':
+        from gi.events import GLibEventLoop
+        from gi.repository import GLib
+
+        return GLibEventLoop(GLib.MainContext.default())
     if name == OURS:
         import gaio
 
@@ -154,10 +160,25 @@ def measure_here(name, idle, active, seconds, way):
     os._exit(0)
 
 
-def measure(name, idle, active, seconds, way):
+def run_measurement(name, idle, active, seconds, way, **options):
     command = [sys.executable, __file__, '--measure', name, str(idle), str(active), str(seconds),
                way]
-    result = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    return subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, **options)
+
+
+@functools.cache
+def is_here(name):
+    """Not all systems have all, and gbulb does not work with PyGObject 3.50."""
+    if name in (BASE, 'glib', OURS):
+        return True
+    here = run_measurement(name, 2, 1, 0.001, 'callback', stderr=subprocess.DEVNULL).returncode == 0
+    if not here:
+        print(f'{name} is not here, or does not work', file=sys.stderr)
+    return here
+
+
+def measure(name, idle, active, seconds, way):
+    result = run_measurement(name, idle, active, seconds, way)
     if result.returncode != 0:
         sys.exit(f'{name} failed with N={idle} K={active}')
     return float(result.stdout)
@@ -178,7 +199,7 @@ def raise_limit():
 def contenders(way, chosen):
     """GLib alone has no coroutines."""
     return [name for name in CONTENDERS
-            if re.search(chosen, name) and (name != 'glib' or way == 'callback')]
+            if re.search(chosen, name) and (name != 'glib' or way == 'callback') and is_here(name)]
 
 
 def measure_all(rounds, seconds, only, chosen):

@@ -27,6 +27,7 @@ STYLES = {
     'asyncio': {'color': 'black', 'linestyle': ':'},
     'uvloop': {'color': 'tab:green'},
     'gbulb': {'color': 'tab:purple'},
+    'gi.events': {'color': 'tab:cyan'},
 }
 
 
