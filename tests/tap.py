@@ -4,13 +4,26 @@
 import faulthandler
 import signal
 import sys
+import threading
+import time
 import traceback
 
 DEADLINE = 120
+MAIN_STAT = f'/proc/self/task/{threading.main_thread().native_id}/stat'
 
 
 class Skip(Exception):
     """Raised by a test that cannot be run here."""
+
+
+def wait_until_main_sleeps():
+    """Best effort, so that the signal finds the loop waiting. It has to end it at any time."""
+    looks = 0
+    while looks < 20:
+        time.sleep(0.001)
+        with open(MAIN_STAT, encoding='ascii') as stat:
+            asleep = stat.read().rpartition(')')[2].split()[0] == 'S'
+        looks = looks + 1 if asleep else 0
 
 
 def run(namespace):

@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 import threading
-import time
 
 import gi
 
@@ -13,18 +12,6 @@ import tap
 
 gi.require_version('Gaio', '1.0')
 from gi.repository import Gaio, Gio, GLib
-
-MAIN_STAT = f'/proc/self/task/{threading.main_thread().native_id}/stat'
-
-
-def wait_until_main_sleeps():
-    """Best effort, so that the signal finds the loop waiting. It has to end it at any time."""
-    looks = 0
-    while looks < 20:
-        time.sleep(0.001)
-        with open(MAIN_STAT, encoding='ascii') as stat:
-            asleep = stat.read().rpartition(')')[2].split()[0] == 'S'
-        looks = looks + 1 if asleep else 0
 
 
 @contextlib.contextmanager
@@ -34,7 +21,7 @@ def ctrl_c_when(context, signal_number=signal.SIGINT):
 
     def kill():
         inside.wait()
-        wait_until_main_sleeps()
+        tap.wait_until_main_sleeps()
         os.kill(os.getpid(), signal_number)
 
     thread = threading.Thread(target=kill)
