@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import gc
+import math
 import os
 import resource
 import selectors
@@ -30,6 +31,8 @@ SPARE_FDS = 100
 MANY_CONNECTIONS = 5000
 MANY_RUNS = 10000
 TURNS = 1000
+# Only what is lost takes so long.
+LOST_MS = 30000
 
 SERVICE = '''<node><interface name='org.gaio.Test'>
   <method name='Double'><arg type='i' direction='in'/><arg type='i' direction='out'/></method>
@@ -996,7 +999,8 @@ def installed(main_context=None):
 
 
 def run_in_main_loop(loop, coroutine):
-    """Run GLib's main loop until the task that a callback of it makes is done."""
+    """Run GLib's main loop until the task that a callback of it makes is done, or something is
+    lost."""
     main_loop = GLib.MainLoop()
     tasks = []
 
@@ -1006,7 +1010,10 @@ def run_in_main_loop(loop, coroutine):
         tasks.append(task)
 
     idle(start)
+    guard = GLib.timeout_add(LOST_MS, main_loop.quit)
     main_loop.run()
+    assert tasks[0].done(), tasks
+    GLib.source_remove(guard)
     return tasks[0].result()
 
 
@@ -1182,6 +1189,141 @@ def test_nested_main_loop_in_an_installed_loop():
             while b'y' not in calls:
                 await asyncio.sleep(0.001)
             loop.remove_reader(one)
+        return True
+
+    with installed() as loop:
+        assert run_in_main_loop(loop, main(loop))
+
+
+def test_call_soon_threadsafe_in_a_turn_of_an_installed_loop():
+    """It is heard, also if the turn has still to read what asyncio wakes itself with. Likewise what
+    is made of it: signals, and coroutines from threads."""
+    async def main(loop):
+        def kill():
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        def run_coroutine():
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).add_done_callback(
+                lambda _: done.set_result(True))
+
+        for in_turn in (lambda: loop.call_soon_threadsafe(done.set_result, True), kill,
+                        run_coroutine):
+            done = future()
+            loop.add_signal_handler(signal.SIGUSR1, done.set_result, True)
+            loop.call_soon_threadsafe(in_turn)
+            assert await done
+        return loop.remove_signal_handler(signal.SIGUSR1)
+
+    with installed() as loop:
+        assert run_in_main_loop(loop, main(loop))
+
+
+def test_wake_up_in_a_nested_main_loop_of_an_installed_loop():
+    """The nested loop takes it, and the turn that it is in can do nothing yet."""
+    async def main(loop):
+        def call_from_thread():
+            thread = threading.Thread(target=loop.call_soon_threadsafe, args=(call,))
+            thread.start()
+            thread.join()
+
+        def call():
+            calls.append('asyncio')
+            done.set_result(True)
+
+        def nest():
+            idle(wake_up)
+            run_nested(calls)
+            assert calls == ['glib'], calls
+
+        for wake_up in (lambda: loop.call_soon(call), call_from_thread,
+                        lambda: loop.call_later(-1, call), lambda: loop.call_later(0.001, call)):
+            calls = []
+            done = future()
+            loop.call_soon(nest)
+            await done
+        return True
+
+    with installed() as loop:
+        assert run_in_main_loop(loop, main(loop))
+
+
+def test_installed_loop_calls_at_once_what_is_due():
+    """What was so before, in a turn and between turns, and what is not a number."""
+    for when in (lambda: loop.time() - 1, lambda: loop.time(), lambda: 0, lambda: -5,
+                 lambda: math.nan):
+        async def main(loop, when=when):
+            done = future()
+            loop.call_at(when(), done.set_result, True)
+            assert await done
+            done = future()
+            idle(lambda: loop.call_at(when(), done.set_result, True))
+            return await done
+
+        with installed() as loop:
+            assert run_in_main_loop(loop, main(loop))
+
+
+def test_installed_loop_never_calls_what_is_never_due():
+    """Neither does it fail, nor is it busy."""
+    async def main(loop, delay):
+        sleeper = asyncio.create_task(asyncio.sleep(delay))
+        calls = []
+        idle(loop.call_later, delay, calls.append, 'never')
+        for _ in range(5):
+            await asyncio.sleep(0.001)
+        assert await asyncio.wait_for(asyncio.sleep(0.001, 'slept'), delay) == 'slept'
+        assert not sleeper.done() and not calls
+        sleeper.cancel()
+        return True
+
+    for delay in (math.inf, sys.float_info.max, sys.maxsize, 1e15, 9e12, 1e10):
+        with installed() as loop, caught_by_hook() as caught:
+            assert run_in_main_loop(loop, main(loop, delay))
+            turns = []
+            turn, loop.run_forever = loop.run_forever, lambda: turns.append(turn())
+            main_loop = GLib.MainLoop()
+            GLib.timeout_add(20, main_loop.quit)
+            main_loop.run()
+            del loop.run_forever
+        assert not caught, caught
+        assert len(turns) <= 1, len(turns)
+
+
+def test_exception_that_ends_a_turn_of_an_installed_loop():
+    """KeyboardInterrupt alone does. The rest is done in the next one, whichever turn it is."""
+    def interrupt():
+        raise KeyboardInterrupt
+
+    async def main(loop, n_turns):
+        for _ in range(n_turns):
+            await asyncio.sleep(0)
+        done = [future() for _ in range(3)]
+        for step in done:
+            loop.call_soon(interrupt)
+            loop.call_soon(step.set_result, True)
+        await asyncio.gather(*done)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        return True
+
+    # The first few turns in a row come before what GLib has to do, the others are idle ones.
+    for n_turns in (0, 50):
+        with installed() as loop, caught_by_hook() as caught:
+            assert run_in_main_loop(loop, main(loop, n_turns))
+        assert caught == 3 * [KeyboardInterrupt], caught
+
+
+def test_installed_loop_that_is_run_in_its_turn_says_no():
+    """Nothing of the turn is lost by it."""
+    async def main(loop):
+        done = [future() for _ in range(3)]
+        loop.call_soon(done[0].set_result, True)
+        loop.call_later(-1, done[1].set_result, True)
+        loop.call_later(0.001, done[2].set_result, True)
+        time.sleep(0.002)
+        with raises(RuntimeError):
+            loop.run_forever()
+        await asyncio.gather(*done)
         return True
 
     with installed() as loop:

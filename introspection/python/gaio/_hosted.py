@@ -4,6 +4,7 @@
 import asyncio
 import heapq
 import itertools
+import math
 import signal
 import weakref
 
@@ -16,6 +17,8 @@ from ._selector import Selector
 
 # So many turns in a row come before whatever else GLib has to do.
 _MOST_URGENT_TURNS = 16
+# What is due still later is never: a timer counts microseconds in 64 bits.
+_NEVER_S = 9e12
 
 
 def _weakly(method):
@@ -30,6 +33,13 @@ def _weakly(method):
     return callback
 
 
+def _hide_us(handle):
+    """Debug mode tells who has asked for a callback: the innermost call that is not asyncio's."""
+    if getattr(handle, '_source_traceback', None):
+        del handle._source_traceback[-1]
+    return handle
+
+
 class _HostedSelector(Selector):
     """Whoever runs the main loop has waited already."""
 
@@ -40,7 +50,7 @@ class _HostedSelector(Selector):
 
 
 class _Deadlines:
-    """When the callbacks of call_at() are due."""
+    """When the callbacks of call_at() are due that were not when it was called."""
 
     def __init__(self):
         self._heap = []
@@ -78,24 +88,38 @@ class HostedEventLoop(EventLoop):
         super().__init__(selector=selector)
         selector.set.set_func(_weakly(self._on_ready))
 
-    def call_soon(self, callback, *args, context=None):
-        handle = super().call_soon(callback, *args, context=context)
+    def _turn_again(self):
         if self.is_running():
             self._has_more = True
         else:
             self._turn_soon.schedule()
-        return handle
+
+    def call_soon(self, callback, *args, context=None):
+        handle = super().call_soon(callback, *args, context=context)
+        self._turn_again()
+        return _hide_us(handle)
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        handle = super().call_soon_threadsafe(callback, *args, context=context)
+        # What asyncio wakes itself with, the turn of this moment may take when it has looked
+        # already at what is to be called.
+        self._turn_soon.schedule()
+        return _hide_us(handle)
 
     def call_at(self, when, callback, *args, context=None):
         handle = super().call_at(when, callback, *args, context=context)
-        self._deadlines.add(handle)
-        if not self.is_running():
-            self._set_timer(-1)
-        return handle
+        if when > self.time():
+            self._deadlines.add(handle)
+            if not self.is_running():
+                self._set_timer(-math.inf)
+        else:
+            # Also what is not a number: asyncio calls that at once.
+            self._turn_again()
+        return _hide_us(handle)
 
     def _set_timer(self, done_until):
         when = self._deadlines.first_after(done_until)
-        self._turn_later.arm_at(-1 if when is None else max(int(when * 1e6), 0) + 1)
+        self._turn_later.arm_at(-1 if when is None else int(min(when, _NEVER_S) * 1e6) + 1)
 
     def _on_ready(self, _set, _n_ready):
         if not self.is_running():
@@ -108,7 +132,11 @@ class HostedEventLoop(EventLoop):
 
     def _turn(self):
         """All that is to do now: what is due, what is ready, and what was asked for."""
-        if self.is_running() or self.is_closed():
+        if self.is_closed():
+            return
+        if self.is_running():
+            # A callback of ours runs a main loop. What woke us is not lost: we look afterwards.
+            self._has_more = True
             return
         self.gaio_selector.hosted = True
         try:
@@ -119,10 +147,17 @@ class HostedEventLoop(EventLoop):
             self.gaio_selector.hosted = False
 
     def run_forever(self):
+        if self.is_running() or self.is_closed():
+            # It says no, and that is not the end of the turn in which it was asked.
+            return super().run_forever()
         began = self.time()
         self._has_more = False
         try:
             super().run_forever()
+        except BaseException:
+            # asyncio has left the rest of the turn for the next one.
+            self._has_more = True
+            raise
         finally:
             self._be_hosted(began)
 
@@ -150,11 +185,15 @@ class HostedEventLoop(EventLoop):
             self._idle.attach(self.gaio_selector.main_context)
 
     def _idle_turn(self, *_):
-        self._turn()
-        if self._has_more and not self.is_closed():
-            return GLib.SOURCE_CONTINUE
-        self._idle = None
-        return GLib.SOURCE_REMOVE
+        again = False
+        try:
+            self._turn()
+            # In a main loop that a callback of ours runs it would spin.
+            again = self._has_more and not self.is_running() and not self.is_closed()
+        finally:
+            if not again:
+                self._idle = None
+        return again
 
     def add_signal_handler(self, sig, callback, *args):
         """By way of Python's own handler: the main loops of PyGObject see to it that this is called,
