@@ -1330,6 +1330,69 @@ def test_installed_loop_that_is_run_in_its_turn_says_no():
         assert run_in_main_loop(loop, main(loop))
 
 
+def test_run_in_a_glib_callback_of_a_program_with_an_installed_loop():
+    """Both go on, without a word, and the installed loop is the thread's again afterwards."""
+    async def in_run(loop):
+        assert asyncio.get_running_loop() is not loop
+        done = future()
+        told = asyncio.get_running_loop()
+        task = loop.create_task(in_installed(loop))
+        task.add_done_callback(lambda _: told.call_soon(done.set_result, True))
+        assert await done and task.result() == b'hello\n'
+        assert asyncio.get_running_loop() is not loop
+        return await tcp_echo()
+
+    async def in_installed(loop):
+        assert asyncio.get_running_loop() is loop
+        await asyncio.sleep(0.001)
+        with raises(RuntimeError):
+            coroutine = asyncio.sleep(0)
+            try:
+                gaio.run(coroutine)
+            finally:
+                coroutine.close()
+        return await tcp_echo()
+
+    async def main(loop):
+        done = future()
+        idle(lambda: done.set_result(gaio.run(in_run(loop))))
+        assert await done == b'hello\n'
+        assert asyncio.get_event_loop_policy().get_event_loop() is loop
+        return True
+
+    with installed() as loop, caught_by_hook() as caught:
+        assert run_in_main_loop(loop, main(loop))
+    assert not caught, caught
+    with left_as_it_was():
+        pass
+
+
+def test_installed_loop_in_a_loop_that_is_run():
+    """And two that are installed, where a callback of the one runs a main loop."""
+    async def main():
+        with installed() as loop:
+            done = future()
+            task = loop.create_task(tcp_echo())
+            task.add_done_callback(lambda task: done.set_result(task.result()))
+            assert await done == b'hello\n'
+
+    async def nest(loop, other):
+        main_loop = GLib.MainLoop()
+        guard = GLib.timeout_add(LOST_MS, main_loop.quit)
+        task = other.create_task(tcp_echo())
+        task.add_done_callback(lambda _: main_loop.quit())
+        main_loop.run()
+        GLib.source_remove(guard)
+        assert asyncio.get_running_loop() is loop
+        return task.result()
+
+    with caught_by_hook() as caught:
+        gaio.run(main())
+        with installed() as loop, installed() as other:
+            assert run_in_main_loop(loop, nest(loop, other)) == b'hello\n'
+    assert not caught, caught
+
+
 # Files and GIO in coroutines.
 
 def test_readable_and_writable():

@@ -11,7 +11,7 @@ import weakref
 from gi.repository import Gaio, GLib
 
 from ._child_watcher import use_pidfds
-from ._loop import EventLoop
+from ._loop import EventLoop, get_installed, set_installed
 from ._selector import Selector
 
 
@@ -138,6 +138,10 @@ class HostedEventLoop(EventLoop):
             # A callback of ours runs a main loop. What woke us is not lost: we look afterwards.
             self._has_more = True
             return
+        # Another loop may run the main context, as gaio.run() in a callback of GLib does: it waits
+        # in its select() meanwhile.
+        outer = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)
         self.gaio_selector.hosted = True
         try:
             # This is how the documentation of asyncio says that it does just one turn.
@@ -145,6 +149,7 @@ class HostedEventLoop(EventLoop):
             self.run_forever()
         finally:
             self.gaio_selector.hosted = False
+            asyncio._set_running_loop(outer)
 
     def run_forever(self):
         if self.is_running() or self.is_closed():
@@ -226,6 +231,8 @@ class HostedEventLoop(EventLoop):
             self._turn_soon.remove()
             self._turn_later.remove()
             self.gaio_selector.set.set_func(None)
+            if get_installed() is self:
+                set_installed(None)
         super().close()
 
 
@@ -239,4 +246,5 @@ def install(main_context=None):
     use_pidfds(asyncio.get_event_loop_policy())
     loop = HostedEventLoop(main_context)
     asyncio.set_event_loop(loop)
+    set_installed(loop)
     return loop

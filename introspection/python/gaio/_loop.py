@@ -3,11 +3,24 @@
 
 import asyncio
 import contextlib
+import threading
 
 from gi.repository import GLib
 
 from ._child_watcher import use_pidfds
 from ._selector import Selector
+
+# The loop that gaio.install() has made in a thread: that of the thread when no other is run.
+_installed = threading.local()
+
+
+def set_installed(loop):
+    _installed.loop = loop
+
+
+def get_installed():
+    loop = getattr(_installed, 'loop', None)
+    return None if loop is None or loop.is_closed() else loop
 
 
 @contextlib.contextmanager
@@ -59,10 +72,12 @@ def _make_loop():
 
 def run(main, *, debug=None):
     """As asyncio.run(), with GLib's main loop inside: its default main context, or that of the
-    thread."""
+    thread. Also in a callback of GLib, where an installed loop goes on meanwhile."""
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError('gaio.run() cannot be called from a running event loop')
     use_pidfds(asyncio.get_event_loop_policy())
     try:
         with asyncio.Runner(debug=debug, loop_factory=_make_loop) as runner:
             return runner.run(main)
     finally:
-        asyncio.set_event_loop(None)
+        asyncio.set_event_loop(get_installed())
