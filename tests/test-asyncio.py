@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import ctypes
 import errno
 import gc
@@ -998,6 +999,13 @@ def installed(main_context=None):
         loop.close()
 
 
+def add_timeout(main_context, ms, function):
+    source = GLib.timeout_source_new(ms)
+    source.set_callback(lambda _: function() and False)
+    source.attach(main_context)
+    return source
+
+
 def run_in_main_loop(loop, coroutine):
     """Run GLib's main loop until the task that a callback of it makes is done, or something is
     lost."""
@@ -1391,6 +1399,119 @@ def test_installed_loop_in_a_loop_that_is_run():
         with installed() as loop, installed() as other:
             assert run_in_main_loop(loop, nest(loop, other)) == b'hello\n'
     assert not caught, caught
+
+
+def test_installed_loop_takes_the_signal_handlers_that_asyncio_takes():
+    """And is as particular about signals."""
+    async def coroutine():
+        pass
+
+    with installed() as loop:
+        started = coroutine()
+        for bad, error in ((coroutine, TypeError), (started, TypeError)):
+            with raises(error):
+                loop.add_signal_handler(signal.SIGUSR1, bad)
+        started.close()
+        for number, error in (('USR1', TypeError), (0, ValueError), (1000, ValueError),
+                              (signal.SIGKILL, RuntimeError)):
+            with raises(error):
+                loop.add_signal_handler(number, int)
+        for number, error in (('USR1', TypeError), (0, ValueError), (1000, ValueError)):
+            with raises(error):
+                loop.remove_signal_handler(number)
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+    with raises(RuntimeError):
+        loop.add_signal_handler(signal.SIGUSR1, int)
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
+def test_signal_handler_of_an_installed_loop_has_the_context_of_who_added_it():
+    """The one of contextvars."""
+    variable = contextvars.ContextVar('variable', default='none')
+
+    async def main(loop):
+        heard = future()
+        variable.set('added')
+        loop.add_signal_handler(signal.SIGUSR1, lambda: heard.set_result(variable.get()))
+        idle(os.kill, os.getpid(), signal.SIGUSR1)
+        return await heard
+
+    with installed() as loop:
+        assert run_in_main_loop(loop, main(loop)) == 'added'
+
+
+def by_main_loop(main_context):
+    """How to run it, and how to end that."""
+    main_loop = GLib.MainLoop(main_context)
+    return main_loop.run, main_loop.quit
+
+
+def by_iterations(main_context):
+    over = []
+
+    def run():
+        while not over:
+            main_context.iteration(True)
+
+    return run, lambda: over.append(True)
+
+
+def by_gaio(main_context):
+    cancellable = Gio.Cancellable()
+    context = Gaio.Context.ref_for_main_context(main_context)
+    return lambda: context.run(main_context, cancellable), cancellable.cancel
+
+
+def hear_signal(loop, main_context, how, in_loop):
+    """One that comes while the main context waits, whose handler is added before, or in there."""
+    run, end = how(main_context)
+    heard = []
+
+    def on_signal():
+        heard.append(True)
+        end()
+
+    def listen():
+        loop.add_signal_handler(signal.SIGUSR1, on_signal)
+
+    def kill():
+        tap.wait_until_main_sleeps()
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    def start():
+        if in_loop:
+            listen()
+        thread.start()
+
+    def lose():
+        end()
+        # Python calls its handler now.
+        heard.append(False)
+
+    thread = threading.Thread(target=kill)
+    if not in_loop:
+        listen()
+    add_timeout(main_context, 0, start)
+    guard = add_timeout(main_context, LOST_MS, lose)
+    run()
+    thread.join()
+    guard.destroy()
+    assert heard == [True], heard
+
+
+def test_installed_loop_hears_signals_in_a_main_context_of_its_own():
+    """However that is run, again and again. Nobody listens when it is closed."""
+    mine = GLib.MainContext()
+    left = []
+    for in_loop in (False, True):
+        with installed(mine) as loop:
+            for how in 2 * (by_main_loop, by_iterations, by_gaio):
+                hear_signal(loop, mine, how, in_loop)
+            loop.remove_signal_handler(signal.SIGUSR1)
+            assert signal.set_wakeup_fd(-1) == -1
+            left.append(open_fds())
+    # The first use opens what stays.
+    assert left[0] == left[1], left
 
 
 # Files and GIO in coroutines.

@@ -2,9 +2,14 @@
 """asyncio inside a main loop that somebody else runs."""
 
 import asyncio
+import contextlib
+import contextvars
+import errno
 import heapq
+import inspect
 import itertools
 import math
+import os
 import signal
 import weakref
 
@@ -71,6 +76,54 @@ class _Deadlines:
         return self._heap[0][0] if self._heap else None
 
 
+def _check_signal(sig):
+    if not isinstance(sig, int):
+        raise TypeError(f'sig must be an int, not {sig!r}')
+    if sig not in signal.valid_signals():
+        raise ValueError(f'invalid signal number {sig}')
+
+
+class _SignalSource(GLib.Source):
+    """Wakes a GMainContext for signals, whose handlers Python calls when it runs next. The main
+    loops of PyGObject do so for the default one alone. Borrows the wake-up fd while GLib polls."""
+
+    def __init__(self):
+        super().__init__()
+        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._outer_fd = -1
+        # GLib holds no more than its address.
+        self._poll_fd = GLib.PollFD(self._reader, GLib.IOCondition.IN)
+        self.add_poll(self._poll_fd)
+        # The first, so that GLib never leaves check() out.
+        self.set_priority(GLib.MININT)
+
+    def prepare(self):
+        # A context may have been handed to another thread, which hears no signals.
+        with contextlib.suppress(ValueError):
+            fd = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+            if fd != self._writer:
+                self._outer_fd = fd
+        return False, -1
+
+    def check(self):
+        self._give_back(self._outer_fd)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._reader, 4096)
+        return False
+
+    def _give_back(self, outer_fd):
+        with contextlib.suppress(ValueError):
+            fd = signal.set_wakeup_fd(outer_fd)
+            if fd != self._writer:
+                signal.set_wakeup_fd(fd)
+
+    def close(self):
+        self.destroy()
+        self._give_back(-1)
+        os.close(self._reader)
+        os.close(self._writer)
+
+
 class HostedEventLoop(EventLoop):
     """An event loop that is run by whoever runs its GMainContext, a turn whenever there is something
     to do: it is running only then. Made by gaio.install()."""
@@ -81,6 +134,7 @@ class HostedEventLoop(EventLoop):
         self._n_urgent_turns = 0
         self._idle = None
         self._signals = set()
+        self._signal_source = None
         selector = _HostedSelector(main_context)
         context = selector.context
         self._turn_soon = Gaio.Context.add_bottom_half(context, _weakly(self._turn))
@@ -202,22 +256,45 @@ class HostedEventLoop(EventLoop):
 
     def add_signal_handler(self, sig, callback, *args):
         """By way of Python's own handler: the main loops of PyGObject see to it that this is called,
-        and take from asyncio what it would hear of signals by."""
+        and take from asyncio what it would hear of signals by. The callback has the contextvars of
+        the caller."""
+        if inspect.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
+            raise TypeError('coroutines cannot be used with add_signal_handler()')
+        _check_signal(sig)
+        if self.is_closed():
+            raise RuntimeError('Event loop is closed')
+        context = contextvars.copy_context()
+
         def handler(*_):
-            self.call_soon_threadsafe(callback, *args)
+            self.call_soon_threadsafe(callback, *args, context=context)
 
         try:
             signal.signal(sig, handler)
             signal.siginterrupt(sig, False)
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             raise RuntimeError(str(error)) from None
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise RuntimeError(f'sig {sig} cannot be caught') from None
         self._signals.add(sig)
+        self._hear_signals()
+
+    def _hear_signals(self):
+        main_context = self.gaio_selector.main_context
+        if self._signal_source is None and main_context != GLib.MainContext.default():
+            self._signal_source = _SignalSource()
+            self._signal_source.attach(main_context)
 
     def remove_signal_handler(self, sig):
+        _check_signal(sig)
         if sig not in self._signals:
             return False
         self._signals.remove(sig)
         signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
+        if not self._signals and self._signal_source is not None:
+            self._signal_source.close()
+            self._signal_source = None
         return True
 
     def close(self):
