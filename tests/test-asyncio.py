@@ -1514,6 +1514,37 @@ def test_installed_loop_hears_signals_in_a_main_context_of_its_own():
     assert left[0] == left[1], left
 
 
+def test_debug_mode_checks_the_thread_between_turns_of_an_installed_loop():
+    """As asyncio does while a loop is running. Whoever runs the main context may call, and any
+    thread call_soon_threadsafe()."""
+    def call(results):
+        for function, args in ((loop.call_soon, ()), (loop.call_later, (0,)),
+                               (loop.call_at, (loop.time(),)), (loop.call_soon_threadsafe, ())):
+            try:
+                function(*args, results.append, 'called')
+            except RuntimeError:
+                results.append(function.__name__)
+
+    def run(results):
+        mine.push_thread_default()
+        add_timeout(mine, 0, lambda: call(results))
+        while len(results) < 4:
+            mine.iteration(True)
+        mine.pop_thread_default()
+
+    mine = GLib.MainContext()
+    with installed(mine) as loop:
+        loop.set_debug(True)
+        refused, taken = [], []
+        for target in (call, run):
+            thread = threading.Thread(target=target, args=(refused if target is call else taken,))
+            thread.start()
+            thread.join()
+        assert sorted(refused) == ['call_at', 'call_later', 'call_soon', 'called'], refused
+        assert taken == 4 * ['called'], taken
+        call(taken)
+
+
 # Files and GIO in coroutines.
 
 def test_readable_and_writable():

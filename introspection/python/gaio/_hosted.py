@@ -11,6 +11,7 @@ import itertools
 import math
 import os
 import signal
+import threading
 import weakref
 
 from gi.repository import Gaio, GLib
@@ -135,12 +136,20 @@ class HostedEventLoop(EventLoop):
         self._idle = None
         self._signals = set()
         self._signal_source = None
+        self._thread = threading.get_ident()
         selector = _HostedSelector(main_context)
         context = selector.context
         self._turn_soon = Gaio.Context.add_bottom_half(context, _weakly(self._turn))
         self._turn_later = Gaio.Context.add_timer(context, _weakly(self._turn))
         super().__init__(selector=selector)
         selector.set.set_func(_weakly(self._on_ready))
+
+    def _check_caller(self):
+        """asyncio itself does so in debug mode only while the loop is running."""
+        if (self.get_debug() and not self.is_running() and threading.get_ident() != self._thread
+                and not self.gaio_selector.main_context.is_owner()):
+            raise RuntimeError('Non-thread-safe operation invoked on an event loop other than the '
+                               'current one')
 
     def _turn_again(self):
         if self.is_running():
@@ -149,6 +158,7 @@ class HostedEventLoop(EventLoop):
             self._turn_soon.schedule()
 
     def call_soon(self, callback, *args, context=None):
+        self._check_caller()
         handle = super().call_soon(callback, *args, context=context)
         self._turn_again()
         return _hide_us(handle)
@@ -161,6 +171,7 @@ class HostedEventLoop(EventLoop):
         return _hide_us(handle)
 
     def call_at(self, when, callback, *args, context=None):
+        self._check_caller()
         handle = super().call_at(when, callback, *args, context=context)
         if when > self.time():
             self._deadlines.add(handle)
