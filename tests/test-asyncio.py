@@ -1507,11 +1507,28 @@ def test_installed_loop_hears_signals_in_a_main_context_of_its_own():
         with installed(mine) as loop:
             for how in 2 * (by_main_loop, by_iterations, by_gaio):
                 hear_signal(loop, mine, how, in_loop)
-            loop.remove_signal_handler(signal.SIGUSR1)
-            assert signal.set_wakeup_fd(-1) == -1
-            left.append(open_fds())
+        assert signal.set_wakeup_fd(-1) == -1
+        left.append(open_fds())
     # The first use opens what stays.
     assert left[0] == left[1], left
+
+
+def test_ctrl_c_ends_a_main_loop_with_an_installed_loop():
+    """Also one in a main context of its own, when nothing else happens."""
+    for main_context in (None, GLib.MainContext()):
+        with installed(main_context):
+            main_loop = GLib.MainLoop(main_context)
+            thread = threading.Thread(
+                target=lambda: tap.wait_until_main_sleeps() or os.kill(os.getpid(), signal.SIGINT))
+            add_timeout(main_context, 0, thread.start)
+            lost = []
+            guard = add_timeout(main_context, LOST_MS, lambda: lost.append(True))
+            with raises(KeyboardInterrupt):
+                main_loop.run()
+            thread.join()
+            guard.destroy()
+            assert not lost
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_debug_mode_checks_the_thread_between_turns_of_an_installed_loop():

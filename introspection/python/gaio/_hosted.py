@@ -143,6 +143,8 @@ class HostedEventLoop(EventLoop):
         self._turn_later = Gaio.Context.add_timer(context, _weakly(self._turn))
         super().__init__(selector=selector)
         selector.set.set_func(_weakly(self._on_ready))
+        if threading.current_thread() is threading.main_thread():
+            self._hear_signals()
 
     def _check_caller(self):
         """asyncio itself does so in debug mode only while the loop is running."""
@@ -303,9 +305,6 @@ class HostedEventLoop(EventLoop):
             return False
         self._signals.remove(sig)
         signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
-        if not self._signals and self._signal_source is not None:
-            self._signal_source.close()
-            self._signal_source = None
         return True
 
     def close(self):
@@ -314,6 +313,8 @@ class HostedEventLoop(EventLoop):
         if not self.is_closed():
             for sig in list(self._signals):
                 self.remove_signal_handler(sig)
+            if self._signal_source is not None:
+                self._signal_source.close()
             if self._idle is not None:
                 self._idle.destroy()
             self._turn_soon.remove()
