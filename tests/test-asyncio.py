@@ -51,6 +51,17 @@ def watched():
     return stats['handlers'], stats['timers']
 
 
+def epoll_sizes():
+    """How many fds are in each epoll set of this process."""
+    sizes = []
+    for fd in open_fds():
+        with contextlib.suppress(OSError), open(f'/proc/self/fdinfo/{fd}', encoding='ascii') as file:
+            lines = file.read().splitlines()
+            if os.readlink(f'/proc/self/fd/{fd}') == 'anon_inode:[eventpoll]':
+                sizes.append(sum(line.startswith('tfd:') for line in lines))
+    return sizes
+
+
 @contextlib.contextmanager
 def left_as_it_was():
     """The block leaves no fd, no handler and no timer behind."""
@@ -209,7 +220,7 @@ def test_unregistered_by_a_callback_of_glib_is_not_told():
 
 
 def test_registered_again_is_told_of_the_file_that_it_is_now():
-    """A selector keeps a watch for who registers again at once: not for another file."""
+    """Whether it is the same file as before or another."""
     with gaio.Selector() as selector:
         for events in (selectors.EVENT_READ, selectors.EVENT_READ | selectors.EVENT_WRITE):
             with pair() as (one, other):
@@ -226,6 +237,39 @@ def test_registered_again_is_told_of_the_file_that_it_is_now():
                 key = selector.register(one, selectors.EVENT_READ)
                 assert selector.select() == [(key, selectors.EVENT_READ)]
                 selector.unregister(one)
+
+
+def test_unregistered_is_not_in_the_epoll_set():
+    """At once: where a copy of the fd lives on, nothing of what was closed stays behind."""
+    with contextlib.ExitStack() as stack, gaio.Selector() as selector:
+        for _ in range(10):
+            one, other = stack.enter_context(pair())
+            stack.enter_context(one.dup())
+            selector.register(one, selectors.EVENT_READ)
+            before = epoll_sizes()
+            selector.unregister(one)
+            assert sum(epoll_sizes()) == sum(before) - 1
+            one.close()
+            other.close()
+            assert selector.select(0) == []
+
+
+def test_number_of_the_same_fifo_is_watched_anew():
+    """It is opened again, with device, inode and number as before."""
+    with tempfile.TemporaryDirectory() as folder, gaio.Selector() as selector:
+        path = os.path.join(folder, 'fifo')
+        os.mkfifo(path)
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        for _ in range(3):
+            selector.register(number, selectors.EVENT_READ)
+            writer = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            os.write(writer, b'x')
+            assert [key.fd for key, _ in selector.select(30)] == [number]
+            os.close(writer)
+            selector.unregister(number)
+            os.close(number)
+            assert os.open(path, os.O_RDONLY | os.O_NONBLOCK) == number
+        os.close(number)
 
 
 def test_selector_has_no_cap():
@@ -860,6 +904,52 @@ def test_run_in_threads_without_a_main_context():
             thread.join()
         del threads, thread
     assert results == [(b'hello\n', os.path.getsize(__file__))] * 3, results
+
+
+def test_closed_loop_lets_go_of_what_waits():
+    """Nothing is watched, and what waited is quiet when it is collected."""
+    async def wait(one):
+        await gaio.readable(one)
+
+    unraisable = []
+    hook, sys.unraisablehook = sys.unraisablehook, unraisable.append
+    try:
+        with left_as_it_was(), pair() as (one, _):
+            for new_loop in (gaio.EventLoop, gaio.install):
+                loop = new_loop()
+                before = watched()
+                tasks = [loop.create_task(wait(one)) for _ in range(2)]
+                # It says so when it is collected.
+                for task in tasks:
+                    task._log_destroy_pending = False
+                loop.run_until_complete(asyncio.sleep(0))
+                assert watched() != before
+                loop.close()
+                del loop, task, tasks
+                gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    assert not unraisable, unraisable
+
+
+def test_closed_loop_is_not_told_what_gio_has_done():
+    """The operation ends when the main context is run by somebody else."""
+    async def wait():
+        await gaio.wrap(Gio.File.new_for_path(__file__).query_info_async, 'standard::size',
+                        Gio.FileQueryInfoFlags.NONE, GLib.PRIORITY_DEFAULT)
+
+    loop = gaio.EventLoop()
+    task = loop.create_task(wait())
+    task._log_destroy_pending = False
+    # One turn: it begins, and no more.
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    with caught_by_hook() as caught:
+        # Most likely it has completed when the next has.
+        gaio.run(size_of(__file__))
+        run_nested([])
+    assert not caught, caught
 
 
 def test_loops_of_one_thread_take_turns():

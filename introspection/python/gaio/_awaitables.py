@@ -119,7 +119,9 @@ async def wrap(method, *args, cancellable=None):
     own = Gio.Cancellable() if cancellable is None else cancellable
 
     def callback(source, result, *_):
-        _finish(method, future, source, result)
+        # A loop that is closed tells nobody.
+        if not future.get_loop().is_closed():
+            _finish(method, future, source, result)
 
     method(*_fill_in(method, args, own, callback))
     try:

@@ -67,25 +67,11 @@ def _check_events(events):
         raise ValueError(f'Invalid events: {events!r}')
 
 
-def _identify(fd):
-    """What tells one file from another that has its number later, or None. A regular file is
-    refused, as epoll does: it has no readiness, and whoever asks for it would spin."""
-    status = os.fstat(fd)
-    kind = stat.S_IFMT(status.st_mode)
-    if kind in (stat.S_IFREG, stat.S_IFDIR):
+def _check_file(fd):
+    """A regular file is refused, as epoll does: it has no readiness, and whoever asks for it would
+    spin."""
+    if stat.S_IFMT(os.fstat(fd).st_mode) in (stat.S_IFREG, stat.S_IFDIR):
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), f'fd {fd}')
-    return (status.st_dev, status.st_ino) if kind in (stat.S_IFSOCK, stat.S_IFIFO) else None
-
-
-class _Watch:
-    """A handler of a registered file, which may still be there when the file is no longer."""
-
-    __slots__ = 'handler', 'events', 'identity'
-
-    def __init__(self, handler, events, identity):
-        self.handler = handler
-        self.events = events
-        self.identity = identity
 
 
 def get_main_context():
@@ -131,9 +117,8 @@ class Selector(selectors.BaseSelector):
 
     def __init__(self, main_context=None):
         self._keys = {}
-        self._watches = {}
-        # What was unregistered since the last select(): a coroutine that reads again registers again.
-        self._left = {}
+        # By token, which is the fd of what is registered: how to end the watch, and what to tell.
+        self._handlers = {}
         self._by_token = {}
         self._waiter_tokens = itertools.count(_FIRST_WAITER)
         self._map = _Map(self)
@@ -157,26 +142,13 @@ class Selector(selectors.BaseSelector):
         except GLib.Error as error:
             raise _to_os_error(error) from None
 
-    def _watch(self, fd, events):
-        identity = _identify(fd)
-        watch = self._left.pop(fd, None)
-        if watch is not None:
-            if watch.identity == identity and watch.events == events:
-                return watch
-            _remove(watch.handler)
-        return _Watch(self._add(fd, events, fd), events, identity)
-
-    def _remove_left(self):
-        for watch in self._left.values():
-            _remove(watch.handler)
-        self._left.clear()
-
     def register(self, fileobj, events, data=None):
         _check_events(events)
         fd = _to_fd(fileobj)
         if fd in self._keys:
             raise KeyError(f'{fileobj!r} (FD {fd}) is already registered')
-        self._watches[fd] = self._watch(fd, events)
+        _check_file(fd)
+        self._handlers[fd] = self._add(fd, events, fd)
         key = selectors.SelectorKey(fileobj, fd, events, data)
         self._keys[fd] = self._by_token[fd] = key
         return key
@@ -184,39 +156,35 @@ class Selector(selectors.BaseSelector):
     def unregister(self, fileobj):
         key = self._map[fileobj]
         del self._keys[key.fd], self._by_token[key.fd]
-        watch = self._watches.pop(key.fd)
-        if watch.identity is not None:
-            self._left[key.fd] = watch
-        else:
-            _remove(watch.handler)
+        # At once: the number may be that of another file by the time of the next select(), and a copy
+        # of the fd, as in a forked child, would keep this one in the epoll set.
+        _remove(self._handlers.pop(key.fd))
         return key
 
     def modify(self, fileobj, events, data=None):
         _check_events(events)
         key = self._map[fileobj]
         if events != key.events:
-            watch = self._watches[key.fd]
             try:
-                _set_condition(watch.handler, _CONDITIONS[events])
+                _set_condition(self._handlers[key.fd], _CONDITIONS[events])
             except GLib.Error as error:
                 self.unregister(fileobj)
                 raise _to_os_error(error) from None
-            watch.events = events
         key = key._replace(events=events, data=data)
         self._keys[key.fd] = self._by_token[key.fd] = key
         return key
 
     def add_waiter(self, fileobj, events, data):
         """Watches a file beside what is registered, also if it is registered. Returns a function
-        that ends it."""
+        that ends it, if close() has not done so before."""
         fd = _to_fd(fileobj)
         token = next(self._waiter_tokens)
-        handler = self._add(fd, events, token)
+        self._handlers[token] = self._add(fd, events, token)
         self._by_token[token] = selectors.SelectorKey(fileobj, fd, events, data)
 
         def remove():
-            del self._by_token[token]
-            _remove(handler)
+            if self._by_token.pop(token, None) is not None:
+                _remove(self._handlers.pop(token))
 
         return remove
 
@@ -232,13 +200,10 @@ class Selector(selectors.BaseSelector):
 
     def take(self):
         """What is ready already, without running anything."""
-        self._remove_left()
         return self._to_ready(_take(self.set))
 
     def select(self, timeout=None):
         deadline = None
-        if self._left:
-            self._remove_left()
         if timeout is None:
             timeout_us = -1
         elif timeout <= 0:
@@ -267,10 +232,9 @@ class Selector(selectors.BaseSelector):
                 return batch
 
     def close(self):
-        for watch in self._watches.values():
-            _remove(watch.handler)
-        self._watches.clear()
-        self._remove_left()
+        for handler in self._handlers.values():
+            _remove(handler)
+        self._handlers.clear()
         self._keys.clear()
         self._by_token.clear()
         self._map = None
