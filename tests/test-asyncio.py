@@ -515,6 +515,21 @@ def test_child_watcher_of_ones_own_is_used():
         policy.set_child_watcher(default)
 
 
+def test_policy_without_child_watchers():
+    """As that of uvloop."""
+    class Policy(asyncio.DefaultEventLoopPolicy):
+        def get_child_watcher(self):
+            raise NotImplementedError
+
+    old = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(Policy())
+    try:
+        assert gaio.run(tcp_echo()) == b'hello\n'
+        gaio.install().close()
+    finally:
+        asyncio.set_event_loop_policy(old)
+
+
 # Exceptions.
 
 def test_exception_in_glib_goes_to_the_hook():

@@ -53,8 +53,14 @@ class PidfdChildWatcher(getattr(asyncio, 'AbstractChildWatcher', object)):
 
 def use_pidfds(policy):
     """Unless somebody has chosen a watcher other than the default, or the kernel has none."""
-    if sys.version_info >= (3, 12) or not isinstance(policy.get_child_watcher(),
-                                                     asyncio.ThreadedChildWatcher):
+    if sys.version_info >= (3, 12):
+        return
+    try:
+        watcher = policy.get_child_watcher()
+    except NotImplementedError:
+        # A policy need not have any, as that of uvloop.
+        return
+    if not isinstance(watcher, asyncio.ThreadedChildWatcher):
         return
     try:
         os.close(os.pidfd_open(os.getpid()))
