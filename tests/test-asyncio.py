@@ -921,6 +921,32 @@ def test_run_in_threads_without_a_main_context():
     assert results == [(b'hello\n', os.path.getsize(__file__))] * 3, results
 
 
+def run_program(text):
+    """What it prints, with what is wrong."""
+    preamble = "import gi; gi.require_version('Gaio', '1.0'); import asyncio, gaio, os\n"
+    program = subprocess.run([sys.executable, '-c', preamble + text], stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, check=True, text=True)
+    return program.stdout
+
+
+def test_what_is_open_at_exit_is_quiet():
+    """A loop, a selector, one that an object has, and with coroutines that wait."""
+    assert run_program('''
+import sys
+class Owner: pass
+owner = Owner()
+owner.me = owner
+owner.loop, owner.selector = gaio.EventLoop(), gaio.Selector()
+owner.selector.register(os.pipe()[0], 1)
+loop, selector = gaio.EventLoop(), gaio.Selector()
+selector.register(os.pipe()[0], 1)
+loop.add_reader(os.pipe()[0], print)
+sys.loop = gaio.EventLoop()
+loop.run_until_complete(asyncio.sleep(0))
+installed = gaio.install()
+''') == ''
+
+
 def test_closed_loop_lets_go_of_what_waits():
     """Nothing is watched, and what waited is quiet when it is collected."""
     async def wait(one):

@@ -9,6 +9,7 @@ import os
 import selectors
 import stat
 import struct
+import sys
 import threading
 import time
 
@@ -72,6 +73,12 @@ def _check_file(fd):
     spin."""
     if stat.S_IFMT(os.fstat(fd).st_mode) in (stat.S_IFREG, stat.S_IFDIR):
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), f'fd {fd}')
+
+
+def _end(handler):
+    """When the interpreter ends, what PyGObject would import for it is gone; the kernel ends all."""
+    if not sys.is_finalizing():
+        _remove(handler)
 
 
 def get_main_context():
@@ -158,7 +165,7 @@ class Selector(selectors.BaseSelector):
         del self._keys[key.fd], self._by_token[key.fd]
         # At once: the number may be that of another file by the time of the next select(), and a copy
         # of the fd, as in a forked child, would keep this one in the epoll set.
-        _remove(self._handlers.pop(key.fd))
+        _end(self._handlers.pop(key.fd))
         return key
 
     def modify(self, fileobj, events, data=None):
@@ -184,7 +191,7 @@ class Selector(selectors.BaseSelector):
 
         def remove():
             if self._by_token.pop(token, None) is not None:
-                _remove(self._handlers.pop(token))
+                _end(self._handlers.pop(token))
 
         return remove
 
@@ -233,7 +240,7 @@ class Selector(selectors.BaseSelector):
 
     def close(self):
         for handler in self._handlers.values():
-            _remove(handler)
+            _end(handler)
         self._handlers.clear()
         self._keys.clear()
         self._by_token.clear()
