@@ -2,6 +2,7 @@
 """asyncio on Gaio: it is asyncio, it is GLib, and neither gets into the other's way."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import contextvars
 import ctypes
@@ -96,6 +97,23 @@ def caught_by_hook():
         yield caught
     finally:
         sys.excepthook = hook
+
+
+@contextlib.contextmanager
+def busy_main_context():
+    """The main thread runs the global default one all the while, and another thread the block."""
+    main_context = GLib.MainContext.default()
+    assert main_context.acquire()
+    try:
+        yield
+    finally:
+        main_context.release()
+
+
+def in_thread(function):
+    """What it returns, or raises, in another thread."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
 
 
 @contextlib.contextmanager
@@ -317,6 +335,30 @@ def test_closed_selector_leaves_nothing():
             selector.close()
             with raises(RuntimeError):
                 selector.get_key(one)
+
+
+def test_selector_goes_with_the_thread():
+    """Made, and used, in one thread, then in another: what it watches goes with it."""
+    with pair() as (one, other), pair() as (closed, _), gaio.Selector() as selector:
+        key = selector.register(one, selectors.EVENT_READ)
+        selector.register(closed, selectors.EVENT_READ)
+        assert selector.select(0) == []
+        closed.close()
+        other.send(b'x')
+        expected = [(key, selectors.EVENT_READ)]
+        for _ in range(2):
+            with busy_main_context():
+                assert in_thread(selector.select) == expected
+            assert selector.select() == expected
+        assert selector.main_context == GLib.MainContext.default()
+
+
+def test_given_main_context_stays():
+    """Whoever runs the selector."""
+    main_context = GLib.MainContext()
+    with gaio.Selector(main_context) as selector:
+        in_thread(lambda: selector.select(0))
+        assert selector.main_context == main_context
 
 
 # GLib, while asyncio waits.
@@ -921,12 +963,176 @@ def test_run_in_threads_without_a_main_context():
     assert results == [(b'hello\n', os.path.getsize(__file__))] * 3, results
 
 
+async def echo_and_glib():
+    """What needs the main context of the thread to be run, and GIO to complete in it."""
+    assert await tcp_echo() == b'hello\n'
+    return await size_of(__file__)
+
+
+def run_loop_in_thread(loop):
+    """Whether all works."""
+    return in_thread(lambda: loop.run_until_complete(echo_and_glib())) == os.path.getsize(__file__)
+
+
+def test_loop_made_in_one_thread_is_run_in_another():
+    """The first does not give up the main context that is its own."""
+    with left_as_it_was():
+        loop = gaio.EventLoop()
+        with busy_main_context():
+            assert run_loop_in_thread(loop)
+            loop.close()
+        del loop
+
+
+def test_loop_run_in_one_thread_is_run_in_another():
+    """To and fro, with what is registered."""
+    with left_as_it_was(), pair() as (one, other):
+        loop = gaio.EventLoop()
+        calls = []
+        loop.add_reader(one, lambda: calls.append(one.recv(8)))
+        for n in range(1, 3):
+            loop.run_until_complete(tcp_echo())
+            other.send(b'x')
+            with busy_main_context():
+                assert run_loop_in_thread(loop)
+            assert len(calls) == n
+        loop.remove_reader(one)
+        loop.close()
+        del loop
+
+
+def test_two_loops_made_in_one_thread_are_run_by_two():
+    """At the same time, and this thread runs a third."""
+    with left_as_it_was():
+        barrier = threading.Barrier(3)
+
+        async def main():
+            await asyncio.get_running_loop().run_in_executor(pool, barrier.wait)
+            return await echo_and_glib()
+
+        loops = [gaio.EventLoop() for _ in range(3)]
+        with concurrent.futures.ThreadPoolExecutor(5) as pool:
+            others = [pool.submit(loop.run_until_complete, main()) for loop in loops[1:]]
+            sizes = [loops[0].run_until_complete(main())]
+            sizes += [other.result() for other in others]
+        assert sizes == [os.path.getsize(__file__)] * 3
+        for loop in loops:
+            loop.close()
+        del loops, loop, others
+
+
 def run_program(text):
     """What it prints, with what is wrong."""
     preamble = "import gi; gi.require_version('Gaio', '1.0'); import asyncio, gaio, os\n"
     program = subprocess.run([sys.executable, '-c', preamble + text], stdout=subprocess.PIPE,
                              stderr=subprocess.STDOUT, check=True, text=True)
     return program.stdout
+
+
+def test_main_context_of_another_thread_is_an_error():
+    """Where it was given; not a warning of GLib."""
+    assert run_program('''
+import threading
+from gi.repository import Gaio, GLib
+main_context = GLib.MainContext()
+assert main_context.acquire()
+loop = gaio.EventLoop(main_context)
+def run():
+    try:
+        loop.run_until_complete(loop.create_future())
+    except Gaio.LoopError as error:
+        print(error.message)
+thread = threading.Thread(target=run)
+thread.start()
+thread.join()
+loop.close()
+''') == 'Another thread owns the main context\n'
+
+
+@contextlib.contextmanager
+def forked(function):
+    """A child that runs it, and is ended with the block if it has not ended by then."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        # In case nobody does.
+        signal.alarm(tap.DEADLINE)
+        try:
+            function(lambda: os.write(writer, b'x'))
+            os._exit(7)
+        finally:
+            os._exit(1)
+    os.close(writer)
+    # Until it says that it has begun.
+    assert os.read(reader, 1) == b'x'
+    os.close(reader)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def sleep_for_ever(begun):
+    async def main():
+        asyncio.get_running_loop().call_later(0.01, begun)
+        await future()
+
+    gaio.run(main())
+
+
+def test_forked_child_does_not_take_wakeups_of_its_parent():
+    """Forked while GLib has been used before; while a loop runs; in a thread-default context."""
+    async def many():
+        for _ in range(100):
+            assert await asyncio.wait_for(size_of(__file__), 30) == os.path.getsize(__file__)
+
+    async def fork_inside():
+        with forked(sleep_for_ever):
+            await many()
+
+    GLib.MainContext.default()
+    with forked(sleep_for_ever):
+        gaio.run(many())
+    gaio.run(fork_inside())
+    loop = gaio.EventLoop(GLib.MainContext())
+    loop.run_until_complete(fork_inside())
+    loop.close()
+
+
+def test_forked_child_runs_a_loop_with_gio():
+    """Of its own, also one after the other."""
+    def run(begun):
+        for _ in range(2):
+            assert gaio.run(tcp_echo()) == b'hello\n'
+        loop = gaio.EventLoop()
+        main_context = loop.gaio_selector.main_context
+        assert main_context != GLib.MainContext.default()
+        done = loop.create_future()
+        source = GLib.idle_source_new()
+        source.set_callback(lambda _: done.set_result(True))
+        source.attach(main_context)
+        assert loop.run_until_complete(done)
+        begun()
+
+    with forked(run) as pid:
+        assert os.waitstatus_to_exitcode(os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+                                         .si_status << 8) == 7
+
+
+def test_child_that_was_forked_before_glib_was_used_has_the_default_main_context():
+    """As a daemon that goes into the background has: nobody else uses it."""
+    assert run_program('''
+from gi.repository import GLib
+if os.fork():
+    os.wait()
+    os._exit(0)
+async def main():
+    done = asyncio.get_running_loop().create_future()
+    GLib.idle_add(done.set_result, True)
+    print(await done)
+gaio.run(main())
+''') == 'True\n'
 
 
 def test_what_is_open_at_exit_is_quiet():

@@ -18,7 +18,7 @@ from gi.repository import Gaio, GLib
 
 from ._child_watcher import use_pidfds
 from ._loop import EventLoop, get_installed, set_installed
-from ._selector import Selector
+from ._selector import Selector, get_main_context
 
 
 # So many turns in a row come before whatever else GLib has to do.
@@ -137,7 +137,7 @@ class HostedEventLoop(EventLoop):
         self._signals = set()
         self._signal_source = None
         self._thread = threading.get_ident()
-        selector = _HostedSelector(main_context)
+        selector = _HostedSelector(get_main_context() if main_context is None else main_context)
         context = selector.context
         self._turn_soon = Gaio.Context.add_bottom_half(context, _weakly(self._turn))
         self._turn_later = Gaio.Context.add_timer(context, _weakly(self._turn))
@@ -327,7 +327,8 @@ class HostedEventLoop(EventLoop):
 
 def install(main_context=None):
     """Makes an event loop that is run by whoever runs @main_context, such as GLib.MainLoop.run() or
-    Gtk.Application.run(), in this thread. The default is as in gaio.Selector.
+    Gtk.Application.run(), in this thread. The default is the thread-default GMainContext; in a
+    thread that has none, the global default in the main thread and a new one in the others.
 
     Start tasks from callbacks of GLib with its create_task(). It is also the one that
     asyncio.set_event_loop() sets for the thread. close() takes it out of the main loop.

@@ -26,10 +26,13 @@ def get_installed():
 @contextlib.contextmanager
 def _thread_default(main_context):
     """What GIO is asked for in here completes in this one."""
-    if main_context == (GLib.MainContext.get_thread_default() or GLib.MainContext.default()):
+    if main_context == (GLib.MainContext.get_thread_default() or GLib.MainContext.default()) or \
+            not main_context.acquire():
+        # Another thread owns it: select() says so.
         yield
         return
     main_context.push_thread_default()
+    main_context.release()
     try:
         yield
     finally:
@@ -41,6 +44,8 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     What a callback of GLib asks for with call_soon() is served as soon as it has returned. While it
     runs a loop of its own, such as Gtk.Dialog.run(), GLib goes on and asyncio waits.
+
+    It runs the GMainContext of the thread that runs it, if none is given, see gaio.Selector.
     """
 
     def __init__(self, main_context=None, *, selector=None):
@@ -48,8 +53,12 @@ class EventLoop(asyncio.SelectorEventLoop):
         super().__init__(self.gaio_selector)
 
     def run_forever(self):
-        with _thread_default(self.gaio_selector.main_context):
-            super().run_forever()
+        if self.is_running() or self.is_closed():
+            return super().run_forever()  # It says that this is an error.
+        selector = self.gaio_selector
+        selector.bind()
+        with _thread_default(selector.main_context):
+            return super().run_forever()
 
 
 class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
@@ -72,7 +81,8 @@ def _make_loop():
 
 def run(main, *, debug=None):
     """As asyncio.run(), with GLib's main loop inside: its default main context, or that of the
-    thread. Also in a callback of GLib, where an installed loop goes on meanwhile."""
+    thread; in a forked child whose parent has used GLib one of its own, see gaio.Selector. Also in a
+    callback of GLib, where an installed loop goes on meanwhile."""
     if asyncio._get_running_loop() is not None:
         raise RuntimeError('gaio.run() cannot be called from a running event loop')
     use_pidfds(asyncio.get_event_loop_policy())

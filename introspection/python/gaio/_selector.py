@@ -81,15 +81,60 @@ def _end(handler):
         _remove(handler)
 
 
+def _is_open(fd):
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _is_in_main_thread():
+    return threading.current_thread() is threading.main_thread()
+
+
+class _Inherited:
+    """What a forked child must not wait in: it would take the wake-ups of its parent, for the two
+    share the eventfd of each GMainContext that there was."""
+
+    has_default = False
+    thread_default = None
+
+    @classmethod
+    def look(cls):
+        cls.thread_default = GLib.MainContext.get_thread_default()
+        cls.has_default = cls.has_default or cls._has_eventfd()
+
+    @staticmethod
+    def _has_eventfd():
+        """There is none before somebody has used GLib: then the global default is the child's own."""
+        try:
+            with os.scandir('/proc/self/fd') as fds:
+                return any('[eventfd]' in os.readlink(fd.path) for fd in fds)
+        except OSError:
+            return True
+
+
+os.register_at_fork(after_in_child=_Inherited.look)
+
+
+def _find_main_context():
+    """The thread-default one; else the global default in the main thread, which it belongs to. None
+    where there is neither, and in a forked child for what it shares with its parent."""
+    main_context = GLib.MainContext.get_thread_default()
+    if main_context is not None and main_context != _Inherited.thread_default:
+        return main_context
+    if _is_in_main_thread() and not _Inherited.has_default:
+        return GLib.MainContext.default()
+    return None
+
+
 def get_main_context():
-    """The thread-default one; else the global default in the main thread, which it belongs to, and
-    a new one elsewhere."""
+    """That which the main loops of GLib run in this thread, or a new one."""
     main_context = GLib.MainContext.get_thread_default()
     if main_context is not None:
         return main_context
-    if threading.current_thread() is threading.main_thread():
-        return GLib.MainContext.default()
-    return GLib.MainContext.new()
+    return GLib.MainContext.default() if _is_in_main_thread() else GLib.MainContext.new()
 
 
 class _Map(collections.abc.Mapping):
@@ -119,7 +164,9 @@ class Selector(selectors.BaseSelector):
     what it has asked of the loop above is seen to.
 
     The default is the thread-default GMainContext; in a thread that has none, the global default in
-    the main thread and a new one in the others. It belongs to the thread that calls select().
+    the main thread and a new one in the others, and in a forked child whose parent has used GLib. It
+    is that of the thread that calls select(): chosen when it does so first, and again when another
+    one does.
     """
 
     def __init__(self, main_context=None):
@@ -129,9 +176,46 @@ class Selector(selectors.BaseSelector):
         self._by_token = {}
         self._waiter_tokens = itertools.count(_FIRST_WAITER)
         self._map = _Map(self)
-        self.main_context = main_context if main_context is not None else get_main_context()
-        self.context = Gaio.Context.ref_for_main_context(self.main_context)
-        self.set = Gaio.ReadySet(self.context)
+        self._chooses = main_context is None
+        self._new_main_context = None
+        self._thread = None
+        self._move_to(self._choose() if main_context is None else main_context)
+
+    def _choose(self):
+        main_context = _find_main_context()
+        if main_context is not None:
+            return main_context
+        if self._new_main_context is None:
+            self._new_main_context = GLib.MainContext.new()
+        return self._new_main_context
+
+    def _move_to(self, main_context):
+        """With all that is watched. After an exception nothing has changed."""
+        context = Gaio.Context.ref_for_main_context(main_context)
+        ready_set = Gaio.ReadySet(context)
+        handlers = {}
+        try:
+            for token, key in self._by_token.items():
+                # What is closed stays behind, and silent.
+                if _is_open(key.fd):
+                    handlers[token] = self._add(ready_set, key.fd, key.events, token)
+        except OSError:
+            for handler in handlers.values():
+                _remove(handler)
+            raise
+        for token, handler in handlers.items():
+            _remove(self._handlers[token])
+            self._handlers[token] = handler
+        self.main_context, self.context, self.set = main_context, context, ready_set
+
+    def bind(self):
+        """To the main context of this thread, which is to run it."""
+        thread = threading.get_ident()
+        if thread == self._thread:
+            return
+        if self._chooses and (main_context := self._choose()) != self.main_context:
+            self._move_to(main_context)
+        self._thread = thread
 
     def _find(self, file):
         """The key, or None. Also by a file that has been closed."""
@@ -143,9 +227,10 @@ class Selector(selectors.BaseSelector):
                     return key
             raise
 
-    def _add(self, fd, events, token):
+    @staticmethod
+    def _add(ready_set, fd, events, token):
         try:
-            return _add_fd(self.set, fd, _CONDITIONS[events], token)
+            return _add_fd(ready_set, fd, _CONDITIONS[events], token)
         except GLib.Error as error:
             raise _to_os_error(error) from None
 
@@ -155,7 +240,7 @@ class Selector(selectors.BaseSelector):
         if fd in self._keys:
             raise KeyError(f'{fileobj!r} (FD {fd}) is already registered')
         _check_file(fd)
-        self._handlers[fd] = self._add(fd, events, fd)
+        self._handlers[fd] = self._add(self.set, fd, events, fd)
         key = selectors.SelectorKey(fileobj, fd, events, data)
         self._keys[fd] = self._by_token[fd] = key
         return key
@@ -186,7 +271,7 @@ class Selector(selectors.BaseSelector):
         that ends it, if close() has not done so before."""
         fd = _to_fd(fileobj)
         token = next(self._waiter_tokens)
-        self._handlers[token] = self._add(fd, events, token)
+        self._handlers[token] = self._add(self.set, fd, events, token)
         self._by_token[token] = selectors.SelectorKey(fileobj, fd, events, data)
 
         def remove():
@@ -210,6 +295,10 @@ class Selector(selectors.BaseSelector):
         return self._to_ready(_take(self.set))
 
     def select(self, timeout=None):
+        self.bind()
+        return self._to_ready(self._wait(timeout))
+
+    def _wait(self, timeout):
         deadline = None
         if timeout is None:
             timeout_us = -1
@@ -222,7 +311,7 @@ class Selector(selectors.BaseSelector):
         batch, interrupted = self._wait_once(timeout_us)
         if interrupted and not batch and timeout_us != 0:
             batch = self._wait_until(math.inf if deadline is None else deadline)
-        return self._to_ready(batch)
+        return batch
 
     def _wait_once(self, timeout_us):
         try:
