@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Ctrl-C, and other signals, while Python waits in a loop of ours."""
 
+import asyncio
 import contextlib
 import os
 import signal
+import sys
 import threading
 
 import gi
@@ -11,6 +13,7 @@ import gi
 import tap
 
 gi.require_version('Gaio', '1.0')
+import gaio
 from gi.repository import Gaio, Gio, GLib
 
 
@@ -185,6 +188,205 @@ def test_callback_is_not_interrupted():
         with context.add_timeout(1000, on_tick) as timer, interrupted():
             loop(context)
         assert calls[:2] == ['begin', 'end'], calls
+
+
+def select_for_ever():
+    with gaio.Selector() as selector:
+        while True:
+            selector.select(3600)
+
+
+def run_for_ever():
+    loop = gaio.EventLoop()
+    try:
+        loop.run_forever()
+    finally:
+        assert not loop.is_running()
+        loop.close()
+
+
+def run_until_never():
+    loop = gaio.EventLoop()
+    never = loop.create_future()
+    try:
+        loop.run_until_complete(never)
+    finally:
+        loop.close()
+
+
+def run_for_ever_by_the_policy():
+    old = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(gaio.EventLoopPolicy())
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+        asyncio.set_event_loop_policy(old)
+
+
+def run_deaf():
+    """A main task that is not to be cancelled: asyncio.Runner raises what the second Ctrl-C is."""
+    interruptions = []
+
+    async def main():
+        while not interruptions:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+
+    with asyncio.Runner(loop_factory=gaio.EventLoop) as runner:
+        try:
+            runner.run(main())
+        finally:
+            interruptions.append(True)
+
+
+ASYNCIO_LOOPS = (select_for_ever, run_for_ever, run_until_never, run_for_ever_by_the_policy)
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@contextlib.contextmanager
+def glib_callback_that_hears_ctrl_c(times=1):
+    """A source that Ctrl-C comes in. It is called to its end, and stays."""
+    calls = []
+
+    def on_idle():
+        calls.append('begin')
+        if len(calls) < 2 * times:
+            kill()
+        calls.append('end')
+        return GLib.SOURCE_CONTINUE
+
+    source = GLib.idle_add(on_idle)
+    yield
+    assert calls[::2] == ['begin'] * (len(calls) // 2) and set(calls[1::2]) == {'end'}, calls
+    assert GLib.MainContext.default().find_source_by_id(source) is not None
+    GLib.source_remove(source)
+
+
+def test_asyncio_hears_ctrl_c_while_it_waits():
+    """With nothing else to do."""
+    for loop in ASYNCIO_LOOPS:
+        with interrupted(), ctrl_c_when(Gaio.Context.get_default()):
+            loop()
+
+
+def test_asyncio_hears_ctrl_c_in_a_callback_of_glib():
+    """The callback is not what hears it."""
+    for loop in ASYNCIO_LOOPS:
+        with glib_callback_that_hears_ctrl_c(), interrupted():
+            loop()
+
+
+def test_asyncio_runner_hears_the_second_ctrl_c_in_a_callback_of_glib():
+    """The first cancels the task."""
+    with glib_callback_that_hears_ctrl_c(times=2), interrupted():
+        run_deaf()
+
+
+def test_asyncio_hears_ctrl_c_in_a_main_loop_in_a_callback_of_glib():
+    """Leaves both."""
+    for loop in ASYNCIO_LOOPS:
+        left = []
+
+        def nest(left=left):
+            GLib.idle_add(lambda: kill() and False)
+            GLib.MainLoop().run()
+            left.append(True)
+            return False
+
+        GLib.idle_add(nest)
+        with interrupted():
+            loop()
+        assert left == [True]
+
+
+def test_asyncio_in_a_main_loop_hears_ctrl_c():
+    """Leaves both."""
+    hook, sys.excepthook = sys.excepthook, lambda *_: None
+    try:
+        for loop in ASYNCIO_LOOPS:
+            GLib.idle_add(lambda loop=loop: GLib.idle_add(kill) and loop())
+            with interrupted():
+                GLib.MainLoop().run()
+    finally:
+        sys.excepthook = hook
+
+
+def test_ctrl_c_before_the_wait_ends_it():
+    """A handler that Python calls just before it enters C."""
+    class Selector(gaio.Selector):
+        def _wait_once(self, timeout_us):
+            kill()
+            return super()._wait_once(timeout_us)
+
+    with interrupted(), Selector() as selector:
+        selector.select()
+
+
+def test_ctrl_c_in_a_callback_of_asyncio_is_raised_there():
+    """As asyncio does, at once; who catches it goes on, and hears the next."""
+    loop = gaio.EventLoop()
+    calls = []
+
+    def on_soon():
+        try:
+            kill()
+            calls.append('not interrupted')
+        except KeyboardInterrupt:
+            calls.append('caught')
+        loop.call_soon(on_soon if len(calls) < 3 else kill)
+
+    loop.call_soon(on_soon)
+    with interrupted():
+        loop.run_forever()
+    loop.close()
+    assert calls == ['caught'] * 3, calls
+
+
+def test_ctrl_c_in_a_main_loop_in_a_task():
+    """Is raised by the main loop, and the task can go on."""
+    async def main():
+        GLib.idle_add(lambda: kill() and False)
+        try:
+            GLib.MainLoop().run()
+        except KeyboardInterrupt:
+            return 'caught'
+
+    loop = gaio.EventLoop()
+    assert loop.run_until_complete(main()) == 'caught'
+    with interrupted():
+        loop.call_soon(kill)
+        loop.run_forever()
+    loop.close()
+
+
+def test_handler_of_the_program_is_called_at_once_by_asyncio():
+    """Also in a callback of GLib, and is left alone."""
+    for run in (lambda loop: loop.gaio_selector.select(0), lambda loop: loop.run_forever()):
+        loop = gaio.EventLoop()
+        calls = []
+
+        def on_idle(loop=loop, calls=calls):
+            kill()
+            calls.append('end')
+            loop.call_soon(loop.stop)
+            return False
+
+        def handler(*_, calls=calls):
+            calls.append('signal')
+
+        old = signal.signal(signal.SIGINT, handler)
+        GLib.idle_add(on_idle)
+        while not calls:
+            run(loop)
+        assert signal.getsignal(signal.SIGINT) is handler
+        signal.signal(signal.SIGINT, old)
+        loop.close()
+        assert calls == ['signal', 'end'], calls
 
 
 def test_other_signals_are_handled():

@@ -54,6 +54,10 @@ class _HostedSelector(Selector):
     def select(self, timeout=None):
         return self.take() if self.hosted else super().select(timeout)
 
+    def interruptible(self):
+        """The main loop that hosts it sees to Ctrl-C."""
+        return contextlib.nullcontext() if self.hosted else super().interruptible()
+
 
 class _Deadlines:
     """When the callbacks of call_at() are due that were not when it was called."""

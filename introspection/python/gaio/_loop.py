@@ -57,7 +57,7 @@ class EventLoop(asyncio.SelectorEventLoop):
             return super().run_forever()  # It says that this is an error.
         selector = self.gaio_selector
         selector.bind()
-        with _thread_default(selector.main_context):
+        with selector.interruptible(), _thread_default(selector.main_context):
             return super().run_forever()
 
 

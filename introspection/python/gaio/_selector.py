@@ -2,11 +2,13 @@
 """A selector that runs the GLib main loop while it waits."""
 
 import collections.abc
+import contextlib
 import errno
 import itertools
 import math
 import os
 import selectors
+import signal
 import stat
 import struct
 import sys
@@ -17,6 +19,7 @@ import gi
 
 gi.require_version('Gaio', '1.0')
 
+from gi import _ossighelper  # noqa: E402
 from gi.module import get_introspection_module  # noqa: E402
 from gi.repository import Gaio, GLib  # noqa: E402
 
@@ -87,6 +90,10 @@ def _is_open(fd):
     except OSError:
         return False
     return True
+
+
+def do_nothing():
+    pass
 
 
 def _is_in_main_thread():
@@ -167,6 +174,9 @@ class Selector(selectors.BaseSelector):
     the main thread and a new one in the others, and in a forked child whose parent has used GLib. It
     is that of the thread that calls select(): chosen when it does so first, and again when another
     one does.
+
+    Ctrl-C ends select() with a KeyboardInterrupt. A callback of GLib that runs then comes to its end
+    before.
     """
 
     def __init__(self, main_context=None):
@@ -179,6 +189,9 @@ class Selector(selectors.BaseSelector):
         self._chooses = main_context is None
         self._new_main_context = None
         self._thread = None
+        self._is_guarded = self._guards_all = False
+        self._depth = 0
+        self._is_interrupted = False
         self._move_to(self._choose() if main_context is None else main_context)
 
     def _choose(self):
@@ -294,9 +307,82 @@ class Selector(selectors.BaseSelector):
         """What is ready already, without running anything."""
         return self._to_ready(_take(self.set))
 
+    @contextlib.contextmanager
+    def interruptible(self):
+        """In the block Ctrl-C that comes during select() is a KeyboardInterrupt at its end, not in
+        a callback of GLib, where it would end as FALSE and remove the source. Outside of select() it
+        is what it is else. For who calls select() often."""
+        self._is_guarded = True
+        # Who hears of it first; a main loop further out is told when the block is left.
+        self._guards_all = _ossighelper.sigint_handler_is_default()
+        try:
+            with self._guarded_handler(), \
+                    _ossighelper.register_sigint_fallback(self._on_ctrl_c):
+                yield
+        finally:
+            self._is_guarded = False
+
+    @contextlib.contextmanager
+    def _guarded_handler(self):
+        """One of the program, or of asyncio.Runner, is called at once: only its KeyboardInterrupt
+        has to wait."""
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler) or self._guards_all or _ossighelper._callback_stack or \
+                not _is_in_main_thread():
+            yield
+            return
+
+        def guarded(*args):
+            try:
+                handler(*args)
+            except KeyboardInterrupt:
+                if self._depth == 0:
+                    raise
+                self._interrupt()
+
+        signal.signal(signal.SIGINT, guarded)
+        try:
+            yield
+        finally:
+            if signal.getsignal(signal.SIGINT) is guarded:
+                signal.signal(signal.SIGINT, handler)
+
+    def _interrupt(self):
+        self._is_interrupted = True
+        # For a select() that is just about to wait.
+        Gaio.Context.defer(self.context, do_nothing)
+
+    def _on_ctrl_c(self):
+        """Called by the handler of PyGObject, or when a loop that was run in here has ended."""
+        if self._depth > 0:
+            self._interrupt()
+        else:
+            self._raise_interrupt()
+
+    def _raise_interrupt(self):
+        if self._guards_all and _ossighelper._sigint_called:
+            # As if it had not come: somebody may catch the exception, and go on.
+            _ossighelper._sigint_called = False
+            _ossighelper._callback_stack.append(self._on_ctrl_c)
+        raise KeyboardInterrupt
+
     def select(self, timeout=None):
+        if self._is_guarded:
+            return self._select(timeout)
         self.bind()
-        return self._to_ready(self._wait(timeout))
+        with self.interruptible():
+            return self._select(timeout)
+
+    def _select(self, timeout):
+        self._depth += 1
+        try:
+            return self._to_ready(self._wait(timeout))
+        finally:
+            self._depth -= 1
+            if self._is_interrupted:
+                # One in a callback of GLib leaves it to the one further out, too.
+                self._is_interrupted = self._depth > 0
+                self._raise_interrupt()
 
     def _wait(self, timeout):
         deadline = None
@@ -309,7 +395,7 @@ class Selector(selectors.BaseSelector):
             timeout_us = math.ceil(timeout * 1e6)
             deadline = time.monotonic() + timeout
         batch, interrupted = self._wait_once(timeout_us)
-        if interrupted and not batch and timeout_us != 0:
+        if interrupted and not batch and timeout_us != 0 and not self._is_interrupted:
             batch = self._wait_until(math.inf if deadline is None else deadline)
         return batch
 
@@ -324,7 +410,7 @@ class Selector(selectors.BaseSelector):
         while True:
             left = min(deadline - time.monotonic(), _LONGEST_WAIT_S)
             batch, interrupted = self._wait_once(math.ceil(max(left, 0) * 1e6))
-            if batch or not interrupted or left <= 0:
+            if batch or not interrupted or left <= 0 or self._is_interrupted:
                 return batch
 
     def close(self):
