@@ -34,21 +34,8 @@ TRIES = 3
 # What cannot come out the same, and why.
 MOCKED_SELECTOR = 'puts a mock into an attribute that only the EpollSelector of Python has'
 DIFFERENT = {
-    'gaio': {
-        'test_selectors.DefaultSelectorTestCase.test_modify_unregister': MOCKED_SELECTOR,
-        'test_selectors.EpollSelectorTestCase.test_modify_unregister': MOCKED_SELECTOR,
-    },
-    'installed': {
-        f'test_asyncio.test_unix_events.SelectorEventLoopSignalTests.{name}':
-            'looks into what asyncio keeps of signal handlers, or has a mock for what it calls'
-        for name in ('test_add_signal_handler', 'test_add_signal_handler_install_error',
-                     'test_add_signal_handler_install_error2',
-                     'test_add_signal_handler_install_error3',
-                     'test_add_signal_handler_setup_error', 'test_close',
-                     'test_close_on_finalizing', 'test_remove_signal_handler',
-                     'test_remove_signal_handler_2', 'test_remove_signal_handler_error',
-                     'test_remove_signal_handler_error2')
-    },
+    'test_selectors.DefaultSelectorTestCase.test_modify_unregister': MOCKED_SELECTOR,
+    'test_selectors.EpollSelectorTestCase.test_modify_unregister': MOCKED_SELECTOR,
 }
 # A loop is none of their business.
 NO_LOOP = {'test_selectors'}
@@ -222,7 +209,7 @@ class Comparison:
 
     def differences(self):
         return [(test, loop, stock, ours) for test, loop, stock, ours in self.pairs()
-                if (stock[0] != ours[0]) != (test in DIFFERENT[loop])]
+                if (stock[0] != ours[0]) != (test in DIFFERENT)]
 
     def forgive(self, again):
         """A test that comes out the same when it is run again is the same."""
@@ -284,8 +271,8 @@ class Report:
             print(comparison.logs[loop], file=sys.stderr, flush=True)
         for test, loop, stock, ours in differences:
             self.say(f'{test}: stock {" ".join(stock)}, {loop} {" ".join(ours)}')
-            if test in DIFFERENT[loop]:
-                self.say(f'which was not to be the same: {DIFFERENT[loop][test]}')
+            if test in DIFFERENT:
+                self.say(f'which was not to be the same: {DIFFERENT[test]}')
         if self.tap:
             for pair in comparison.pairs():
                 self.case(pair, pair in differences)
@@ -299,7 +286,7 @@ class Report:
         elif ours[0] == 'passed':
             print(f'ok {self.n_cases} - {name}')
         else:
-            reason = DIFFERENT[loop].get(test, f'{ours[0]} with both loops')
+            reason = DIFFERENT.get(test, f'{ours[0]} with both loops')
             print(f'ok {self.n_cases} - {name} # SKIP {reason}')
 
     def end(self, seconds):
@@ -307,7 +294,7 @@ class Report:
                  for of_loop in zip(*(numbers(one) for one in self.done))]
         self.line('all', total, f'{seconds:5.0f}')
         different = [one.name for one in self.done if one.differences()]
-        n_known = sum(test in DIFFERENT[loop]
+        n_known = sum(test in DIFFERENT
                       for one in self.done for test, loop, _, _ in one.pairs())
         self.say(f'NOT THE SAME with stock asyncio and with gaio: {", ".join(different)}'
                  if different else 'the same with stock asyncio and with gaio, but for '

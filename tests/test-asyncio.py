@@ -508,6 +508,54 @@ def test_signal_handlers_are_called():
     assert signal.set_wakeup_fd(-1) == -1
 
 
+def test_signal_in_a_nested_main_loop_is_handled():
+    """When it has been left, for asyncio waits. In a task, and in a callback of GLib."""
+    async def main():
+        loop = asyncio.get_running_loop()
+        calls = []
+        loop.add_signal_handler(signal.SIGUSR1, calls.append, 'signal')
+
+        def nest():
+            nested = GLib.MainLoop()
+            GLib.idle_add(lambda: os.kill(os.getpid(), signal.SIGUSR1) or idle(nested.quit))
+            nested.run()
+
+        for n, how in enumerate((nest, lambda: idle(nest)), 1):
+            how()
+            while len(calls) < n:
+                await asyncio.sleep(0.001)
+        # As often as it came, and no more than that.
+        await asyncio.sleep(0.001)
+        assert calls == ['signal'] * 2, calls
+
+    gaio.run(main())
+
+
+def test_signal_handler_is_no_coroutine_function():
+    """Nobody would run it."""
+    async def main():
+        with raises(TypeError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, main)
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+    gaio.run(main())
+
+
+def test_signal_handler_has_the_context_of_who_adds_it():
+    """As asyncio's own has."""
+    variable = contextvars.ContextVar('variable')
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        came = future()
+        variable.set('mine')
+        loop.add_signal_handler(signal.SIGUSR1, lambda: came.set_result(variable.get()))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert await came == 'mine'
+
+    gaio.run(main())
+
+
 def test_ctrl_c_cancels_main():
     """And becomes a KeyboardInterrupt when that has ended, as in asyncio.run()."""
     def kill():

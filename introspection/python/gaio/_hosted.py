@@ -3,10 +3,7 @@
 
 import asyncio
 import contextlib
-import contextvars
-import errno
 import heapq
-import inspect
 import itertools
 import math
 import os
@@ -81,11 +78,19 @@ class _Deadlines:
         return self._heap[0][0] if self._heap else None
 
 
-def _check_signal(sig):
-    if not isinstance(sig, int):
-        raise TypeError(f'sig must be an int, not {sig!r}')
-    if sig not in signal.valid_signals():
-        raise ValueError(f'invalid signal number {sig}')
+@contextlib.contextmanager
+def _leaving_wakeup_fd():
+    """Who runs the main loop hears of signals by it."""
+    try:
+        fd = signal.set_wakeup_fd(-1)
+    except ValueError:
+        # Not the main thread: asyncio says so.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
 
 
 class _SignalSource(GLib.Source):
@@ -138,7 +143,6 @@ class HostedEventLoop(EventLoop):
         self._has_more = self._is_muted = False
         self._n_urgent_turns = 0
         self._idle = None
-        self._signals = set()
         self._signal_source = None
         self._thread = threading.get_ident()
         selector = _HostedSelector(get_main_context() if main_context is None else main_context)
@@ -169,12 +173,11 @@ class HostedEventLoop(EventLoop):
         self._turn_again()
         return _hide_us(handle)
 
-    def call_soon_threadsafe(self, callback, *args, context=None):
-        handle = super().call_soon_threadsafe(callback, *args, context=context)
+    def _write_to_self(self):
+        super()._write_to_self()
         # What asyncio wakes itself with, the turn of this moment may take when it has looked
         # already at what is to be called.
         self._turn_soon.schedule()
-        return _hide_us(handle)
 
     def call_at(self, when, callback, *args, context=None):
         self._check_caller()
@@ -272,30 +275,13 @@ class HostedEventLoop(EventLoop):
         return again
 
     def add_signal_handler(self, sig, callback, *args):
-        """By way of Python's own handler: the main loops of PyGObject see to it that this is called,
-        and take from asyncio what it would hear of signals by. The callback has the contextvars of
-        the caller."""
-        if inspect.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
-            raise TypeError('coroutines cannot be used with add_signal_handler()')
-        _check_signal(sig)
-        if self.is_closed():
-            raise RuntimeError('Event loop is closed')
-        context = contextvars.copy_context()
-
-        def handler(*_):
-            self.call_soon_threadsafe(callback, *args, context=context)
-
-        try:
-            signal.signal(sig, handler)
-            signal.siginterrupt(sig, False)
-        except ValueError as error:
-            raise RuntimeError(str(error)) from None
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            raise RuntimeError(f'sig {sig} cannot be caught') from None
-        self._signals.add(sig)
+        with _leaving_wakeup_fd():
+            super().add_signal_handler(sig, callback, *args)
         self._hear_signals()
+
+    def remove_signal_handler(self, sig):
+        with _leaving_wakeup_fd():
+            return super().remove_signal_handler(sig)
 
     def _hear_signals(self):
         main_context = self.gaio_selector.main_context
@@ -303,20 +289,10 @@ class HostedEventLoop(EventLoop):
             self._signal_source = _SignalSource()
             self._signal_source.attach(main_context)
 
-    def remove_signal_handler(self, sig):
-        _check_signal(sig)
-        if sig not in self._signals:
-            return False
-        self._signals.remove(sig)
-        signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
-        return True
-
     def close(self):
         if self.is_running():
             raise RuntimeError('Cannot close a running event loop')
         if not self.is_closed():
-            for sig in list(self._signals):
-                self.remove_signal_handler(sig)
             if self._signal_source is not None:
                 self._signal_source.close()
             if self._idle is not None:

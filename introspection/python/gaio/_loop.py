@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import signal
 import threading
 
 from gi.repository import GLib
@@ -59,6 +60,19 @@ class EventLoop(asyncio.SelectorEventLoop):
         selector.bind()
         with selector.interruptible(), _thread_default(selector.main_context):
             return super().run_forever()
+
+    def add_signal_handler(self, sig, callback, *args):
+        """By way of Python's own handler: a main loop of PyGObject that is run in here takes the
+        wake-up fd, by which asyncio would hear of it, but sees to it that this is called."""
+        super().add_signal_handler(sig, callback, *args)
+        signal.signal(sig, self._on_signal)
+        signal.siginterrupt(sig, False)
+
+    def _on_signal(self, sig, _frame):
+        self._handle_signal(sig)
+
+    def _process_self_data(self, data):
+        """The numbers of signals that _on_signal() has been told of: they only wake us."""
 
 
 class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
