@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 
 import gi
 
@@ -1225,6 +1226,17 @@ def test_closed_loop_lets_go_of_what_waits():
     finally:
         sys.unraisablehook = hook
     assert not unraisable, unraisable
+
+
+def test_closed_loop_lets_go_of_children():
+    """One that lives on leaves no fd behind."""
+    async def main():
+        await asyncio.create_subprocess_exec('sleep', '3600')
+
+    # asyncio warns of the transport, and kills the child with it.
+    with left_as_it_was(), warnings.catch_warnings(record=True):
+        gaio.run(main())
+        gc.collect()
 
 
 def test_closed_loop_is_not_told_what_gio_has_done():

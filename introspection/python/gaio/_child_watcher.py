@@ -16,13 +16,32 @@ def _wait_for(pid):
     return os.waitstatus_to_exitcode(status)
 
 
+class _Pidfd:
+    """Also closed when it is collected, as with what waits in a loop that is closed."""
+
+    _fd = -1
+
+    def __init__(self, pid):
+        self._fd = os.pidfd_open(pid)
+
+    def fileno(self):
+        return self._fd
+
+    def close(self):
+        if self._fd != -1:
+            os.close(self._fd)
+            self._fd = -1
+
+    __del__ = close
+
+
 # Newer asyncio has none.
 class PidfdChildWatcher(getattr(asyncio, 'AbstractChildWatcher', object)):
     """Watches a child with the loop that has started it: asyncio's own knows one loop only."""
 
     def add_child_handler(self, pid, callback, *args):
         loop = asyncio.get_running_loop()
-        pidfd = os.pidfd_open(pid)
+        pidfd = _Pidfd(pid)
         loop.add_reader(pidfd, self._exited, loop, pid, pidfd, callback, args)
 
     def remove_child_handler(self, pid):
@@ -32,7 +51,7 @@ class PidfdChildWatcher(getattr(asyncio, 'AbstractChildWatcher', object)):
     @staticmethod
     def _exited(loop, pid, pidfd, callback, args):
         loop.remove_reader(pidfd)
-        os.close(pidfd)
+        pidfd.close()
         callback(pid, _wait_for(pid), *args)
 
     def attach_loop(self, loop):
@@ -63,7 +82,7 @@ def use_pidfds(policy):
     if not isinstance(watcher, asyncio.ThreadedChildWatcher):
         return
     try:
-        os.close(os.pidfd_open(os.getpid()))
+        _Pidfd(os.getpid()).close()
     except OSError:
         return
     policy.set_child_watcher(PidfdChildWatcher())
