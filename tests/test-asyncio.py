@@ -167,6 +167,11 @@ async def tcp_echo():
     return line
 
 
+async def wrap(*args):
+    """What hangs fails."""
+    return await asyncio.wait_for(gaio.wrap(*args), 20)
+
+
 async def size_of(path):
     info = await gaio.wrap(Gio.File.new_for_path(path).query_info_async, 'standard::size',
                            Gio.FileQueryInfoFlags.NONE, GLib.PRIORITY_DEFAULT)
@@ -2204,6 +2209,53 @@ def test_wrap_works_for_what_is_not_called_async():
         session = await gaio.wrap(Gio.bus_get, Gio.BusType.SESSION)
         assert session.get_unique_name()
         session.set_exit_on_close(False)
+
+    with bus() as (service, client):
+        export_doubler(service)
+        gaio.run(main(service, client))
+
+
+def test_wrap_fills_in_what_is_beside_the_callback():
+    """Another callback, which gets what C's gets, its notify, and what is only given back."""
+    async def main(service, client):
+        paths = []
+
+        def get_proxy_type(manager, path, interface):
+            paths.append(path)
+            return (Gio.DBusProxy if interface else Gio.DBusObjectProxy).__gtype__
+
+        server = Gio.DBusObjectManagerServer.new('/')
+        skeleton = Gio.DBusObjectSkeleton.new('/thing')
+        server.export(skeleton)
+        server.set_connection(service)
+        manager = await wrap(Gio.DBusObjectManagerClient.new, client,
+                             Gio.DBusObjectManagerClientFlags.NONE, service.get_unique_name(), '/',
+                             get_proxy_type)
+        assert [thing.get_object_path() for thing in manager.get_objects()] == ['/thing'], paths
+        assert '/thing' in paths, paths
+        call = Gio.DBusMessage.new_method_call(service.get_unique_name(), '/', 'org.gaio.Test',
+                                               'Double')
+        call.set_body(GLib.Variant('(i)', (3,)))
+        answer = await wrap(client.send_message_with_reply, call,
+                            Gio.DBusSendMessageFlags.NONE, -1)
+        assert answer.get_body().unpack() == (6,)
+
+    with bus() as (service, client):
+        export_doubler(service)
+        gaio.run(main(service, client))
+
+
+def test_wrap_refuses_what_pygobject_makes_of_an_unknown_name():
+    """For a method of D-Bus it says how to call it."""
+    async def main(service, client):
+        proxy = await gaio.wrap(Gio.DBusProxy.new, client, Gio.DBusProxyFlags.NONE, None,
+                                service.get_unique_name(), '/', 'org.gaio.Test')
+        try:
+            await wrap(proxy.Double, '(i)', 3)
+        except TypeError as error:
+            assert "gaio.wrap(proxy.call, 'Double'" in str(error), error
+        else:
+            assert False, 'no TypeError'
 
     with bus() as (service, client):
         export_doubler(service)

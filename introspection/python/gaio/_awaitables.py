@@ -4,12 +4,11 @@
 import asyncio
 import importlib
 
+from gi._gi import CallbackInfo, Direction, FunctionInfo
 from gi.repository import Gio, GLib
 
-from ._loop import EventLoop
-from ._selector import READ, WRITE
-
-_SCOPE_ASYNC = 2
+from ._loop import EventLoop, _thread_default
+from ._selector import READ, WRITE, Selector
 
 
 def _set_result(future, result=None):
@@ -20,7 +19,8 @@ def _set_result(future, result=None):
 async def _ready(file, events):
     loop = asyncio.get_running_loop()
     if not isinstance(loop, EventLoop):
-        raise TypeError(f'{type(loop).__name__} is no gaio.EventLoop')
+        raise TypeError(f'{type(loop).__name__} is no gaio.EventLoop: begin with gaio.run() or '
+                        'gaio.install()')
     future = loop.create_future()
     handle = asyncio.Handle(_set_result, (future,), loop)
     data = (handle, None) if events == READ else (None, handle)
@@ -44,56 +44,164 @@ async def writable(file):
     await _ready(file, WRITE)
 
 
-def _is_cancellable(argument):
-    interface = argument.get_type().get_interface()
-    return interface is not None and interface.get_name() == 'Cancellable' and \
-        interface.get_namespace() == 'Gio'
+# What wrap() passes for an argument.
+_GIVEN, _CANCELLABLE, _CALLBACK, _DATA, _OWN_DATA = range(5)
 
 
-def _hidden(arguments):
-    """The indices of those that Python does not see: lengths of arrays, data and notifies."""
+def _call_first(info, *names):
+    """PyGObject 3.51 has given new names to some methods."""
+    return next(getattr(info, name) for name in names if hasattr(info, name))()
+
+
+def _get_type(argument):
+    return _call_first(argument, 'get_type_info', 'get_type')
+
+
+def _is_a(argument, name):
+    interface = _get_type(argument).get_interface()
+    return interface is not None and f'{interface.get_namespace()}.{interface.get_name()}' == name
+
+
+def _get_visible(method):
+    """The indices of those that Python passes: no results, lengths of arrays, and notifies."""
+    arguments = method.get_arguments()
     hidden = set()
-    for argument in arguments:
-        hidden |= {argument.get_closure(), argument.get_destroy(),
-                   argument.get_type().get_array_length()}
-    # A callback and its data name each other.
-    return hidden - {index for index, argument in enumerate(arguments) if int(argument.get_scope())}
+    for index, argument in enumerate(arguments):
+        if argument.get_direction() == Direction.OUT:
+            if argument.is_caller_allocates():
+                # PyGObject would free it before it is filled.
+                raise TypeError(f'{method.__name__}() fills a buffer that Python cannot give it: '
+                                'look for a method that returns GLib.Bytes')
+            hidden.add(index)
+        hidden |= {_call_first(argument, 'get_destroy_index', 'get_destroy'),
+                   _call_first(_get_type(argument), 'get_array_length_index', 'get_array_length')}
+    return [index for index in range(len(arguments)) if index not in hidden]
+
+
+def _get_data(arguments):
+    """The index of its data, for that of each callback."""
+    return {index: _call_first(argument, 'get_closure_index', 'get_closure')
+            for index, argument in enumerate(arguments)
+            if isinstance(_get_type(argument).get_interface(), CallbackInfo)}
+
+
+def _find_callback(method):
+    """The index of what is called at the end. Where there are more callbacks, GLib 2.82 takes
+    closures."""
+    arguments = method.get_arguments()
+    types = ['Gio.AsyncReadyCallback']
+    if method.__name__.endswith('_async'):
+        types.append('GObject.Closure')
+    for type_ in types:
+        for index in reversed(range(len(arguments))):
+            if _is_a(arguments[index], type_):
+                return index
+    raise TypeError(f'{method.__name__}() is not asynchronous: it takes no Gio.AsyncReadyCallback')
+
+
+def _get_roles(method):
+    """What to pass, for the index of each argument that Python passes."""
+    arguments = method.get_arguments()
+    data = _get_data(arguments)
+    callback = _find_callback(method)
+    roles = {}
+    for index in _get_visible(method):
+        if index == callback:
+            roles[index] = _CALLBACK
+        elif index == data.get(callback):
+            roles[index] = _OWN_DATA
+        elif index in data.values():
+            roles[index] = _DATA
+        else:
+            is_cancellable = _is_a(arguments[index], 'Gio.Cancellable')
+            roles[index] = _CANCELLABLE if is_cancellable else _GIVEN
+    return roles
+
+
+def _match(method, indices, args):
+    """What the caller has given, by index."""
+    if len(args) < len(indices):
+        name = method.get_arguments()[indices[len(args)]].get_name()
+        raise TypeError(f'{method.__name__}() misses its argument {name!r}')
+    if len(args) > len(indices):
+        raise TypeError(f'{method.__name__}() has no argument for {args[len(indices)]!r}')
+    return dict(zip(indices, args))
+
+
+def _to_data(value):
+    """PyGObject spreads the data of a callback that is not the last."""
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _fill_in(method, args, cancellable, callback):
-    """The arguments of @method, with ours where they belong."""
-    arguments = method.get_arguments()
-    hidden = _hidden(arguments)
-    rest = list(args)
-    filled = []
-    for index, argument in enumerate(arguments):
-        if index in hidden:
-            continue
-        if _is_cancellable(argument):
-            filled.append(cancellable)
-        elif int(argument.get_scope()) == _SCOPE_ASYNC:
-            filled.append(callback)
-        elif rest:
-            filled.append(rest.pop(0))
-        else:
-            raise TypeError(f'{method.__name__}() misses its argument {argument.get_name()!r}')
-    if rest:
-        raise TypeError(f'{method.__name__}() has no argument for {rest[0]!r}')
-    return filled
+    """The arguments of @method, with ours where they belong. The data of other callbacks may be
+    left out."""
+    roles = _get_roles(method)
+    indices = [index for index in roles if roles[index] == _GIVEN]
+    if len(args) > len(indices):
+        indices = [index for index in roles if roles[index] in (_GIVEN, _DATA)]
+    given = _match(method, indices, args)
+    given.update({index: _to_data(given[index]) for index in given if roles[index] == _DATA})
+    own = {_CANCELLABLE: cancellable, _CALLBACK: callback, _DATA: (), _OWN_DATA: None}
+    return [given[index] if index in given else own[role] for index, role in roles.items()]
 
 
-def _get_finish(method, source):
-    name = method.__name__.removesuffix('_async') + '_finish'
-    if method.is_method() and source is not None:
-        return getattr(source, name)
+def _get_finish_name(method, owner):
+    """Without one of its own, that of the method which it is a variant of: this is so for
+    replace_contents_bytes_async()."""
+    get_finish_func = getattr(method, 'get_finish_func', None)
+    finish = get_finish_func() if get_finish_func is not None else None
+    if finish is not None:
+        return finish.__name__
+    stem = method.__name__.removesuffix('_async')
+    if hasattr(owner, f'{stem}_finish'):
+        return f'{stem}_finish'
+    for end in range(len(stem) - 1, 0, -1):
+        if hasattr(owner, f'{stem[:end]}_async') and hasattr(owner, f'{stem[:end]}_finish'):
+            return f'{stem[:end]}_finish'
+    raise TypeError(f'{method.__name__}() has no finish function: call it with a callback')
+
+
+def _find_finish(method):
+    """A function of the source object and the result."""
     owner = importlib.import_module(f'gi.repository.{method.get_namespace()}')
     container = method.get_container()
-    return getattr(owner if container is None else getattr(owner, container.get_name()), name)
+    if container is not None:
+        owner = getattr(owner, container.get_name())
+    finish = getattr(owner, _get_finish_name(method, owner))
+    if getattr(finish, 'is_method', method.is_method)():
+        return finish
+    return lambda source, result: finish(result)
 
 
-def _finish(method, future, source, result):
+def _check_method(method):
+    # A bound one is a method of Python since PyGObject 3.51.
+    if isinstance(getattr(method, '__func__', method), FunctionInfo):
+        return
+    if hasattr(method, 'dbus_proxy'):
+        name = method.method_name
+        raise TypeError(f'{name!r} is a method of D-Bus: write gaio.wrap(proxy.call, {name!r}, '
+                        'parameters, flags, timeout_ms)')
+    raise TypeError('gaio.wrap() takes an asynchronous method of GIO and its arguments, as in '
+                    f'gaio.wrap(file.load_contents_async), not {method!r}')
+
+
+def _get_main_context(loop):
+    """The one that it runs, where GIO has to complete what is asked for."""
+    selector = getattr(loop, 'gaio_selector', getattr(loop, '_selector', None))
+    if isinstance(selector, Selector):
+        return selector.main_context
+    # By this PyGObject, too, knows a loop that runs GLib.
+    main_context = getattr(loop, '_context', None)
+    if not isinstance(main_context, GLib.MainContext):
+        raise TypeError(f'{type(loop).__name__} does not run GLib, so that gaio.wrap() would wait '
+                        'for ever: begin with gaio.run() or gaio.install()')
+    return main_context
+
+
+def _finish(finish, future, source, result):
     try:
-        value = _get_finish(method, source)(result)
+        value = finish(source, result)
     except GLib.Error as error:
         if future.cancelled():
             return
@@ -113,17 +221,24 @@ async def wrap(method, *args, cancellable=None):
     return what its finish function returns. The cancellable and the callback are filled in.
 
     To cancel the task cancels the operation; to cancel @cancellable, if there is one, cancels the
-    task that waits. GLib.Error is raised as it is.
+    task that waits. GLib.Error is raised as it is. What is not asynchronous, arguments that do not
+    match, and a loop that does not run GLib are a TypeError, before anything is begun.
     """
-    future = asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+    main_context = _get_main_context(loop)
+    _check_method(method)
+    future = loop.create_future()
     own = Gio.Cancellable() if cancellable is None else cancellable
 
     def callback(source, result, *_):
         # A loop that is closed tells nobody.
         if not future.get_loop().is_closed():
-            _finish(method, future, source, result)
+            _finish(finish, future, source, result)
 
-    method(*_fill_in(method, args, own, callback))
+    filled = _fill_in(method, args, own, callback)
+    finish = _find_finish(method)
+    with _thread_default(main_context):
+        method(*filled)
     try:
         return await future
     except asyncio.CancelledError:
