@@ -18,6 +18,7 @@ import gi
 import tap
 
 gi.require_version('Gaio', '1.0')
+from gi._gi import Direction, EnumInfo
 from gi.repository import Gaio, Gio, GLib
 
 IN = GLib.IOCondition.IN
@@ -78,6 +79,17 @@ def raises(class_, code, number):
         assert False, 'no exception'
 
 
+@contextlib.contextmanager
+def raises_python(class_, words):
+    """The block raises an exception that says so."""
+    try:
+        yield
+    except class_ as error:
+        assert words in str(error), repr(error)
+    else:
+        assert False, 'no exception'
+
+
 class Thing:
     """Something for callbacks to hold, of which one can have a weak reference."""
 
@@ -122,12 +134,90 @@ def test_conditions_are_numbers_or_letters():
                 assert handler.get_condition() == condition, spelling
             with ready_set.add_fd(reader, spelling, 0) as handler:
                 assert handler.get_condition() == condition, spelling
-        for wrong in ('', 'x', 'wr'):
-            try:
-                context.add_fd(reader, wrong, Thing().callback)
-            except ValueError:
-                continue
-            assert False, wrong
+        handler = context.add_fd(reader, 0, Thing().callback)
+        for wrong in ('', 'x', 'wr', -1, 1 << 5, 1 << 32):
+            for call in (lambda: context.add_fd(reader, wrong, Thing().callback),
+                         lambda: ready_set.add_fd(reader, wrong, 0),
+                         lambda: handler.set_condition(wrong)):
+                with raises_python(ValueError, 'the condition'):
+                    call()
+        handler.remove()
+
+
+def get_calls_with_numbers(context, fd):
+    """What takes a number: by name and place, a call of it and what it says of others."""
+    ready_set = Gaio.ReadySet(context)
+    callback = Thing().callback
+    handler = context.add_fd(fd, 'r', callback)
+    timer = context.add_timer(callback)
+    an_fd, a_condition, time = 'an fd is', 'a condition is', 'time is an int in microseconds'
+    return {
+        ('Context.add_fd', 0): (lambda x: context.add_fd(x, 'r', callback), an_fd),
+        ('Context.add_fd', 1): (lambda x: context.add_fd(fd, x, callback), a_condition),
+        ('Context.add_child', 0): (lambda x: context.add_child(x, callback), 'a pid is'),
+        ('Context.add_timeout', 0): (lambda x: context.add_timeout(x, callback), time),
+        ('Context.iterate', 0): (context.iterate, time),
+        ('Context.new_with_monitor', 0): (Gaio.Context.new_with_monitor, 'Gaio.MonitorType'),
+        ('Context.set_dispatch_limits', 0): (lambda x: context.set_dispatch_limits(x, 0),
+                                             'max_callbacks is'),
+        ('Context.set_dispatch_limits', 1): (lambda x: context.set_dispatch_limits(0, x), time),
+        ('Context.set_poll_params', 0): (lambda x: context.set_poll_params(x, 0, 0), time),
+        ('Context.set_poll_params', 1): (lambda x: context.set_poll_params(0, x, 0), 'grow is'),
+        ('Context.set_poll_params', 2): (lambda x: context.set_poll_params(0, 0, x), 'shrink is'),
+        ('Handler.set_condition', 0): (handler.set_condition, a_condition),
+        ('ReadySet.add_fd', 0): (lambda x: ready_set.add_fd(x, 'r', 0), an_fd),
+        ('ReadySet.add_fd', 1): (lambda x: ready_set.add_fd(fd, x, 0), a_condition),
+        ('ReadySet.add_fd', 2): (lambda x: ready_set.add_fd(fd, 'r', x), 'a token is'),
+        ('ReadySet.wait', 0): (ready_set.wait, time),
+        ('Timer.arm', 0): (timer.arm, time),
+        ('Timer.arm_at', 0): (timer.arm_at, time),
+    }
+
+
+def takes_number(argument):
+    type_ = (getattr(argument, 'get_type_info', None) or argument.get_type)()
+    return argument.get_direction() == Direction.IN and (
+        type_.get_tag_as_string().startswith(('gint', 'guint'))
+        or isinstance(type_.get_interface(), EnumInfo))
+
+
+def test_numbers_are_ints():
+    """A float is none, nor is what is no number at all; the exception says what to write. All
+    functions that take one are here."""
+    context = Gaio.Context()
+    with pipes() as [(reader, _)]:
+        calls = get_calls_with_numbers(context, reader)
+        for call, words in calls.values():
+            for wrong in (0.5, 1.0, float('nan'), float('inf'), True, None, b'r', [1], object()):
+                with raises_python(TypeError, words):
+                    call(wrong)
+        assert context.dup_stats().unpack()['handlers'] == 1
+    places = {(f'{class_.__name__}.{method.__name__}', place)
+              for class_ in (getattr(Gaio, name) for name in dir(Gaio))
+              for method in getattr(getattr(class_, '__info__', None), 'get_methods', tuple)()
+              for place, argument in enumerate(method.get_arguments()) if takes_number(argument)}
+    assert set(calls) == places, set(calls) ^ places
+
+
+def test_numbers_may_be_what_python_takes_for_an_int():
+    """As those of other libraries."""
+    class Number:
+        def __index__(self):
+            return 5000
+
+    context = Gaio.Context()
+    with context.add_timer(print) as timer:
+        timer.arm_at(Number())
+        assert timer.get_deadline() == 5000
+
+
+def test_interval_and_pid_are_above_0():
+    """ValueError, not None."""
+    context = Gaio.Context()
+    for call in (context.add_timeout, context.add_child):
+        for wrong in (0, -1):
+            with raises_python(ValueError, 'above 0'):
+                call(wrong, Thing().callback)
 
 
 def test_errors_are_glib_errors_and_os_errors():

@@ -4,6 +4,7 @@
 import contextlib
 import errno
 import functools
+import operator
 import os
 import signal
 import struct
@@ -23,6 +24,8 @@ _CONDITIONS = {
     'rw': GLib.IOCondition.IN | GLib.IOCondition.OUT,
 }
 _SILENT = GLib.IOCondition(0)
+_ALL_CONDITIONS = int(GLib.IOCondition.IN | GLib.IOCondition.PRI | GLib.IOCondition.OUT
+                      | GLib.IOCondition.ERR | GLib.IOCondition.HUP)
 
 _ERRNOS = {
     Gaio.Error.BAD_FD: errno.EBADF,
@@ -37,8 +40,10 @@ _DOMAIN = GLib.quark_to_string(Gaio.error_quark())
 
 # GaioReadyRecord.
 _unpack_records = struct.Struct('QiI').iter_unpack
-# To look it up in the object takes half as long as the call.
+# To look them up in the object takes half as long as the call.
 _take = Gaio.ReadySet.take
+_arm = Gaio.Timer.arm
+_arm_at = Gaio.Timer.arm_at
 
 
 class LoopError(GLib.Error, OSError):
@@ -73,16 +78,41 @@ def _raises_loop_error(function):
     return wrapper
 
 
+def _to_int(value, what):
+    """PyGObject would cut off what comes after the point."""
+    if type(value) is int:
+        return value
+    if not isinstance(value, bool):
+        with contextlib.suppress(TypeError):
+            return operator.index(value)
+    raise TypeError(f'{what}, not {value!r}')
+
+
+def _to_us(time):
+    return _to_int(time, 'time is an int in microseconds, such as round(seconds * 1e6)')
+
+
+def _to_positive(value, what):
+    value = _to_int(value, what)
+    if value <= 0:
+        raise ValueError(f'{what} above 0, not {value}')
+    return value
+
+
 def _to_fd(file):
-    return file if isinstance(file, int) else file.fileno()
+    fd = file.fileno() if hasattr(file, 'fileno') else file
+    return _to_int(fd, 'an fd is an int, or what has a fileno()')
 
 
 def _to_condition(condition):
-    if not isinstance(condition, str):
-        return GLib.IOCondition(condition)
-    if condition not in _CONDITIONS:
-        raise ValueError(f"the condition {condition!r} is none of 'r', 'w' and 'rw'")
-    return _CONDITIONS[condition]
+    if isinstance(condition, str):
+        if condition not in _CONDITIONS:
+            raise ValueError(f"the condition {condition!r} is none of 'r', 'w' and 'rw'")
+        return _CONDITIONS[condition]
+    bits = _to_int(condition, "a condition is 'r', 'w', 'rw' or a GLib.IOCondition")
+    if bits & ~_ALL_CONDITIONS:
+        raise ValueError(f'the condition {bits:#x} is none that poll(2) knows')
+    return GLib.IOCondition(bits)
 
 
 @functools.cache
@@ -172,14 +202,35 @@ class Context(Gaio.Context):
 
     attach = _raises_loop_error(Gaio.Context.attach)
     create_source = _raises_loop_error(Gaio.Context.create_source)
-    add_child = _raises_loop_error(Gaio.Context.add_child)
     add_notifier = _raises_loop_error(Gaio.Context.add_notifier)
+
+    @staticmethod
+    def new_with_monitor(monitor):
+        _to_int(monitor, 'a monitor is a Gaio.MonitorType')
+        return Gaio.Context.new_with_monitor(monitor)
 
     @_raises_loop_error
     def add_fd(self, fd, condition, func, *user_data):
         return super().add_fd(_to_fd(fd), _to_condition(condition), func, *user_data)
 
+    @_raises_loop_error
+    def add_child(self, pid, func, *user_data):
+        return super().add_child(_to_positive(pid, 'a pid is an int'), func, *user_data)
+
+    def add_timeout(self, interval_us, func, *user_data):
+        interval_us = _to_positive(_to_us(interval_us), 'an interval is an int')
+        return super().add_timeout(interval_us, func, *user_data)
+
+    def set_dispatch_limits(self, max_callbacks, max_time_us):
+        max_callbacks = _to_int(max_callbacks, 'max_callbacks is an int')
+        super().set_dispatch_limits(max_callbacks, _to_us(max_time_us))
+
+    def set_poll_params(self, max_us, grow, shrink):
+        super().set_poll_params(_to_us(max_us), _to_int(grow, 'grow is an int'),
+                                _to_int(shrink, 'shrink is an int'))
+
     def iterate(self, timeout_us):
+        timeout_us = _to_us(timeout_us)
         if timeout_us == 0:
             return super().iterate(0)
         with _interruptible(self, self.wakeup):
@@ -217,7 +268,11 @@ __all__.append('Handler')
 
 @override
 class Timer(_Removable, Gaio.Timer):
-    pass
+    def arm(self, delay_us):
+        _arm(self, _to_us(delay_us))
+
+    def arm_at(self, monotonic_us):
+        _arm_at(self, _to_us(monotonic_us))
 
 
 __all__.append('Timer')
@@ -252,9 +307,12 @@ class ReadySet(Gaio.ReadySet):
 
     @_raises_loop_error
     def add_fd(self, fd, condition, token):
-        return super().add_fd(_to_fd(fd), _to_condition(condition), token)
+        return super().add_fd(_to_fd(fd), _to_condition(condition),
+                              _to_int(token, 'a token is an int'))
 
-    wait = _raises_loop_error(Gaio.ReadySet.wait)
+    @_raises_loop_error
+    def wait(self, timeout_us):
+        return super().wait(_to_us(timeout_us))
 
     def __iter__(self):
         """Take what is ready, as (token, fd, condition). The condition is an int: to make a
