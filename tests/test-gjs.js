@@ -50,6 +50,41 @@ function watchFunction(add, result) {
     };
 }
 
+// What takes a number: for each place of one, a call with it and what is said of others.
+function callsWithNumbers(context, fd) {
+    const set = Gaio.ReadySet.new(context);
+    const handler = context.add_fd(fd, IN, () => true);
+    const timer = context.add_timer(() => {});
+    const anFd = 'an fd is', aCondition = 'a condition is', aCount = 'a count is';
+    const time = 'time is an integer in microseconds';
+    return [
+        [x => context.add_fd(x, IN, () => true), anFd],
+        [x => context.add_fd(fd, x, () => true), aCondition],
+        [x => context.add_child(x, () => {}), 'a pid is'],
+        [x => context.add_timeout(x, () => true), time],
+        [x => context.iterate(x), time],
+        [x => context.set_dispatch_limits(x, 0), aCount],
+        [x => context.set_dispatch_limits(0, x), time],
+        [x => context.set_poll_params(x, 0, 0), time],
+        [x => context.set_poll_params(0, x, 0), aCount],
+        [x => context.set_poll_params(0, 0, x), aCount],
+        [x => Gaio.Context.new_with_monitor(x), 'a monitor is'],
+        [x => handler.set_condition(x), aCondition],
+        [x => set.add_fd(x, IN, 0), anFd],
+        [x => set.add_fd(fd, x, 0), aCondition],
+        [x => set.add_fd(fd, IN, x), 'a token is'],
+        [x => set.wait(x), time],
+        [x => timer.arm(x), time],
+        [x => timer.arm_at(x), time],
+    ];
+}
+
+function assertTypeError(call, words) {
+    const error = assertThrows(call);
+    if (!(error instanceof TypeError && error.message.includes(words)))
+        throw new Error(`${error} instead of a TypeError with '${words}'`);
+}
+
 function residentPages() {
     const [, text] = GLib.file_get_contents('/proc/self/statm');
     return Number(new TextDecoder().decode(text).split(' ')[1]);
@@ -302,6 +337,91 @@ const tests = {
 
     'override-is-there-for-scripts-and-modules'() {
         assertEqual(imports.gi.Gaio === Gaio, true);
+    },
+
+    // What is taken for an fd, for a condition and for a number.
+
+    'what-is-no-integer-is-a-type-error'() {
+        const context = Gaio.Context.new();
+        const notifier = Gaio.Notifier.new();
+        const wrongs = [0.5, NaN, Infinity, true, null, undefined, '1', '', {}, [1], () => 1];
+        for (const [call, words] of callsWithNumbers(context, notifier.get_fd())) {
+            for (const wrong of wrongs)
+                assertTypeError(() => call(wrong), words);
+        }
+        assertEqual(handlersOf(context), 1);
+    },
+
+    'what-does-not-fit-is-an-error'() {
+        const context = Gaio.Context.new();
+        const set = Gaio.ReadySet.new(context);
+        const fd = readyNotifier().get_fd();
+        for (const wrong of [2 ** 32 + fd, -(2 ** 32)])
+            assertTypeError(() => context.add_fd(wrong, IN, () => true), 'an fd is');
+        for (const wrong of [-1, 0x20, 2 ** 32 + 1, 1n])
+            assertTypeError(() => context.add_fd(fd, wrong, () => true), 'a condition is');
+        for (const wrong of [-1, 2 ** 53])
+            assertTypeError(() => set.add_fd(fd, IN, wrong), 'a token is');
+        for (const wrong of [0, -1, 2 ** 32 + 1])
+            assertTypeError(() => context.add_child(wrong, () => {}), 'a pid is');
+        for (const wrong of [-1, 2 ** 32])
+            assertTypeError(() => context.set_dispatch_limits(wrong, 0), 'a count is');
+        for (const wrong of [0, -1])
+            assertThrows(() => context.add_timeout(wrong, () => true));
+        assertEqual(handlersOf(context), 0);
+    },
+
+    'integers-are-numbers-or-bigints'() {
+        const context = Gaio.Context.new();
+        const timer = context.add_timer(() => {});
+        for (const time of [5000, 5000.0, 5000n]) {
+            timer.arm_at(time);
+            assertEqual(timer.get_deadline(), 5000);
+        }
+        const notifier = readyNotifier();
+        const set = Gaio.ReadySet.new(context);
+        set.set_func(() => {});
+        set.add_fd(notifier, IN, 7n);
+        context.iterate(-1n);
+        assertEqual([...set], [[7, notifier.get_fd(), IN]]);
+    },
+
+    'objects-with-an-fd-are-fds'() {
+        const context = Gaio.Context.new();
+        const set = Gaio.ReadySet.new(context);
+        const socket = Gio.Socket.new(Gio.SocketFamily.IPV4, Gio.SocketType.DATAGRAM,
+            Gio.SocketProtocol.UDP);
+        const notifier = readyNotifier();
+        for (const [object, fd] of [
+            [socket, socket.fd],
+            [notifier, notifier.get_fd()],
+            [{fd: notifier.get_fd()}, notifier.get_fd()],
+        ]) {
+            assertEqual(context.add_fd(object, IN, () => true).get_fd(), fd);
+            assertEqual(set.add_fd(object, IN, 0).get_fd(), fd);
+        }
+        const error = assertThrows(() => context.add_fd({fd: -1}, IN, () => true));
+        assertEqual(error.message, 'fd -1 is not open');
+    },
+
+    'conditions-are-numbers-or-letters'() {
+        const context = Gaio.Context.new();
+        const set = Gaio.ReadySet.new(context);
+        const {OUT} = GLib.IOCondition;
+        const notifier = Gaio.Notifier.new();
+        for (const [spelling, condition] of [
+            ['r', IN], ['w', OUT], ['rw', IN | OUT], [IN, IN], [IN | OUT, IN | OUT], [0, 0],
+        ]) {
+            const handler = context.add_fd(notifier, spelling, () => true);
+            assertEqual(handler.get_condition(), condition);
+            handler.set_condition(0);
+            handler.set_condition(spelling);
+            assertEqual(handler.get_condition(), condition);
+            assertEqual(set.add_fd(notifier, spelling, 0).get_condition(), condition);
+            handler.remove();
+        }
+        for (const wrong of ['x', 'wr', 'toString'])
+            assertTypeError(() => context.add_fd(notifier, wrong, () => true), 'a condition is');
     },
 
     // Other things.

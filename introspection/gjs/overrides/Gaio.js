@@ -2,6 +2,8 @@
 // What GJS adds to the library when it is imported.
 /* exported _init */
 
+const {GLib} = imports.gi;
+
 const RECORD_SIZE = 16;
 // The byte order of the machine is that of the records.
 const LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
@@ -25,7 +27,111 @@ function refuse() {
     throw new Error('GJS cannot call functions in the thread of a Gaio.Thread');
 }
 
+const CONDITIONS = {r: 1, w: 4, rw: 5};
+// Those that poll(2) knows: IN, PRI, OUT, ERR and HUP.
+const ALL_CONDITIONS = 0x1f;
+
+// GJS makes 0 of what is no number, and cuts off what is after the point.
+function refuseType(rule, value) {
+    let shown = `a value of type ${typeof value}`;
+    if (value === null || ['bigint', 'boolean', 'number', 'undefined'].includes(typeof value))
+        shown = `${value}`;
+    else if (typeof value === 'string')
+        shown = `'${value}'`;
+    throw new TypeError(`${rule}, not ${shown}`);
+}
+
+function isInteger(value, low, high) {
+    return Number.isInteger(value) && value >= low && value <= high;
+}
+
+function toFd(file) {
+    let fd = file;
+    if (typeof file?.get_fd === 'function')
+        fd = file.get_fd();
+    else if (typeof file === 'object')
+        fd = file?.fd;
+    if (!isInteger(fd, GLib.MININT32, GLib.MAXINT32))
+        refuseType('an fd is an integer, or an object with get_fd() or fd', file);
+    return fd;
+}
+
+function toCondition(condition) {
+    if (typeof condition === 'string' && Object.hasOwn(CONDITIONS, condition))
+        return CONDITIONS[condition];
+    if (!isInteger(condition, 0, ALL_CONDITIONS))
+        refuseType("a condition is 'r', 'w', 'rw' or a GLib.IOCondition", condition);
+    return condition;
+}
+
+function toTime(time) {
+    if (typeof time !== 'bigint' && !Number.isInteger(time))
+        refuseType('time is an integer in microseconds, such as Math.round(seconds * 1e6)', time);
+    return time;
+}
+
+function toInterval(interval) {
+    if (toTime(interval) <= 0)
+        throw new RangeError(`an interval is above 0, not ${interval}`);
+    return interval;
+}
+
+function toPid(pid) {
+    if (!isInteger(pid, 1, GLib.MAXINT32))
+        refuseType('a pid is an integer above 0', pid);
+    return pid;
+}
+
+// A number above that may have been another one.
+function toToken(token) {
+    if (typeof token !== 'bigint' && !isInteger(token, 0, Number.MAX_SAFE_INTEGER))
+        refuseType('a token is an integer from 0 to 2 ** 53 - 1', token);
+    return token;
+}
+
+function toCount(count) {
+    if (!isInteger(count, 0, GLib.MAXUINT32))
+        refuseType('a count is an integer from 0 to 2 ** 32 - 1', count);
+    return count;
+}
+
+function toMonitor(monitor) {
+    if (!Number.isInteger(monitor))
+        refuseType('a monitor is a Gaio.MonitorType', monitor);
+    return monitor;
+}
+
+// What is done to the first arguments.
+const CONVERSIONS = {
+    Context: {
+        add_child: [toPid],
+        add_fd: [toFd, toCondition],
+        add_timeout: [toInterval],
+        iterate: [toTime],
+        set_dispatch_limits: [toCount, toTime],
+        set_poll_params: [toTime, toCount, toCount],
+    },
+    Handler: {set_condition: [toCondition]},
+    ReadySet: {add_fd: [toFd, toCondition, toToken], wait: [toTime]},
+    Timer: {arm: [toTime], arm_at: [toTime]},
+};
+
+function convertArguments(object, name, conversions) {
+    const method = object[name];
+    object[name] = function (...args) {
+        for (let i = 0; i < conversions.length; i++)
+            args[i] = conversions[i](args[i]);
+        return method.apply(this, args);
+    };
+}
+
 function _init() {
+    for (const [type, methods] of Object.entries(CONVERSIONS)) {
+        for (const [name, conversions] of Object.entries(methods))
+            convertArguments(this[type].prototype, name, conversions);
+    }
+    convertArguments(this.Context, 'new_with_monitor', [toMonitor]);
+
     // `for (const [token, fd, condition] of readySet)` takes the batch.
     this.ReadySet.prototype[Symbol.iterator] = function () {
         return decode(this.take());
