@@ -613,6 +613,9 @@ def test_child_watcher_of_ones_own_is_used():
 
 def test_policy_without_child_watchers():
     """As that of uvloop."""
+    if sys.version_info >= (3, 14):
+        raise tap.Skip('there are no child watchers')
+
     class Policy(asyncio.DefaultEventLoopPolicy):
         def get_child_watcher(self):
             raise NotImplementedError
@@ -1341,6 +1344,56 @@ def test_run_in_debug_mode():
 
     assert gaio.run(main(), debug=True) is True
     assert gaio.run(main(), debug=False) is False
+
+
+# What Python 3.16 does not have.
+NO_POLICIES = '''
+import asyncio
+
+def missing(name):
+    raise AttributeError(name)
+
+for name in dir(asyncio):
+    if name.endswith(('Policy', 'policy', 'ChildWatcher', 'child_watcher')):
+        delattr(asyncio, name)
+asyncio.__getattr__ = missing
+'''
+USE = '''
+import asyncio
+import gi
+gi.require_version('Gaio', '1.0')
+import gaio
+
+assert gaio.run(asyncio.sleep(0.001, 'slept')) == 'slept'
+'''
+# This needs asyncio's policy, where there is one.
+USE_ALL = USE + '''
+async def main():
+    process = await asyncio.create_subprocess_exec('true')
+    return await process.wait()
+
+assert gaio.run(main()) == 0
+loop = gaio.install()
+assert asyncio.get_event_loop() is loop
+loop.close()
+'''
+
+
+def test_no_warning_where_policies_are_deprecated():
+    """Warnings are errors here, but for one that PyGObject 3.42 alone is worth."""
+    arguments = ['-W', 'error', '-W', 'ignore::ImportWarning', '-c', USE_ALL]
+    subprocess.run([sys.executable, *arguments], check=True)
+
+
+def test_no_policies():
+    """Nothing needs them, but for gaio.EventLoopPolicy."""
+    code = f'''{NO_POLICIES}{USE}
+try:
+    gaio.EventLoopPolicy
+except AttributeError:
+    print('no policy')
+'''
+    assert subprocess.check_output([sys.executable, '-c', code]) == b'no policy\n'
 
 
 def test_policy_makes_our_loops():

@@ -18,12 +18,11 @@ Needs Python 3.11 and Gaio 1.0.
 
 from ._awaitables import readable, wrap, writable
 from ._hosted import install
-from ._loop import EventLoop, EventLoopPolicy, run
+from ._loop import EventLoop, run
 from ._selector import Selector
 
 __all__ = [
     'EventLoop',
-    'EventLoopPolicy',
     'Selector',
     'install',
     'readable',
@@ -31,3 +30,12 @@ __all__ = [
     'wrap',
     'writable',
 ]
+
+
+def __getattr__(name):
+    """Python 3.14 warns of policies, and 3.16 has none: whoever does not ask for ours is not to
+    hear of it, so that `from gaio import *` does not give it, either."""
+    if name == 'EventLoopPolicy':
+        from ._policy import EventLoopPolicy
+        return EventLoopPolicy
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -35,8 +35,11 @@ class _Pidfd:
     __del__ = close
 
 
-# Newer asyncio has none.
-class PidfdChildWatcher(getattr(asyncio, 'AbstractChildWatcher', object)):
+# Newer asyncio has none, and some of it warns of what it still has.
+_HAS_WATCHERS = sys.version_info < (3, 12) and hasattr(asyncio, 'AbstractChildWatcher')
+
+
+class PidfdChildWatcher(asyncio.AbstractChildWatcher if _HAS_WATCHERS else object):
     """Watches a child with the loop that has started it: asyncio's own knows one loop only."""
 
     def add_child_handler(self, pid, callback, *args):
@@ -70,10 +73,13 @@ class PidfdChildWatcher(getattr(asyncio, 'AbstractChildWatcher', object)):
         pass
 
 
-def use_pidfds(policy):
-    """Unless somebody has chosen a watcher other than the default, or the kernel has none."""
-    if sys.version_info >= (3, 12):
+def use_pidfds(policy=None):
+    """Unless somebody has chosen a watcher other than the default, or the kernel has none. The
+    default is the policy that is set."""
+    if not _HAS_WATCHERS:
         return
+    if policy is None:
+        policy = asyncio.get_event_loop_policy()
     try:
         watcher = policy.get_child_watcher()
     except NotImplementedError:
@@ -86,3 +92,10 @@ def use_pidfds(policy):
     except OSError:
         return
     policy.set_child_watcher(PidfdChildWatcher())
+
+
+def announce_loop(loop):
+    """To a child watcher that the program has chosen: asyncio.Runner forgets it. Only policies, which
+    Python 3.14 warns of, have one."""
+    if sys.version_info < (3, 14) and hasattr(asyncio, 'get_event_loop_policy'):
+        asyncio.set_event_loop(loop)

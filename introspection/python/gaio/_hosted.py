@@ -313,7 +313,7 @@ def install(main_context=None):
     Start tasks from callbacks of GLib with its create_task(). It is also the one that
     asyncio.set_event_loop() sets for the thread. close() takes it out of the main loop.
     """
-    use_pidfds(asyncio.get_event_loop_policy())
+    use_pidfds()
     loop = HostedEventLoop(main_context)
     asyncio.set_event_loop(loop)
     set_installed(loop)

@@ -8,7 +8,7 @@ import threading
 
 from gi.repository import GLib
 
-from ._child_watcher import use_pidfds
+from ._child_watcher import announce_loop, use_pidfds
 from ._selector import Selector
 
 # The loop that gaio.install() has made in a thread: that of the thread when no other is run.
@@ -75,21 +75,9 @@ class EventLoop(asyncio.SelectorEventLoop):
         """The numbers of signals that _on_signal() has been told of: they only wake us."""
 
 
-class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
-    """For code that still asks the policy for its loop: asyncio.set_event_loop_policy()."""
-
-    def __init__(self):
-        super().__init__()
-        use_pidfds(self)
-
-    def new_event_loop(self):
-        return EventLoop()
-
-
 def _make_loop():
     loop = EventLoop()
-    # Also for a child watcher that the program has chosen, which asyncio.Runner forgets.
-    asyncio.set_event_loop(loop)
+    announce_loop(loop)
     return loop
 
 
@@ -99,9 +87,9 @@ def run(main, *, debug=None):
     callback of GLib, where an installed loop goes on meanwhile."""
     if asyncio._get_running_loop() is not None:
         raise RuntimeError('gaio.run() cannot be called from a running event loop')
-    use_pidfds(asyncio.get_event_loop_policy())
+    use_pidfds()
     try:
         with asyncio.Runner(debug=debug, loop_factory=_make_loop) as runner:
             return runner.run(main)
     finally:
-        asyncio.set_event_loop(get_installed())
+        announce_loop(get_installed())
