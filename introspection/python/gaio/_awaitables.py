@@ -7,7 +7,8 @@ import importlib
 from gi._gi import CallbackInfo, Direction, FunctionInfo
 from gi.repository import Gio, GLib
 
-from ._loop import EventLoop, _thread_default
+from ._loop import EventLoop
+from ._main_context import thread_default
 from ._selector import READ, WRITE, Selector
 
 
@@ -237,7 +238,7 @@ async def wrap(method, *args, cancellable=None):
 
     filled = _fill_in(method, args, own, callback)
     finish = _find_finish(method)
-    with _thread_default(main_context):
+    with thread_default(main_context):
         method(*filled)
     try:
         return await future

@@ -6,8 +6,6 @@ import contextlib
 import heapq
 import itertools
 import math
-import os
-import signal
 import threading
 import weakref
 
@@ -15,7 +13,9 @@ from gi.repository import Gaio, GLib
 
 from ._child_watcher import use_pidfds
 from ._loop import EventLoop, get_installed, set_installed
-from ._selector import Selector, get_main_context
+from ._main_context import get_main_context, is_in_main_thread
+from ._selector import Selector
+from ._signals import SignalSource, leaving_wakeup_fd
 
 
 # So many turns in a row come before whatever else GLib has to do.
@@ -78,62 +78,6 @@ class _Deadlines:
         return self._heap[0][0] if self._heap else None
 
 
-@contextlib.contextmanager
-def _leaving_wakeup_fd():
-    """Who runs the main loop hears of signals by it."""
-    try:
-        fd = signal.set_wakeup_fd(-1)
-    except ValueError:
-        # Not the main thread: asyncio says so.
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
-
-
-class _SignalSource(GLib.Source):
-    """Wakes a GMainContext for signals, whose handlers Python calls when it runs next. The main
-    loops of PyGObject do so for the default one alone. Borrows the wake-up fd while GLib polls."""
-
-    def __init__(self):
-        super().__init__()
-        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._outer_fd = -1
-        # GLib holds no more than its address.
-        self._poll_fd = GLib.PollFD(self._reader, GLib.IOCondition.IN)
-        self.add_poll(self._poll_fd)
-        # The first, so that GLib never leaves check() out.
-        self.set_priority(GLib.MININT)
-
-    def prepare(self):
-        # A context may have been handed to another thread, which hears no signals.
-        with contextlib.suppress(ValueError):
-            fd = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-            if fd != self._writer:
-                self._outer_fd = fd
-        return False, -1
-
-    def check(self):
-        self._give_back(self._outer_fd)
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._reader, 4096)
-        return False
-
-    def _give_back(self, outer_fd):
-        with contextlib.suppress(ValueError):
-            fd = signal.set_wakeup_fd(outer_fd)
-            if fd != self._writer:
-                signal.set_wakeup_fd(fd)
-
-    def close(self):
-        self.destroy()
-        self._give_back(-1)
-        os.close(self._reader)
-        os.close(self._writer)
-
-
 class HostedEventLoop(EventLoop):
     """An event loop that is run by whoever runs its GMainContext, a turn whenever there is something
     to do: it is running only then. Made by gaio.install()."""
@@ -151,7 +95,7 @@ class HostedEventLoop(EventLoop):
         self._turn_later = Gaio.Context.add_timer(context, _weakly(self._turn))
         super().__init__(selector=selector)
         selector.set.set_func(_weakly(self._on_ready))
-        if threading.current_thread() is threading.main_thread():
+        if is_in_main_thread():
             self._hear_signals()
 
     def _check_caller(self):
@@ -275,18 +219,18 @@ class HostedEventLoop(EventLoop):
         return again
 
     def add_signal_handler(self, sig, callback, *args):
-        with _leaving_wakeup_fd():
+        with leaving_wakeup_fd():
             super().add_signal_handler(sig, callback, *args)
         self._hear_signals()
 
     def remove_signal_handler(self, sig):
-        with _leaving_wakeup_fd():
+        with leaving_wakeup_fd():
             return super().remove_signal_handler(sig)
 
     def _hear_signals(self):
         main_context = self.gaio_selector.main_context
         if self._signal_source is None and main_context != GLib.MainContext.default():
-            self._signal_source = _SignalSource()
+            self._signal_source = SignalSource()
             self._signal_source.attach(main_context)
 
     def close(self):

@@ -2,13 +2,11 @@
 """asyncio's own event loop on a selector of ours."""
 
 import asyncio
-import contextlib
 import signal
 import threading
 
-from gi.repository import GLib
-
 from ._child_watcher import announce_loop, use_pidfds
+from ._main_context import thread_default
 from ._selector import Selector
 
 # The loop that gaio.install() has made in a thread: that of the thread when no other is run.
@@ -22,22 +20,6 @@ def set_installed(loop):
 def get_installed():
     loop = getattr(_installed, 'loop', None)
     return None if loop is None or loop.is_closed() else loop
-
-
-@contextlib.contextmanager
-def _thread_default(main_context):
-    """What GIO is asked for in here completes in this one."""
-    if main_context == (GLib.MainContext.get_thread_default() or GLib.MainContext.default()) or \
-            not main_context.acquire():
-        # Another thread owns it: select() says so.
-        yield
-        return
-    main_context.push_thread_default()
-    main_context.release()
-    try:
-        yield
-    finally:
-        main_context.pop_thread_default()
 
 
 class EventLoop(asyncio.SelectorEventLoop):
@@ -58,7 +40,7 @@ class EventLoop(asyncio.SelectorEventLoop):
             return super().run_forever()  # It says that this is an error.
         selector = self.gaio_selector
         selector.bind()
-        with selector.interruptible(), _thread_default(selector.main_context):
+        with selector.interruptible(), thread_default(selector.main_context):
             return super().run_forever()
 
     def add_signal_handler(self, sig, callback, *args):

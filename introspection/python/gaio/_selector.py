@@ -2,13 +2,11 @@
 """A selector that runs the GLib main loop while it waits."""
 
 import collections.abc
-import contextlib
 import errno
 import itertools
 import math
 import os
 import selectors
-import signal
 import stat
 import struct
 import sys
@@ -19,9 +17,11 @@ import gi
 
 gi.require_version('Gaio', '1.0')
 
-from gi import _ossighelper  # noqa: E402
 from gi.module import get_introspection_module  # noqa: E402
 from gi.repository import Gaio, GLib  # noqa: E402
+
+from ._main_context import find_main_context  # noqa: E402
+from ._signals import CtrlC  # noqa: E402
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -92,58 +92,6 @@ def _is_open(fd):
     return True
 
 
-def do_nothing():
-    pass
-
-
-def _is_in_main_thread():
-    return threading.current_thread() is threading.main_thread()
-
-
-class _Inherited:
-    """What a forked child must not wait in: it would take the wake-ups of its parent, for the two
-    share the eventfd of each GMainContext that there was."""
-
-    has_default = False
-    thread_default = None
-
-    @classmethod
-    def look(cls):
-        cls.thread_default = GLib.MainContext.get_thread_default()
-        cls.has_default = cls.has_default or cls._has_eventfd()
-
-    @staticmethod
-    def _has_eventfd():
-        """There is none before somebody has used GLib: then the global default is the child's own."""
-        try:
-            with os.scandir('/proc/self/fd') as fds:
-                return any('[eventfd]' in os.readlink(fd.path) for fd in fds)
-        except OSError:
-            return True
-
-
-os.register_at_fork(after_in_child=_Inherited.look)
-
-
-def _find_main_context():
-    """The thread-default one; else the global default in the main thread, which it belongs to. None
-    where there is neither, and in a forked child for what it shares with its parent."""
-    main_context = GLib.MainContext.get_thread_default()
-    if main_context is not None and main_context != _Inherited.thread_default:
-        return main_context
-    if _is_in_main_thread() and not _Inherited.has_default:
-        return GLib.MainContext.default()
-    return None
-
-
-def get_main_context():
-    """That which the main loops of GLib run in this thread, or a new one."""
-    main_context = GLib.MainContext.get_thread_default()
-    if main_context is not None:
-        return main_context
-    return GLib.MainContext.default() if _is_in_main_thread() else GLib.MainContext.new()
-
-
 class _Map(collections.abc.Mapping):
     """From files to their keys."""
 
@@ -189,13 +137,11 @@ class Selector(selectors.BaseSelector):
         self._chooses = main_context is None
         self._new_main_context = None
         self._thread = None
-        self._is_guarded = self._guards_all = False
-        self._depth = 0
-        self._is_interrupted = False
+        self._ctrl_c = CtrlC()
         self._move_to(self._choose() if main_context is None else main_context)
 
     def _choose(self):
-        main_context = _find_main_context()
+        main_context = find_main_context()
         if main_context is not None:
             return main_context
         if self._new_main_context is None:
@@ -220,6 +166,7 @@ class Selector(selectors.BaseSelector):
             _remove(self._handlers[token])
             self._handlers[token] = handler
         self.main_context, self.context, self.set = main_context, context, ready_set
+        self._ctrl_c.context = context
 
     def bind(self):
         """To the main context of this thread, which is to run it."""
@@ -307,82 +254,23 @@ class Selector(selectors.BaseSelector):
         """What is ready already, without running anything."""
         return self._to_ready(_take(self.set))
 
-    @contextlib.contextmanager
     def interruptible(self):
-        """In the block Ctrl-C that comes during select() is a KeyboardInterrupt at its end, not in
-        a callback of GLib, where it would end as FALSE and remove the source. Outside of select() it
-        is what it is else. For who calls select() often."""
-        self._is_guarded = True
-        # Who hears of it first; a main loop further out is told when the block is left.
-        self._guards_all = _ossighelper.sigint_handler_is_default()
-        try:
-            with self._guarded_handler(), \
-                    _ossighelper.register_sigint_fallback(self._on_ctrl_c):
-                yield
-        finally:
-            self._is_guarded = False
-
-    @contextlib.contextmanager
-    def _guarded_handler(self):
-        """One of the program, or of asyncio.Runner, is called at once: only its KeyboardInterrupt
-        has to wait."""
-        handler = signal.getsignal(signal.SIGINT)
-        if not callable(handler) or self._guards_all or _ossighelper._callback_stack or \
-                not _is_in_main_thread():
-            yield
-            return
-
-        def guarded(*args):
-            try:
-                handler(*args)
-            except KeyboardInterrupt:
-                if self._depth == 0:
-                    raise
-                self._interrupt()
-
-        signal.signal(signal.SIGINT, guarded)
-        try:
-            yield
-        finally:
-            if signal.getsignal(signal.SIGINT) is guarded:
-                signal.signal(signal.SIGINT, handler)
-
-    def _interrupt(self):
-        self._is_interrupted = True
-        # For a select() that is just about to wait.
-        Gaio.Context.defer(self.context, do_nothing)
-
-    def _on_ctrl_c(self):
-        """Called by the handler of PyGObject, or when a loop that was run in here has ended."""
-        if self._depth > 0:
-            self._interrupt()
-        else:
-            self._raise_interrupt()
-
-    def _raise_interrupt(self):
-        if self._guards_all and _ossighelper._sigint_called:
-            # As if it had not come: somebody may catch the exception, and go on.
-            _ossighelper._sigint_called = False
-            _ossighelper._callback_stack.append(self._on_ctrl_c)
-        raise KeyboardInterrupt
+        """A block in which select() sees to Ctrl-C, for who calls it often."""
+        return self._ctrl_c.guard()
 
     def select(self, timeout=None):
-        if self._is_guarded:
+        if self._ctrl_c.is_guarded:
             return self._select(timeout)
         self.bind()
         with self.interruptible():
             return self._select(timeout)
 
     def _select(self, timeout):
-        self._depth += 1
+        self._ctrl_c.begin_select()
         try:
             return self._to_ready(self._wait(timeout))
         finally:
-            self._depth -= 1
-            if self._is_interrupted:
-                # One in a callback of GLib leaves it to the one further out, too.
-                self._is_interrupted = self._depth > 0
-                self._raise_interrupt()
+            self._ctrl_c.end_select()
 
     def _wait(self, timeout):
         deadline = None
@@ -395,7 +283,7 @@ class Selector(selectors.BaseSelector):
             timeout_us = math.ceil(timeout * 1e6)
             deadline = time.monotonic() + timeout
         batch, interrupted = self._wait_once(timeout_us)
-        if interrupted and not batch and timeout_us != 0 and not self._is_interrupted:
+        if interrupted and not batch and timeout_us != 0 and not self._ctrl_c.has_come:
             batch = self._wait_until(math.inf if deadline is None else deadline)
         return batch
 
@@ -410,7 +298,7 @@ class Selector(selectors.BaseSelector):
         while True:
             left = min(deadline - time.monotonic(), _LONGEST_WAIT_S)
             batch, interrupted = self._wait_once(math.ceil(max(left, 0) * 1e6))
-            if batch or not interrupted or left <= 0 or self._is_interrupted:
+            if batch or not interrupted or left <= 0 or self._ctrl_c.has_come:
                 return batch
 
     def close(self):
