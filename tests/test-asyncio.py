@@ -1167,7 +1167,7 @@ def test_forked_child_runs_a_loop_with_gio():
         assert main_context != GLib.MainContext.default()
         done = loop.create_future()
         source = GLib.idle_source_new()
-        source.set_callback(lambda _: done.set_result(True))
+        source.set_callback(lambda *_: done.set_result(True))
         source.attach(main_context)
         assert loop.run_until_complete(done)
         begun()
@@ -1238,6 +1238,9 @@ def test_closed_loop_lets_go_of_what_waits():
 
 def test_closed_loop_lets_go_of_children():
     """One that lives on leaves no fd behind."""
+    if sys.version_info >= (3, 12):
+        raise tap.Skip("Python's own watcher leaves its pidfd open")
+
     async def main():
         await asyncio.create_subprocess_exec('sleep', '3600')
 
@@ -1456,7 +1459,7 @@ def installed(main_context=None):
 
 def add_timeout(main_context, ms, function):
     source = GLib.timeout_source_new(ms)
-    source.set_callback(lambda _: function() and False)
+    source.set_callback(lambda *_: function() and False)
     source.attach(main_context)
     return source
 
@@ -1754,6 +1757,9 @@ def test_installed_loop_never_calls_what_is_never_due():
 
 def test_exception_that_ends_a_turn_of_an_installed_loop():
     """KeyboardInterrupt alone does. The rest is done in the next one, whichever turn it is."""
+    if sys.version_info >= (3, 14):
+        raise tap.Skip('Python exits with 130 after one that goes to the hook')
+
     def interrupt():
         raise KeyboardInterrupt
 
