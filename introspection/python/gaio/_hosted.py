@@ -36,6 +36,27 @@ def _weakly(method):
     return callback
 
 
+@contextlib.contextmanager
+def _outside_of_other_loops():
+    """Another one may run the main context, as gaio.run() in a callback of GLib does, or a task of it
+    that runs a main loop: it waits meanwhile."""
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        yield
+        return
+    task = asyncio.current_task(loop)
+    # From Python 3.14 on a thread has but one.
+    if task is not None:
+        asyncio.tasks._leave_task(loop, task)
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(loop)
+        if task is not None:
+            asyncio.tasks._enter_task(loop, task)
+
+
 def _hide_us(handle):
     """Debug mode tells who has asked for a callback: the innermost call that is not asyncio's."""
     if getattr(handle, '_source_traceback', None):
@@ -156,18 +177,14 @@ class HostedEventLoop(EventLoop):
             # A callback of ours runs a main loop. What woke us is not lost: we look afterwards.
             self._has_more = True
             return
-        # Another loop may run the main context, as gaio.run() in a callback of GLib does: it waits
-        # in its select() meanwhile.
-        outer = asyncio._get_running_loop()
-        asyncio._set_running_loop(None)
         self.gaio_selector.hosted = True
         try:
-            # This is how the documentation of asyncio says that it does just one turn.
-            self.stop()
-            self.run_forever()
+            with _outside_of_other_loops():
+                # This is how the documentation of asyncio says that it does just one turn.
+                self.stop()
+                self.run_forever()
         finally:
             self.gaio_selector.hosted = False
-            asyncio._set_running_loop(outer)
 
     def run_forever(self):
         if self.is_running() or self.is_closed():
