@@ -32,12 +32,12 @@ typedef struct
 
 struct _GaioFdmonPoll
 {
-  GArray *entries; /* of Entry */
-  GArray *pollfds; /* of struct pollfd, one for each entry; fd -1 where nothing is asked for */
-  GArray *places;  /* of guint: fd -> its entry, or NOWHERE */
-  GArray *asked;   /* of struct pollfd: what the wait is for; the others may change meanwhile */
-  GArray *changed; /* of int: fds whose entry GLib does not know as it is */
-  GPtrArray *gone; /* tags of entries that have been removed */
+  GArray *entries;    /* of Entry */
+  GArray *pollfds;    /* of struct pollfd, one for each entry; fd -1 where nothing is asked for */
+  GHashTable *places; /* fd -> its entry */
+  GArray *asked;      /* of struct pollfd: what the wait is for; the others may change meanwhile */
+  GArray *changed;    /* of int: fds whose entry GLib does not know as it is */
+  GPtrArray *gone;    /* tags of entries that have been removed */
   guint64 n_waits;
   guint next; /* where the next look begins, so that everybody has a turn */
 };
@@ -57,17 +57,17 @@ pollfd_at (GaioFdmonPoll *self, guint place)
 static guint
 place_of (GaioFdmonPoll *self, int fd)
 {
-  return (guint) fd < self->places->len ? g_array_index (self->places, guint, fd) : NOWHERE;
+  gpointer place;
+
+  if (!g_hash_table_lookup_extended (self->places, GINT_TO_POINTER (fd), NULL, &place))
+    return NOWHERE;
+  return GPOINTER_TO_UINT (place);
 }
 
 static void
 set_place (GaioFdmonPoll *self, int fd, guint place)
 {
-  static const guint nowhere = NOWHERE;
-
-  while (self->places->len <= (guint) fd)
-    g_array_append_val (self->places, nowhere);
-  g_array_index (self->places, guint, fd) = place;
+  g_hash_table_insert (self->places, GINT_TO_POINTER (fd), GUINT_TO_POINTER (place));
 }
 
 static void
@@ -145,7 +145,7 @@ gaio_fdmon_poll_remove (GaioFdmon *mon, int fd)
   g_array_remove_index_fast (self->pollfds, place);
   if (place < self->entries->len)
     set_place (self, entry_at (self, place)->fd, place);
-  set_place (self, fd, NOWHERE);
+  g_hash_table_remove (self->places, GINT_TO_POINTER (fd));
   return 0;
 }
 
@@ -161,7 +161,7 @@ gaio_fdmon_poll_clear (GaioFdmon *mon)
 
   g_array_unref (self->entries);
   g_array_unref (self->pollfds);
-  g_array_unref (self->places);
+  g_hash_table_unref (self->places);
   g_array_unref (self->asked);
   g_array_unref (self->changed);
   g_ptr_array_unref (self->gone);
@@ -175,7 +175,7 @@ gaio_fdmon_poll_make (GaioFdmon *mon)
 
   self->entries = g_array_new (FALSE, FALSE, sizeof (Entry));
   self->pollfds = g_array_new (FALSE, FALSE, sizeof (struct pollfd));
-  self->places = g_array_new (FALSE, FALSE, sizeof (guint));
+  self->places = g_hash_table_new (NULL, NULL);
   self->asked = g_array_new (FALSE, FALSE, sizeof (struct pollfd));
   self->changed = g_array_new (FALSE, FALSE, sizeof (int));
   self->gone = g_ptr_array_new ();

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <dlfcn.h>
+#include <malloc.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdbool.h>
@@ -250,6 +251,51 @@ test_ready_fd_does_not_spin_when_poll_is_refused (void)
   main_context_until (main_context, calls > 0);
   gaio_clear_handler (&handler);
   close (fd);
+}
+
+/* --- Memory is for the fds in use, however high their numbers --- */
+
+static gsize
+count_bytes (void)
+{
+  struct mallinfo2 info = mallinfo2 ();
+
+  return info.uordblks + info.hblkhd;
+}
+
+/* Of one handler on that number. */
+static gsize
+bytes_of_handler (GaioMonitorType monitor, gint number)
+{
+  g_autoptr (GaioContext) context = gaio_context_new_with_monitor (monitor);
+  gint fd = eventfd_new (0), low = eventfd_new (0);
+  gint high = fcntl (fd, F_DUPFD_CLOEXEC, number);
+  GaioHandler *first = add_fd (context, low, G_IO_IN, never_fd, NULL, NULL), *handler;
+  gsize before = count_bytes ();
+
+  g_assert_cmpint (high, >=, number);
+  handler = add_fd (context, high, G_IO_IN, never_fd, NULL, NULL);
+  before = count_bytes () - before;
+  gaio_clear_handler (&handler);
+  gaio_clear_handler (&first);
+  close (high);
+  close (low);
+  close (fd);
+  return before;
+}
+
+/* A number up to 16,000 costs a pointer for each 32, with room to grow: half a byte each. */
+static void
+test_high_number_takes_little_memory (void)
+{
+  if (!test_may_open (16100))
+    return;
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+  g_test_skip ("a sanitizer has memory of its own");
+  return;
+#endif
+  g_assert_cmpuint (bytes_of_handler (GAIO_MONITOR_TYPE_EPOLL, 16000), <, 20000);
+  g_assert_cmpuint (bytes_of_handler (GAIO_MONITOR_TYPE_POLL, 16000), <, 20000);
 }
 
 /* --- Files go when they should --- */
@@ -680,6 +726,8 @@ main (int argc, char **argv)
                    test_wake_up_is_heard_when_poll_is_refused);
   g_test_add_func ("/monitor/poll-refused/ready-fd-does-not-spin",
                    test_ready_fd_does_not_spin_when_poll_is_refused);
+  g_test_add_func ("/monitor/high-number-takes-little-memory",
+                   test_high_number_takes_little_memory);
   g_test_add_func ("/monitor/own-fds-are-close-on-exec", test_own_fds_are_close_on_exec);
   g_test_add_func ("/monitor/environment-chooses-unless-setuid",
                    test_environment_chooses_unless_setuid);
