@@ -40,7 +40,7 @@ is_library (const void *address)
 }
 
 static void
-call_once (_Atomic (GThreadFunc) *func, const void *caller, gpointer data)
+call_back_once (_Atomic (GThreadFunc) *func, const void *caller, gpointer data)
 {
   GThreadFunc wanted = atomic_load (func);
 
@@ -65,14 +65,14 @@ fcntl (int fd, int command, ...)
   va_start (list, command);
   argument = va_arg (list, void *);
   va_end (list);
-  call_once (&in_fcntl, __builtin_return_address (0), NULL);
+  call_back_once (&in_fcntl, __builtin_return_address (0), NULL);
   return NEXT (fcntl) (fd, command, argument);
 }
 
 ssize_t
 write (int fd, const void *buffer, size_t size)
 {
-  call_once (&in_write, __builtin_return_address (0), GINT_TO_POINTER (fd));
+  call_back_once (&in_write, __builtin_return_address (0), GINT_TO_POINTER (fd));
   return NEXT (write) (fd, buffer, size);
 }
 
@@ -82,7 +82,7 @@ epoll_wait (int set, struct epoll_event *events, int max, int timeout)
   int n = NEXT (epoll_wait) (set, events, max, timeout);
 
   if (timeout != 0)
-    call_once (&in_epoll_wait, __builtin_return_address (0), NULL);
+    call_back_once (&in_epoll_wait, __builtin_return_address (0), NULL);
   return n;
 }
 
