@@ -157,6 +157,7 @@ make_timer (void)
 static void
 make_always_ready_handler (void)
 {
+  gaio_clear_handler (&loop->handler);
   loop->handler =
       gaio_context_add_fd (loop->context, loop->null_fd, G_IO_IN, count_fd, NULL, NULL, NULL);
 }

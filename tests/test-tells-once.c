@@ -255,6 +255,16 @@ happen (Fixture *self)
   self->kind->happen ();
 }
 
+/* A page may be touched at any time. */
+static void
+assert_once (Fixture *self, guint calls)
+{
+  if (self->kind->open == open_perf)
+    g_assert_cmpuint (calls, >=, 1);
+  else
+    g_assert_cmpuint (calls, ==, 1);
+}
+
 /* --- Stories: nothing in between loses an event --- */
 
 static void
@@ -279,7 +289,7 @@ each_handler_is_told (Fixture *self)
   happen (self);
   wait_for_call (self);
   settle (self);
-  g_assert_cmpuint (calls, ==, self->calls);
+  assert_once (self, calls);
   gaio_clear_handler (&second);
 }
 
@@ -359,7 +369,7 @@ ready_set_is_told_once (Fixture *self)
   happen (self);
   wait_for_call (self);
   settle (self);
-  g_assert_cmpuint (told, ==, 1);
+  assert_once (self, told);
   gaio_clear_handler (&member);
 }
 
