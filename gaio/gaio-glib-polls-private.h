@@ -8,38 +8,59 @@
  * poll. Woken is then only the innermost one; those further out have looked before, and go on to
  * sleep.
  *
- * prepare() begins a poll. That it is over GLib shows by what it writes into the GPollFD, and not
- * always by check(), which it leaves out after a source of higher priority. By the owner, with the
- * lock of the context held. */
+ * prepare() begins a poll, unless it says that the source is ready. That the poll is over GLib
+ * shows by what it writes into the GPollFD, and not always by check(), which it leaves out after a
+ * source of higher priority. It writes as well where the source was ready before: then prepare()
+ * and check() are left out, the dispatch is not. In doubt there is one more, which costs a write
+ * for nothing; one less would cost a wake-up. By the owner, with the lock of the context held. */
 
 typedef struct
 {
   guint n;
+  gboolean open;         /* begun, and neither prepare() nor check() has come since */
   const void *outermost; /* where on the stack the outermost one was begun */
 } GaioGlibPolls;
 
-/* What GLib has not written to yet. */
+/* What GLib has not written to yet. Who has it check a poll a second time says so, too. */
 #define GAIO_GLIB_POLLS_UNSEEN G_MAXUINT16
 
-/* TRUE if GLib has polled since the innermost one was begun. */
+/* Of what it is told GLib writes what was asked for. The kernel never says these two together. */
 static inline gboolean
-gaio_glib_polls_end (GaioGlibPolls *self, GPollFD *pollfd)
+gaio_glib_polls_is_written (const GPollFD *pollfd)
 {
-  if (self->n == 0 || pollfd->revents == GAIO_GLIB_POLLS_UNSEEN)
+  return (pollfd->revents & (G_IO_IN | G_IO_NVAL)) != (G_IO_IN | G_IO_NVAL);
+}
+
+/* TRUE if GLib has polled since it was last looked. @ends is for where that has ended one that was
+ * begun: in prepare() and in check(), and not in the dispatch, before which check() has done so,
+ * or which follows a poll that could not sleep. */
+static inline gboolean
+gaio_glib_polls_see (GaioGlibPolls *self, GPollFD *pollfd, gboolean ends)
+{
+  if (ends)
+    self->open = FALSE;
+  if (!gaio_glib_polls_is_written (pollfd))
     return FALSE;
-  if (--self->n > 0)
-    pollfd->revents = GAIO_GLIB_POLLS_UNSEEN;
+  if (ends && self->n > 0)
+    self->n--;
+  pollfd->revents = GAIO_GLIB_POLLS_UNSEEN;
   return TRUE;
 }
 
-/* After gaio_glib_polls_end(). @frame is that of the caller. One that is begun further out than the
- * outermost is not inside it: GLib has left that one without a word, as when its set of pollfds
- * changes meanwhile. */
+/* After gaio_glib_polls_see(). @frame is that of prepare(). A poll that was begun right there is
+ * over: GLib has left it without a word, as when its set of pollfds changes meanwhile. One that was
+ * begun further in may not be: the function of who embeds GLib has returned. */
+static inline void
+gaio_glib_polls_forget_left (GaioGlibPolls *self, const void *frame)
+{
+  if (self->n > 0 && frame == self->outermost)
+    self->n = 0;
+}
+
 static inline void
 gaio_glib_polls_begin (GaioGlibPolls *self, GPollFD *pollfd, const void *frame)
 {
-  if (self->n > 0 && frame >= self->outermost)
-    self->n = 0;
+  self->open = TRUE;
   if (self->n++ == 0)
     self->outermost = frame;
   pollfd->revents = GAIO_GLIB_POLLS_UNSEEN;

@@ -208,7 +208,7 @@ check_together (GaioHost *host, GPollFD *own, GPollFD *glib, gboolean *both)
   *both = news && others;
   if (others || !news)
     return others;
-  own->revents = G_IO_IN;
+  own->revents = GAIO_GLIB_POLLS_UNSEEN;
   glib->revents = 0;
   return g_main_context_check (host->main_context, host->priority, host->pollfds, 2);
 }
@@ -245,7 +245,7 @@ end_turn (GaioHost *host)
     return;
   core->taker = NULL;
   core->n_fetched = -1;
-  if (core->source != NULL && gaio_round_end_glib_poll (core))
+  if (core->source != NULL && gaio_round_see_glib_poll (core, core->glib_polls.open))
     gaio_fdmon_wake (core->monitor.wake_fd);
   gaio_round_mind_outer_polls (core);
   gaio_core_unlock (core);

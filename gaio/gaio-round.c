@@ -311,12 +311,12 @@ add_callbacks (GaioCore *core, guint n)
 /* GLib may have polled, and have had a source of higher priority come before ours. TRUE if it was
  * told something that is to be looked at soon, as nobody will say it again. With the lock held. */
 gboolean
-gaio_round_end_glib_poll (GaioCore *core)
+gaio_round_see_glib_poll (GaioCore *core, gboolean ends)
 {
   GaioFdmon *monitor = &core->monitor;
 
-  return gaio_glib_polls_end (&core->glib_polls, core->pollfd) && gaio_fdmon_is_open (monitor) &&
-         G_UNLIKELY (monitor->ops->see_glib != NULL) &&
+  return gaio_glib_polls_see (&core->glib_polls, core->pollfd, ends) &&
+         gaio_fdmon_is_open (monitor) && G_UNLIKELY (monitor->ops->see_glib != NULL) &&
          monitor->ops->see_glib (monitor, core->source);
 }
 
@@ -557,12 +557,14 @@ poll_in_prepare (GaioCore *core)
 gboolean
 gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
 {
+  const void *frame = __builtin_frame_address (0);
   gboolean sleep;
 
   if (!lock_for_source (core, source))
     return TRUE;
-  if (gaio_round_end_glib_poll (core))
+  if (gaio_round_see_glib_poll (core, TRUE))
     gaio_fdmon_wake (core->monitor.wake_fd);
+  gaio_glib_polls_forget_left (&core->glib_polls, frame);
   show (core, source, timeout_ms);
   if (G_UNLIKELY (runs_elsewhere (core)))
     {
@@ -575,7 +577,6 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
   if (gaio_busy_poll_is_on (core) && !is_pending (core) &&
       (poll_in_prepare (core) || !lock_for_source (core, source)))
     return TRUE;
-  gaio_glib_polls_begin (&core->glib_polls, core->pollfd, __builtin_frame_address (0));
   core->gather_seq++;
   core->taker = NULL;
   sleep = !core->restless ||
@@ -583,6 +584,7 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
   if (sleep)
     {
       gaio_trace (sleep, core, next_deadline (core));
+      gaio_glib_polls_begin (&core->glib_polls, core->pollfd, frame);
       atomic_store_explicit (&core->sleep, GAIO_ASLEEP_IN_GLIB, memory_order_relaxed);
     }
   gaio_core_unlock (core);
@@ -599,7 +601,7 @@ gaio_round_check (GaioCore *core, GSource *source)
   if (!lock_for_source (core, source))
     return FALSE;
   revents = core->pollfd->revents;
-  gaio_round_end_glib_poll (core);
+  gaio_round_see_glib_poll (core, TRUE);
   if (G_LIKELY (core->glib_polls.n == 0 && !runs_elsewhere (core)))
     atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
   gaio_core_unlock (core);
@@ -615,7 +617,7 @@ gaio_round_dispatch (GaioCore *core, GSource *source)
 
   if (!lock_for_source (core, source))
     return;
-  gaio_round_end_glib_poll (core);
+  gaio_round_see_glib_poll (core, FALSE);
   if (!enter (&round, core))
     {
       gaio_core_unlock (core);

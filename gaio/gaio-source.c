@@ -142,7 +142,7 @@ forget_source (GaioCore *core, GaioSource *self)
   core->main_context = NULL;
   core->monitor.shown_to = NULL;
   core->pollfd = NULL;
-  core->glib_polls.n = 0;
+  core->glib_polls = (GaioGlibPolls){ 0 };
 }
 
 /* With the lock held. The epoll fd stays open as long as GLib may look at it. */

@@ -14,6 +14,8 @@ typedef struct
   GaioBottomHalf *bottom_half;
   GaioTimer *timer;
   GaioHandler *handler;
+  GaioHandler *watch; /* of event_fd: nothing but who looks makes it ready */
+  gint event_fd;
   gint null_fd;
   guint n_calls;
 } Loop;
@@ -33,6 +35,16 @@ count_fd (gint fd, GIOCondition condition, gpointer user_data)
   return G_SOURCE_REMOVE;
 }
 
+static gboolean
+read_event (gint fd, GIOCondition condition, gpointer user_data)
+{
+  guint64 value;
+
+  g_assert_cmpint (read (fd, &value, sizeof value), ==, sizeof value);
+  loop->n_calls++;
+  return G_SOURCE_CONTINUE;
+}
+
 static void
 set_up (Loop *self, gconstpointer data)
 {
@@ -47,6 +59,11 @@ set_up (Loop *self, gconstpointer data)
   self->timer = gaio_context_add_timer (self->context, count_call, NULL, NULL);
   self->null_fd = open ("/dev/null", O_RDONLY | O_CLOEXEC);
   g_assert_cmpint (self->null_fd, >=, 0);
+  self->event_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+  g_assert_cmpint (self->event_fd, >=, 0);
+  self->watch =
+      gaio_context_add_fd (self->context, self->event_fd, G_IO_IN, read_event, NULL, NULL, &error);
+  g_assert_no_error (error);
   while (g_main_context_iteration (self->main_context, FALSE))
     ;
 }
@@ -55,10 +72,12 @@ static void
 tear_down (Loop *self, gconstpointer data)
 {
   gaio_clear_handler (&self->handler);
+  gaio_clear_handler (&self->watch);
   gaio_clear_timer (&self->timer);
   gaio_clear_bottom_half (&self->bottom_half);
   g_clear_object (&self->context);
   g_clear_pointer (&self->main_context, g_main_context_unref);
+  close (self->event_fd);
   close (self->null_fd);
 }
 
@@ -126,6 +145,65 @@ look_run (void)
   gaio_context_defer (loop->context, (GSourceOnceFunc) (GCallback) g_cancellable_cancel,
                       cancellable, NULL);
   gaio_context_run (loop->context, loop->main_context, cancellable, NULL);
+}
+
+static void
+make_event (void)
+{
+  guint64 one = 1;
+
+  g_assert_cmpint (write (loop->event_fd, &one, sizeof one), ==, sizeof one);
+}
+
+static void
+expect_event_called (void)
+{
+  g_assert_cmpuint (loop->n_calls, ==, 1);
+  loop->n_calls = 0;
+}
+
+/* GLib asks the source once, and then remembers that it is ready. */
+static void
+look_while_pending (void)
+{
+  make_event ();
+  while (g_main_context_pending (loop->main_context))
+    g_main_context_iteration (loop->main_context, FALSE);
+  expect_event_called ();
+}
+
+static gboolean
+is_ready (gpointer user_data)
+{
+  return TRUE;
+}
+
+/* Then prepare() finds what there is, before it says that it sleeps. */
+static void
+look_busy_polling (void)
+{
+  make_event ();
+  gaio_handler_set_poll_funcs (loop->watch, is_ready, NULL, NULL);
+  gaio_context_set_poll_params (loop->context, 1000, 0, 0);
+  g_main_context_iteration (loop->main_context, FALSE);
+  gaio_context_set_poll_params (loop->context, 0, 0, 0);
+  expect_event_called ();
+}
+
+/* Where one wait is enough, that asks GLib twice about what it has found. */
+static void
+look_wait (void)
+{
+  g_autoptr (GaioReadySet) set = gaio_ready_set_new (loop->context);
+  gint fd = eventfd (1, EFD_CLOEXEC | EFD_NONBLOCK);
+  GaioHandler *handler = gaio_ready_set_add_fd (set, fd, G_IO_IN, 1, NULL);
+  gsize length;
+
+  g_free (gaio_ready_set_wait (set, -1, NULL, &length, NULL));
+  g_assert_cmpuint (length, >, 0);
+  gaio_handler_remove (handler);
+  gaio_handler_unref (handler);
+  close (fd);
 }
 
 /* --- What comes then --- */
@@ -275,6 +353,61 @@ static void
 test_iterated_in_check (Loop *self, gconstpointer data)
 {
   run_beside (self, &check_funcs, data, G_PRIORITY_DEFAULT);
+}
+
+/* --- A foreign loop that embeds GLib --- */
+
+typedef struct
+{
+  GPollFD fds[8];
+  gint n_fds;
+  gint priority;
+  gint timeout_ms;
+} Embedding;
+
+/* Further down the stack than what the foreign loop does next. */
+static G_NO_INLINE void
+begin_embedded (Embedding *self)
+{
+  volatile char far_down[4096];
+
+  far_down[0] = 0;
+  g_main_context_prepare (loop->main_context, &self->priority);
+  self->n_fds = g_main_context_query (loop->main_context, self->priority, &self->timeout_ms,
+                                      self->fds, G_N_ELEMENTS (self->fds));
+  g_assert_cmpint (self->n_fds, <=, G_N_ELEMENTS (self->fds));
+  far_down[1] = far_down[0];
+}
+
+static void
+embedded_turn (gboolean look)
+{
+  Embedding self;
+
+  begin_embedded (&self);
+  if (look)
+    {
+      story->look ();
+      story->make ();
+    }
+  g_poll (self.fds, self.n_fds, self.timeout_ms == 0 ? 0 : TEST_PATIENCE_US / 1000);
+  if (g_main_context_check (loop->main_context, self.priority, self.fds, self.n_fds))
+    g_main_context_dispatch (loop->main_context);
+}
+
+static void
+test_looked_at_by_who_embeds (Loop *self, gconstpointer data)
+{
+  gint64 end = g_get_monotonic_time () + TEST_PATIENCE_US / 2;
+
+  story = data;
+  g_assert_true (g_main_context_acquire (self->main_context));
+  for (gboolean look = TRUE; self->n_calls == 0; look = FALSE)
+    {
+      embedded_turn (look);
+      g_assert_cmpint (g_get_monotonic_time (), <, end);
+    }
+  g_main_context_release (self->main_context);
 }
 
 /* --- What was armed before the look, and is not looked at again --- */
@@ -434,7 +567,10 @@ static const struct
   { "iteration-for-one", look_iteration_for_one },
   { "iterate", look_iterate },
   { "iterate-for-one", look_iterate_for_one },
+  { "while-pending", look_while_pending },
+  { "busy-polling", look_busy_polling },
   { "run", look_run },
+  { "wait", look_wait },
 };
 
 static const struct
@@ -473,6 +609,8 @@ add_stories (guint look, guint make)
   *told = (Story){ .look = looks[look].look, .make = makes[make].make };
   add ("looked-at-before-the-poll", looks[look].name, makes[make].name, told,
        test_looked_at_before_the_poll);
+  add ("looked-at-by-who-embeds", looks[look].name, makes[make].name, told,
+       test_looked_at_by_who_embeds);
   /* GLib's own look inside prepare() is an error of GLib's. */
   if (!is_own)
     return;
