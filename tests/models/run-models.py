@@ -14,9 +14,9 @@ import sys
 import tempfile
 
 FOLDER = pathlib.Path(__file__).resolve().parent
-MODELS = ["notify", "removal"]
+MODELS = ["notify", "notify-nested", "removal"]
 # Each run of these comes to an end: a cycle is a loop that spins.
-ENDING = {"notify"}
+ENDING = {"notify", "notify-nested"}
 
 NAME = re.compile(r"\b(?:VARIANT|MUTANT)_\w+")
 # What pan says when it has not seen everything.
