@@ -256,7 +256,6 @@ typedef struct
 {
   void (*look) (void);
   void (*make) (void);
-  gboolean before; /* it comes before the look, which does not call it */
 } Story;
 
 static const Story *story;
@@ -280,12 +279,12 @@ run_until_called (Loop *self)
   gint64 end = g_get_monotonic_time () + TEST_PATIENCE_US / 2;
 
   may_look = TRUE;
+  self->n_calls = 0;
   while (self->n_calls == 0)
     {
       g_main_context_iteration (self->main_context, TRUE);
       g_assert_cmpint (g_get_monotonic_time (), <, end);
     }
-  g_assert_false (may_look);
 }
 
 static void
@@ -294,6 +293,7 @@ test_looked_at_before_the_poll (Loop *self, gconstpointer data)
   story = data;
   g_main_context_set_poll_func (self->main_context, poll_after_look);
   run_until_called (self);
+  g_assert_false (may_look);
 }
 
 /* A source whose prepare(), or check(), looks. */
@@ -423,9 +423,14 @@ test_armed_before_the_look (Loop *self, gconstpointer data)
   const Story armed = { .look = ((const Story *) data)->look, .make = make_nothing };
 
   story = &armed;
-  gaio_timer_arm (self->timer, 2000);
   g_main_context_set_poll_func (self->main_context, poll_after_look);
-  run_until_called (self);
+  /* On a machine that stalls it may be due before the poll. */
+  do
+    {
+      gaio_timer_arm (self->timer, 2000);
+      run_until_called (self);
+    }
+  while (may_look);
 }
 
 /* --- Afterwards awake is awake again --- */
