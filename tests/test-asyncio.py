@@ -1210,6 +1210,18 @@ installed = gaio.install()
 ''') == ''
 
 
+def test_installed_loops_open_at_exit_are_quiet():
+    """Also one that is not that of the thread, and those whose main contexts hear of signals."""
+    assert run_program('''
+first, second = gaio.install(), gaio.install()
+''') == ''
+    assert run_program('''
+from gi.repository import GLib
+for _ in range(2):
+    gaio.install(GLib.MainContext())
+''') == ''
+
+
 def test_closed_loop_lets_go_of_what_waits():
     """Nothing is watched, and what waited is quiet when it is collected."""
     async def wait(one):

@@ -2,10 +2,12 @@
 """asyncio inside a main loop that somebody else runs."""
 
 import asyncio
+import atexit
 import contextlib
 import heapq
 import itertools
 import math
+import sys
 import threading
 import weakref
 
@@ -249,21 +251,43 @@ class HostedEventLoop(EventLoop):
         if self._signal_source is None and main_context != GLib.MainContext.default():
             self._signal_source = SignalSource()
             self._signal_source.attach(main_context)
+            _hearing.add(self)
+
+    def hear_no_longer(self):
+        if self._signal_source is not None:
+            self._signal_source.close()
+            self._signal_source = None
+            _hearing.discard(self)
 
     def close(self):
         if self.is_running():
             raise RuntimeError('Cannot close a running event loop')
         if not self.is_closed():
-            if self._signal_source is not None:
-                self._signal_source.close()
-            if self._idle is not None:
-                self._idle.destroy()
-            self._turn_soon.remove()
-            self._turn_later.remove()
-            self.gaio_selector.set.set_func(None)
+            self.hear_no_longer()
+            # When the interpreter ends, what PyGObject would import for it is gone.
+            if not sys.is_finalizing():
+                self._leave_main_context()
             if get_installed() is self:
                 set_installed(None)
         super().close()
+
+    def _leave_main_context(self):
+        if self._idle is not None:
+            self._idle.destroy()
+        self._turn_soon.remove()
+        self._turn_later.remove()
+        self.gaio_selector.set.set_func(None)
+
+
+# Those with a source for signals.
+_hearing = weakref.WeakSet()
+
+
+@atexit.register
+def _hear_no_longer():
+    """PyGObject may crash on a source in Python that is left when the interpreter ends."""
+    for loop in tuple(_hearing):
+        loop.hear_no_longer()
 
 
 def install(main_context=None):
