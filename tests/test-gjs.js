@@ -366,6 +366,8 @@ const tests = {
             assertTypeError(() => context.add_child(wrong, () => {}), 'a pid is');
         for (const wrong of [-1, 2 ** 32])
             assertTypeError(() => context.set_dispatch_limits(wrong, 0), 'a count is');
+        for (const wrong of [-1, 2 ** 64])
+            assertTypeError(() => Gaio.Context.new_with_monitor(wrong), 'a monitor is');
         for (const wrong of [0, -1])
             assertThrows(() => context.add_timeout(wrong, () => true));
         assertEqual(handlersOf(context), 0);

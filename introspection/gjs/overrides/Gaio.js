@@ -96,7 +96,7 @@ function toCount(count) {
 }
 
 function toMonitor(monitor) {
-    if (!Number.isInteger(monitor))
+    if (!isInteger(monitor, 0, GLib.MAXINT32))
         refuseType('a monitor is a Gaio.MonitorType', monitor);
     return monitor;
 }
