@@ -449,5 +449,25 @@ def test_child_process_has_a_pipe_of_its_own():
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
 
+def test_wakeup_fd_set_in_a_callback_stays():
+    """As with GLib.MainLoop: who has begun to listen in there hears of signals afterwards."""
+    outer_fd = signal.set_wakeup_fd(-1)
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    context, cancellable = Gaio.Context(), Gio.Cancellable()
+
+    def listen():
+        signal.set_wakeup_fd(writer)
+        cancellable.cancel()
+
+    try:
+        context.defer(listen)
+        context.run(None, cancellable)
+        assert signal.set_wakeup_fd(-1) == writer
+    finally:
+        signal.set_wakeup_fd(outer_fd)
+        os.close(reader)
+        os.close(writer)
+
+
 if __name__ == '__main__':
     tap.run(globals())

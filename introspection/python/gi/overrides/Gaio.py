@@ -171,7 +171,10 @@ def _wakeup_on_signal(context):
         yield
     finally:
         _ossighelper._wakeup_fd_is_active = outer_flag
-        signal.set_wakeup_fd(outer_fd)
+        fd = signal.set_wakeup_fd(outer_fd)
+        if fd not in (-1, watch.writer):
+            # Somebody has begun to listen in here, as asyncio does for a signal handler.
+            signal.set_wakeup_fd(fd)
         watch.leave()
 
 
