@@ -58,7 +58,8 @@ fdmon_mixed_remove (GaioFdmon *mon, int fd)
                                        : gaio_fdmon_epoll_ops.remove (mon, fd);
 }
 
-/* Puts what the set has to say in the place of the event that it has something to say. */
+/* Puts what the set has to say in the place of the event that it has something to say. That may be
+ * the wake-up for what there was no room for. */
 static int
 look_into_set (GaioFdmon *mon, int n, int max_events)
 {
@@ -69,6 +70,7 @@ look_into_set (GaioFdmon *mon, int n, int max_events)
 
         mon->events[i] = mon->events[--n];
         n_more = epoll_wait (mon->fd, mon->events + n, MAX (max_events - n, 1), 0);
+        gaio_fdmon_poll_wake_for_told (mon);
         return n_more >= 0 ? n + n_more : n_more;
       }
   return n;

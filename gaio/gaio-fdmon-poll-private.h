@@ -15,6 +15,7 @@ int gaio_fdmon_poll_modify (GaioFdmon *mon, int fd, guint32 mask, guint64 key);
 int gaio_fdmon_poll_remove (GaioFdmon *mon, int fd);
 void gaio_fdmon_poll_clear (GaioFdmon *mon);
 gboolean gaio_fdmon_poll_show (GaioFdmon *mon, GSource *source);
+void gaio_fdmon_poll_wake_for_told (GaioFdmon *mon);
 gboolean gaio_fdmon_poll_see_glib (GaioFdmon *mon, GSource *source);
 void gaio_fdmon_poll_begin_wait (GaioFdmon *mon);
 int gaio_fdmon_poll_wait (GaioFdmon *mon, int max_events, gint64 timeout_us);

@@ -128,6 +128,8 @@ gaio_fdmon_poll_modify (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
     return ENOENT;
   entry_at (self, place)->key = key;
   set_mask (self, place, mask);
+  if (entry_at (self, place)->told != 0 && mask != 0)
+    gaio_fdmon_wake (mon->wake_fd);
   return 0;
 }
 
@@ -218,6 +220,21 @@ gaio_fdmon_poll_is_still (const GaioFdmon *mon, int fd)
   return place != NOWHERE && gaio_file_id_is_still (&entry_at (mon->poll, place)->file, fd);
 }
 
+/* What has been told, and is asked for, makes the next wait end at once: nobody would say it again.
+ */
+void
+gaio_fdmon_poll_wake_for_told (GaioFdmon *mon)
+{
+  GaioFdmonPoll *self = mon->poll;
+
+  for (guint i = 0; i < self->entries->len; i++)
+    if (entry_at (self, i)->told != 0 && pollfd_at (self, i)->fd >= 0)
+      {
+        gaio_fdmon_wake (mon->wake_fd);
+        return;
+      }
+}
+
 /* A source that knows nothing yet: tags of another one mean nothing. */
 static void
 begin_to_show (GaioFdmonPoll *self)
@@ -248,7 +265,10 @@ gaio_fdmon_poll_show (GaioFdmon *mon, GSource *source)
   GaioFdmonPoll *self = mon->poll;
 
   if (mon->shown_to != source)
-    begin_to_show (self);
+    {
+      begin_to_show (self);
+      gaio_fdmon_poll_wake_for_told (mon);
+    }
   mon->shown_to = source;
   for (guint i = 0; i < self->gone->len; i++)
     g_source_remove_unix_fd (source, self->gone->pdata[i]);
@@ -279,7 +299,7 @@ gaio_fdmon_poll_see_glib (GaioFdmon *mon, GSource *source)
 
       if (entry->tells_once && entry->tag != NULL)
         entry->told |= g_source_query_unix_fd (source, entry->tag);
-      told |= entry->told != 0;
+      told |= entry->told != 0 && pollfd_at (self, i)->fd >= 0;
     }
   return told;
 }

@@ -265,6 +265,17 @@ assert_once (Fixture *self, guint calls)
     g_assert_cmpuint (calls, ==, 1);
 }
 
+/* Without a wait that another event could end. */
+static void
+wait_until_told (Fixture *self)
+{
+  for (guint n = 0; self->calls == 0; n++)
+    {
+      step (self);
+      g_assert_cmpuint (n, <, 1000);
+    }
+}
+
 /* --- Stories: nothing in between loses an event --- */
 
 static void
@@ -405,6 +416,82 @@ pending_does_not_lose_it (Fixture *self)
   wait_for_call (self);
 }
 
+static gboolean take_fd (gint fd, GIOCondition condition, gpointer data);
+
+/* GLib knows that the source is ready, so it polls once more and asks the source nothing. */
+static void
+one_of_a_source_that_is_ready_is_told (Fixture *self)
+{
+  gint fd = eventfd_new (0);
+  guint calls = 0;
+  GaioHandler *handler = add_fd (self->context, fd, G_IO_IN, take_fd, &calls, NULL);
+
+  settle (self);
+  eventfd_add (fd);
+  if (self->main_context != NULL)
+    g_assert_true (g_main_context_pending (self->main_context));
+  self->calls = 0;
+  self->kind->happen ();
+  step (self);
+  wait_until_told (self);
+  gaio_clear_handler (&handler);
+  close (fd);
+}
+
+/* GLib has been told, and the handler is silent when that would be handed on. */
+static void
+silenced_one_hears_of_it_later (Fixture *self)
+{
+  happen (self);
+  if (self->main_context != NULL)
+    g_main_context_pending (self->main_context);
+  gaio_handler_set_condition (self->handler, 0, NULL);
+  settle (self);
+  g_assert_cmpuint (self->calls, ==, 0);
+  gaio_handler_set_condition (self->handler, self->kind->condition, NULL);
+  wait_until_told (self);
+}
+
+/* GLib has been told in the one, and the other knows nothing of it. */
+static void
+moved_to_another_main_context_it_is_told (Fixture *self)
+{
+  happen (self);
+  if (self->main_context == NULL)
+    return;
+  g_main_context_pending (self->main_context);
+  gaio_context_detach (self->context);
+  g_main_context_unref (self->main_context);
+  self->main_context = main_context_new ();
+  attach (self->context, self->main_context);
+  wait_until_told (self);
+}
+
+/* What there is no room for is kept, also while the wake-up of the last time is not seen yet. */
+static void
+limit_of_one_does_not_lose_it (Fixture *self)
+{
+  guint calls = 0;
+  gint fd = self->kind->open ();
+  GaioHandler *second = add_fd (self->context, fd, self->kind->condition, count_fd, &calls, NULL);
+
+  gaio_context_set_dispatch_limits (self->context, 1, 0);
+  for (guint n_between = 0; n_between < 8; n_between++)
+    {
+      happen (self);
+      for (guint i = 0; i < n_between; i++)
+        step (self);
+      self->calls = calls = 0;
+      self->kind->happen ();
+      wait_until_told (self);
+      for (guint i = 0; i < 8; i++)
+        step (self);
+      g_assert_cmpuint (calls, >, 0);
+    }
+  gaio_clear_handler (&second);
+  close (fd);
+}
+
 static void
 closed_one_is_dormant (Fixture *self)
 {
@@ -496,6 +583,10 @@ static const struct
   { "higher-priority-does-not-lose-it", higher_priority_does_not_lose_it },
   { "pending-does-not-lose-it", pending_does_not_lose_it },
   { "closed-one-is-dormant", closed_one_is_dormant },
+  { "one-of-a-source-that-is-ready-is-told", one_of_a_source_that_is_ready_is_told },
+  { "silenced-one-hears-of-it-later", silenced_one_hears_of_it_later },
+  { "moved-to-another-main-context-it-is-told", moved_to_another_main_context_it_is_told },
+  { "limit-of-one-does-not-lose-it", limit_of_one_does_not_lose_it },
   { "others-go-on", others_go_on },
 };
 
