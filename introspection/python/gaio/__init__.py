@@ -5,7 +5,7 @@
 
     async def main():
         contents = await gaio.wrap(file.load_contents_async)
-        ...
+        ...  # From PyGObject 3.50 on also: contents = await file.load_contents_async()
 
     gaio.run(main())
 

@@ -2,8 +2,11 @@
 """asyncio's own event loop on a selector of ours."""
 
 import asyncio
+import contextlib
 import signal
 import threading
+
+from gi._ossighelper import wakeup_on_signal
 
 from ._child_watcher import announce_loop, use_pidfds
 from ._main_context import thread_default
@@ -34,6 +37,19 @@ class EventLoop(asyncio.SelectorEventLoop):
     def __init__(self, main_context=None, *, selector=None):
         self.gaio_selector = selector if selector is not None else Selector(main_context)
         super().__init__(self.gaio_selector)
+
+    @property
+    def _context(self):
+        """PyGObject lets its asynchronous methods be awaited in a loop that tells so what it runs."""
+        return self.gaio_selector.main_context
+
+    def running(self, _quit):
+        """PyGObject 3.50 takes this loop for one of gi.events, and asks for this when a main loop is
+        run inside: GLib goes on, asyncio waits. So does paused()."""
+        return wakeup_on_signal()
+
+    def paused(self):
+        return contextlib.nullcontext()
 
     def run_forever(self):
         if self.is_running() or self.is_closed():
