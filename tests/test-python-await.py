@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What PyGObject lets be awaited, it lets be awaited in our loops."""
+"""What PyGObject lets be awaited, it lets be awaited in our loops, beside gi.events."""
 
 import asyncio
 import concurrent.futures
 import contextlib
 import os
 import tempfile
+import warnings
 
 import gi
 
@@ -68,6 +69,26 @@ def in_each_loop(main):
     for name, run in WAYS.items():
         print(f'# {name}', flush=True)
         run(main)
+
+
+@contextlib.contextmanager
+def gi_events_policy():
+    """What a program that uses gi.events sets. Yields what runs a coroutine function in its loop."""
+    if not hasattr(asyncio, 'set_event_loop_policy'):
+        raise tap.Skip('Python has no policies')
+    if not HAS_ASYNC:
+        raise tap.Skip('needs PyGObject 3.50')
+    from gi.events import GLibEventLoopPolicy
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DeprecationWarning)
+        policy = GLibEventLoopPolicy()
+        asyncio.set_event_loop_policy(policy)
+        loop = policy.get_event_loop()
+        try:
+            yield lambda main: loop.run_until_complete(main())
+        finally:
+            loop.close()
+            asyncio.set_event_loop_policy(None)
 
 
 async def load():
@@ -228,6 +249,74 @@ def test_application_in_a_task():
         raise tap.Skip('needs PyGObject 3.50')
     for run in (gaio.run, lambda coroutine: in_installed_loop(lambda: coroutine)):
         run(main())
+
+
+def test_wrap_in_a_loop_of_gi_events():
+    """It needs no loop of ours."""
+    async def main():
+        await gaio.wrap(Gio.File.new_for_path(__file__).load_contents_async)
+
+    with gi_events_policy() as run_in_gi_events:
+        run_in_gi_events(main)
+
+
+def test_after_gi_events_and_before():
+    """Its policy is set all the while."""
+    with gi_events_policy() as run_in_gi_events:
+        for _ in range(2):
+            run_in_gi_events(load)
+            in_each_loop(load)
+
+
+def test_beside_gi_events_in_another_thread():
+    """Each runs while the other waits."""
+    def ping(stream, writer):
+        """Answers each line."""
+        async def main():
+            for _ in range(SEVERAL):
+                assert await read_line(stream) == b'ping'
+                os.write(writer, b'pong\n')
+
+        return main
+
+    def pong(stream, writer):
+        async def main():
+            for _ in range(SEVERAL):
+                os.write(writer, b'ping\n')
+                assert await read_line(stream) == b'pong'
+
+        return main
+
+    def beside(main):
+        # When one fails, the other reads the end of its pipe.
+        with concurrent.futures.ThreadPoolExecutor(1) as pool, \
+                pipe() as (one, to_one), pipe() as (other, to_other):
+            answers = pool.submit(lambda: asyncio.run(ping(one, to_other)()))
+            main(pong(other, to_one))
+            answers.result()
+
+    with gi_events_policy():
+        for run in WAYS.values():
+            beside(run)
+
+
+def test_policy_of_gi_events_keeps_its_loop():
+    """And with it the thread its main context."""
+    def run():
+        policy = asyncio.get_event_loop_policy()
+        loop = policy.new_event_loop()
+        policy.set_event_loop(loop)
+        main_context = GLib.MainContext.get_thread_default()
+        for name in ('gaio.run()', 'gaio.install()'):
+            WAYS[name](load)
+            assert GLib.MainContext.get_thread_default() == main_context
+            assert policy.get_event_loop() is loop
+        loop.run_until_complete(load())
+        policy.set_event_loop(None)
+        loop.close()
+
+    with gi_events_policy():
+        in_thread(run)
 
 
 tap.run(globals())

@@ -73,6 +73,12 @@ class PidfdChildWatcher(asyncio.AbstractChildWatcher if _HAS_WATCHERS else objec
         pass
 
 
+def _is_of_pygobject(policy):
+    """That of gi.events takes no loops and no watchers but its own, and to take its loop away from
+    it is to take its main context as well."""
+    return hasattr(policy, 'get_event_loop_for_context')
+
+
 def use_pidfds(policy=None):
     """Unless somebody has chosen a watcher other than the default, or the kernel has none. The
     default is the policy that is set."""
@@ -80,6 +86,8 @@ def use_pidfds(policy=None):
         return
     if policy is None:
         policy = asyncio.get_event_loop_policy()
+    if _is_of_pygobject(policy):
+        return
     try:
         watcher = policy.get_child_watcher()
     except NotImplementedError:
@@ -97,5 +105,7 @@ def use_pidfds(policy=None):
 def announce_loop(loop):
     """To a child watcher that the program has chosen: asyncio.Runner forgets it. Only policies, which
     Python 3.14 warns of, have one."""
-    if sys.version_info < (3, 14) and hasattr(asyncio, 'get_event_loop_policy'):
+    if sys.version_info >= (3, 14) or not hasattr(asyncio, 'get_event_loop_policy'):
+        return
+    if not _is_of_pygobject(asyncio.get_event_loop_policy()):
         asyncio.set_event_loop(loop)

@@ -296,10 +296,13 @@ def install(main_context=None):
     thread that has none, the global default in the main thread and a new one in the others.
 
     Start tasks from callbacks of GLib with its create_task(). It is also the one that
-    asyncio.set_event_loop() sets for the thread. close() takes it out of the main loop.
+    asyncio.set_event_loop() sets for the thread, unless its policy is that of gi.events. close()
+    takes it out of the main loop.
     """
     use_pidfds()
     loop = HostedEventLoop(main_context)
-    asyncio.set_event_loop(loop)
+    # The policy of gi.events takes no loops but its own; python -O asserts nothing.
+    with contextlib.suppress(AssertionError, RuntimeError):
+        asyncio.set_event_loop(loop)
     set_installed(loop)
     return loop
