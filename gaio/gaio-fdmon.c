@@ -180,8 +180,8 @@ gaio_fdmon_add (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
 {
   gboolean has_set = mon->ops == &gaio_fdmon_epoll_ops || mon->ops == &gaio_fdmon_mixed_ops;
 
-  if (has_set && G_UNLIKELY (gaio_tells_once (fd)))
-    return gaio_fdmon_mixed_add_apart (mon, fd, mask, key);
+  if (mon->ops != &gaio_fdmon_poll_ops && G_UNLIKELY (gaio_tells_once (fd)))
+    return has_set ? gaio_fdmon_mixed_add_apart (mon, fd, mask, key) : EOPNOTSUPP;
   return mon->ops->add (mon, fd, mask, key);
 }
 

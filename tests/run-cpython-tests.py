@@ -123,8 +123,10 @@ def use_installed():
     from asyncio import unix_events
     from hosted import InMainLoop
 
-    # For asyncio.run() and new_event_loop().
-    unix_events.DefaultEventLoopPolicy._loop_factory = InMainLoop
+    # For asyncio.run() and new_event_loop(). Its name is private from Python 3.14 on.
+    policy = getattr(unix_events, 'DefaultEventLoopPolicy', None) or \
+        unix_events._DefaultEventLoopPolicy
+    policy._loop_factory = InMainLoop
     return InMainLoop
 
 

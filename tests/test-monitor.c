@@ -253,6 +253,32 @@ test_ready_fd_does_not_spin_when_poll_is_refused (void)
   close (fd);
 }
 
+static void
+test_uring_refuses_what_tells_once (void)
+{
+  g_autoptr (GaioContext) context = gaio_context_new_with_monitor (GAIO_MONITOR_TYPE_IO_URING);
+  g_autoptr (GError) error = NULL;
+  g_autofree char *name = NULL;
+  gint other = eventfd_new (0), fd = open ("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+  GaioHandler *first = add_fd (context, other, G_IO_IN, never_fd, NULL, NULL), *handler;
+  guint notified = 0;
+
+  name = string_stat (context, "monitor");
+  if (g_strcmp0 (name, "io_uring") == 0)
+    {
+      handler =
+          gaio_context_add_fd (context, fd, G_IO_PRI, never_fd, &notified, count_once, &error);
+      g_assert_null (handler);
+      g_assert_error (error, GAIO_ERROR, GAIO_ERROR_NOT_SUPPORTED);
+      g_assert_cmpuint (notified, ==, 1);
+    }
+  else
+    g_test_skip ("no io_uring here");
+  gaio_clear_handler (&first);
+  close (other);
+  close (fd);
+}
+
 /* --- Memory is for the fds in use, however high their numbers --- */
 
 static gsize
@@ -728,6 +754,7 @@ main (int argc, char **argv)
                    test_ready_fd_does_not_spin_when_poll_is_refused);
   g_test_add_func ("/monitor/high-number-takes-little-memory",
                    test_high_number_takes_little_memory);
+  g_test_add_func ("/monitor/io-uring-refuses-what-tells-once", test_uring_refuses_what_tells_once);
   g_test_add_func ("/monitor/own-fds-are-close-on-exec", test_own_fds_are_close_on_exec);
   g_test_add_func ("/monitor/environment-chooses-unless-setuid",
                    test_environment_chooses_unless_setuid);
