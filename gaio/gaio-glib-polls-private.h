@@ -19,6 +19,7 @@ typedef struct
   guint n;
   gboolean open;         /* begun, and neither prepare() nor check() has come since */
   const void *outermost; /* where on the stack the outermost one was begun */
+  gint64 until;          /* the earliest deadline that it was told of, or -1 */
 } GaioGlibPolls;
 
 /* What GLib has not written to yet. Who has it check a poll a second time says so, too. */
@@ -58,10 +59,23 @@ gaio_glib_polls_forget_left (GaioGlibPolls *self, const void *frame)
 }
 
 static inline void
-gaio_glib_polls_begin (GaioGlibPolls *self, GPollFD *pollfd, const void *frame)
+gaio_glib_polls_begin (GaioGlibPolls *self, GPollFD *pollfd, const void *frame, gint64 until)
 {
   self->open = TRUE;
   if (self->n++ == 0)
-    self->outermost = frame;
+    {
+      self->outermost = frame;
+      self->until = until;
+    }
   pollfd->revents = GAIO_GLIB_POLLS_UNSEEN;
+}
+
+/* TRUE if @deadline is before what they have been told of. */
+static inline gboolean
+gaio_glib_polls_tell (GaioGlibPolls *self, gint64 deadline)
+{
+  if (self->until != -1 && self->until <= deadline)
+    return FALSE;
+  self->until = deadline;
+  return TRUE;
 }

@@ -334,8 +334,9 @@ gaio_round_mind_outer_polls (GaioCore *core)
   deadline = next_deadline (core);
   if (is_pending (core))
     gaio_core_kick (core);
-  else if (deadline != -1)
-    gaio_core_deadline_moved (core, deadline);
+  else if (deadline != -1 && !gaio_fdmon_arm (&core->monitor, deadline) &&
+           gaio_glib_polls_tell (&core->glib_polls, deadline))
+    gaio_core_kick (core);
 }
 
 /* The notifies of what was removed, and the end of the context if it was closed: then both wait for
@@ -518,7 +519,8 @@ limit_sleep (GaioCore *core, gint64 deadline, gint *timeout_ms)
 static void
 show (GaioCore *core, GSource *source, gint *timeout_ms)
 {
-  if (gaio_fdmon_is_epoll (&core->monitor) || !gaio_fdmon_is_open (&core->monitor))
+  if (gaio_fdmon_is_epoll (&core->monitor) || !gaio_fdmon_is_open (&core->monitor) ||
+      g_source_is_destroyed (source))
     return;
   if (!core->monitor.ops->show (&core->monitor, source))
     *timeout_ms = RETRY_US / 1000;
@@ -584,7 +586,7 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
   if (sleep)
     {
       gaio_trace (sleep, core, next_deadline (core));
-      gaio_glib_polls_begin (&core->glib_polls, core->pollfd, frame);
+      gaio_glib_polls_begin (&core->glib_polls, core->pollfd, frame, next_deadline (core));
       atomic_store_explicit (&core->sleep, GAIO_ASLEEP_IN_GLIB, memory_order_relaxed);
     }
   gaio_core_unlock (core);

@@ -45,6 +45,8 @@ add_pollfd (GaioSource *self)
     return;
   self->pollfd.fd = gaio_fdmon_get_glib_fd (monitor);
   g_source_add_poll (&self->parent, &self->pollfd);
+  if (monitor->ops->show != NULL)
+    monitor->ops->show (monitor, &self->parent);
 }
 
 /* The first time under GLib: what only then is known or can be had. */

@@ -540,6 +540,7 @@ typedef struct
   guint n_waiting; /* of those that have not been called in this wave */
   guint n_waves;
   gint last_priority;
+  guint interruptions; /* when the wave began */
   GPtrArray *members;
   void (*end) (gpointer);
   gpointer end_data;
@@ -561,7 +562,9 @@ member_called (Member *member)
 {
   Waves *self = member->waves;
 
-  g_assert_cmpint (member->priority, >=, self->last_priority);
+  /* After a signal GLib takes it that no fd is ready. */
+  if (test_interruptions () == self->interruptions)
+    g_assert_cmpint (member->priority, >=, self->last_priority);
   self->last_priority = member->priority;
   if (--self->n_waiting == 0)
     next_wave (self);
@@ -621,6 +624,7 @@ next_wave (Waves *self)
       return;
     }
   self->last_priority = G_MININT;
+  self->interruptions = test_interruptions ();
   self->at = g_get_monotonic_time () + 500;
   spec.it_value.tv_sec = self->at / G_USEC_PER_SEC;
   spec.it_value.tv_nsec = self->at % G_USEC_PER_SEC * 1000;
@@ -720,6 +724,8 @@ run_waves (Fixture *self, gboolean as_glib, gboolean foreign_fds)
 static void
 test_lower_priority_never_comes_first (Fixture *self, gconstpointer as_glib)
 {
+  if (!test_has_timerfd ())
+    return;
   for (guint i = 0; i < 10; i++)
     {
       run_waves (self, as_glib != NULL, i % 2 == 1);

@@ -25,13 +25,13 @@ static Loop *loop;
 static void
 count_call (gpointer user_data)
 {
-  loop->n_calls++;
+  g_atomic_int_inc ((gint *) &loop->n_calls);
 }
 
 static gboolean
 count_fd (gint fd, GIOCondition condition, gpointer user_data)
 {
-  loop->n_calls++;
+  g_atomic_int_inc ((gint *) &loop->n_calls);
   return G_SOURCE_REMOVE;
 }
 
@@ -41,7 +41,7 @@ read_event (gint fd, GIOCondition condition, gpointer user_data)
   guint64 value;
 
   g_assert_cmpint (read (fd, &value, sizeof value), ==, sizeof value);
-  loop->n_calls++;
+  g_atomic_int_inc ((gint *) &loop->n_calls);
   return G_SOURCE_CONTINUE;
 }
 
@@ -270,7 +270,7 @@ poll_after_look (GPollFD *fds, guint n_fds, gint timeout)
   story->look ();
   story->make ();
   /* A timer that is armed says so in time; nothing else may be needed to end the wait. */
-  return g_poll (fds, n_fds, TEST_PATIENCE_US / 1000);
+  return g_poll (fds, n_fds, timeout > 0 ? timeout : TEST_PATIENCE_US / 1000);
 }
 
 static void
@@ -390,7 +390,7 @@ embedded_turn (gboolean look)
       story->look ();
       story->make ();
     }
-  g_poll (self.fds, self.n_fds, self.timeout_ms == 0 ? 0 : TEST_PATIENCE_US / 1000);
+  g_poll (self.fds, self.n_fds, self.timeout_ms >= 0 ? self.timeout_ms : TEST_PATIENCE_US / 1000);
   if (g_main_context_check (loop->main_context, self.priority, self.fds, self.n_fds))
     g_main_context_dispatch (loop->main_context);
 }
