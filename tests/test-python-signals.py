@@ -469,5 +469,124 @@ def test_wakeup_fd_set_in_a_callback_stays():
         os.close(writer)
 
 
+@contextlib.contextmanager
+def signal_ends(main_loop, signal_number, ready):
+    """In the block, once @ready is set and the main loop waits, a signal comes whose handler ends
+    it, at once."""
+    def kill():
+        ready.wait()
+        tap.wait_until_main_sleeps()
+        os.kill(os.getpid(), signal_number)
+
+    def on_late():
+        late.append(True)
+        main_loop.quit()
+        return GLib.SOURCE_CONTINUE
+
+    late = []
+    old = signal.signal(signal_number, lambda *_: main_loop.quit())
+    source = GLib.timeout_add_seconds(20, on_late)
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        GLib.source_remove(source)
+        signal.signal(signal_number, old)
+    assert not late
+
+
+async def hear_usr1(leave=False):
+    """By a signal handler of asyncio."""
+    loop = asyncio.get_running_loop()
+    heard = asyncio.Event()
+    loop.add_signal_handler(signal.SIGUSR1, heard.set)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    await heard.wait()
+    if not leave:
+        loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def run_in_a_loop_that_is_not_closed():
+    loop = gaio.EventLoop()
+    loop.run_until_complete(hear_usr1(leave=True))
+    return loop
+
+
+def run_a_loop_that_heard_before():
+    loop = gaio.EventLoop()
+    loop.add_signal_handler(signal.SIGUSR1, loop.stop)
+    loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+    loop.run_forever()
+    loop.close()
+
+
+def test_main_loop_hears_signals_after_asyncio_in_a_callback():
+    """asyncio has had signal handlers in there, and has left none, or not."""
+    for inner in (lambda: gaio.run(hear_usr1()), lambda: gaio.run(hear_usr1(leave=True)),
+                  run_in_a_loop_that_is_not_closed, run_a_loop_that_heard_before):
+        main_loop, ready = GLib.MainLoop(), threading.Event()
+        kept = []
+
+        def on_idle(inner=inner, kept=kept, ready=ready):
+            kept.append(inner())
+            ready.set()
+            return GLib.SOURCE_REMOVE
+
+        GLib.idle_add(on_idle)
+        with signal_ends(main_loop, signal.SIGUSR2, ready):
+            main_loop.run()
+        if kept[0] is not None:
+            kept[0].close()
+        assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_main_loop_in_a_task_hears_signals():
+    """When asyncio has got a signal handler in there, or before, in a main loop or not."""
+    async def main(hears_before):
+        loop = asyncio.get_running_loop()
+        main_loop, ready = GLib.MainLoop(), threading.Event()
+
+        def on_idle():
+            loop.add_signal_handler(signal.SIGUSR1, int)
+            ready.set()
+            return GLib.SOURCE_REMOVE
+
+        if hears_before:
+            loop.add_signal_handler(signal.SIGHUP, int)
+            await asyncio.sleep(0)
+        GLib.idle_add(on_idle)
+        with signal_ends(main_loop, signal.SIGUSR2, ready):
+            main_loop.run()
+        # It is asyncio's turn again.
+        await hear_usr1()
+
+    def run_in_a_main_loop(hears_before):
+        outer = GLib.MainLoop()
+        GLib.idle_add(lambda: gaio.run(main(hears_before)) or outer.quit())
+        outer.run()
+
+    for hears_before in (False, True):
+        gaio.run(main(hears_before))
+        run_in_a_main_loop(hears_before)
+        assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_wakeup_fd_of_the_program_is_left_by_asyncio():
+    """As long as asyncio has no signal handler; and it is there again afterwards."""
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    outer_fd = signal.set_wakeup_fd(writer)
+    try:
+        gaio.run(asyncio.sleep(0))
+        assert signal.set_wakeup_fd(writer) == writer
+        gaio.run(hear_usr1())
+        assert signal.set_wakeup_fd(writer) == writer
+    finally:
+        signal.set_wakeup_fd(outer_fd)
+        os.close(reader)
+        os.close(writer)
+
+
 if __name__ == '__main__':
     tap.run(globals())

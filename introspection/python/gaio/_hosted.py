@@ -17,7 +17,7 @@ from ._child_watcher import use_pidfds
 from ._loop import EventLoop, get_installed, set_installed
 from ._main_context import get_main_context, is_in_main_thread
 from ._selector import Selector
-from ._signals import SignalSource, leaving_wakeup_fd
+from ._signals import SignalSource
 
 
 # So many turns in a row come before whatever else GLib has to do.
@@ -238,13 +238,11 @@ class HostedEventLoop(EventLoop):
         return again
 
     def add_signal_handler(self, sig, callback, *args):
-        with leaving_wakeup_fd():
-            super().add_signal_handler(sig, callback, *args)
+        super().add_signal_handler(sig, callback, *args)
         self._hear_signals()
 
-    def remove_signal_handler(self, sig):
-        with leaving_wakeup_fd():
-            return super().remove_signal_handler(sig)
+    def _hearing_signals(self):
+        return contextlib.nullcontext() if self.gaio_selector.hosted else super()._hearing_signals()
 
     def _hear_signals(self):
         main_context = self.gaio_selector.main_context

@@ -11,6 +11,7 @@ from gi._ossighelper import wakeup_on_signal
 from ._child_watcher import announce_loop, use_pidfds
 from ._main_context import thread_default
 from ._selector import Selector
+from ._signals import LoopWakeupFd, leaving_wakeup_fd
 
 # The loop that gaio.install() has made in a thread: that of the thread when no other is run.
 _installed = threading.local()
@@ -34,6 +35,9 @@ class EventLoop(asyncio.SelectorEventLoop):
     It runs the GMainContext of the thread that runs it, if none is given, see gaio.Selector.
     """
 
+    # Of the run_forever() that is under way, unless somebody else runs the main loop.
+    _wakeup_fd = None
+
     def __init__(self, main_context=None, *, selector=None):
         self.gaio_selector = selector if selector is not None else Selector(main_context)
         super().__init__(self.gaio_selector)
@@ -56,15 +60,38 @@ class EventLoop(asyncio.SelectorEventLoop):
             return super().run_forever()  # It says that this is an error.
         selector = self.gaio_selector
         selector.bind()
-        with selector.interruptible(), thread_default(selector.main_context):
+        with self._hearing_signals(), selector.interruptible(), \
+                thread_default(selector.main_context):
             return super().run_forever()
 
+    @contextlib.contextmanager
+    def _hearing_signals(self):
+        wakeup_fd = self._wakeup_fd = LoopWakeupFd(self._csock.fileno())
+        self._take_wakeup_fd()
+        try:
+            yield
+        finally:
+            self._wakeup_fd = None
+            wakeup_fd.give_back()
+
+    def _take_wakeup_fd(self):
+        if self._wakeup_fd is not None and self._signal_handlers:
+            self._wakeup_fd.take()
+
     def add_signal_handler(self, sig, callback, *args):
-        """By way of Python's own handler: a main loop of PyGObject that is run in here takes the
+        """By way of Python's own handler: a main loop of PyGObject that is run in here has the
         wake-up fd, by which asyncio would hear of it, but sees to it that this is called."""
-        super().add_signal_handler(sig, callback, *args)
+        with leaving_wakeup_fd():
+            super().add_signal_handler(sig, callback, *args)
         signal.signal(sig, self._on_signal)
         signal.siginterrupt(sig, False)
+        if self._wakeup_fd is not None:
+            # When a main loop that is run in here has ended.
+            self.call_soon_threadsafe(self._take_wakeup_fd)
+
+    def remove_signal_handler(self, sig):
+        with leaving_wakeup_fd():
+            return super().remove_signal_handler(sig)
 
     def _on_signal(self, sig, _frame):
         self._handle_signal(sig)

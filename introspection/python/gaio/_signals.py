@@ -95,6 +95,41 @@ class CtrlC:
         raise KeyboardInterrupt
 
 
+class LoopWakeupFd:
+    """Of asyncio, for its signal handlers, while its loop runs. Afterwards that of a main loop
+    further out is in place again."""
+
+    def __init__(self, fd):
+        self._fd = fd
+        self._outer_fd = None
+        self._outer_flag = False
+
+    def take(self):
+        try:
+            fd = signal.set_wakeup_fd(self._fd, warn_on_full_buffer=False)
+        except ValueError:
+            # Not the main thread.
+            return
+        if self._outer_fd is None:
+            self._outer_fd = fd
+            # A main loop that is run in here must not count on one further out, which sleeps.
+            self._outer_flag = _ossighelper._wakeup_fd_is_active
+            _ossighelper._wakeup_fd_is_active = False
+
+    def give_back(self):
+        if self._outer_fd is None:
+            return
+        _ossighelper._wakeup_fd_is_active = self._outer_flag
+        fd = signal.set_wakeup_fd(-1)
+        if fd != self._fd:
+            # Somebody has set another one in the meantime.
+            self._outer_fd = fd
+        # It may have been closed.
+        with contextlib.suppress(OSError, ValueError):
+            signal.set_wakeup_fd(self._outer_fd, warn_on_full_buffer=False)
+        self._outer_fd = None
+
+
 @contextlib.contextmanager
 def leaving_wakeup_fd():
     """Who runs the main loop hears of signals by it."""
