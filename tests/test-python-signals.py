@@ -588,5 +588,147 @@ def test_wakeup_fd_of_the_program_is_left_by_asyncio():
         os.close(writer)
 
 
+def have_a_handler_of_asyncio_removed(loop):
+    loop.add_signal_handler(signal.SIGINT, int)
+    loop.remove_signal_handler(signal.SIGINT)
+
+
+def raise_keyboard_interrupt(*_):
+    raise KeyboardInterrupt
+
+
+NEW_SIGINT_HANDLERS = (
+    have_a_handler_of_asyncio_removed,
+    lambda _loop: signal.signal(signal.SIGINT, signal.default_int_handler),
+    lambda _loop: signal.signal(signal.SIGINT, raise_keyboard_interrupt),
+)
+
+
+def run_without_runner(main):
+    loop = gaio.EventLoop()
+    try:
+        loop.run_until_complete(main)
+    finally:
+        loop.close()
+
+
+def test_ctrl_c_in_a_callback_of_glib_after_another_handler_was_set():
+    """While the loop ran, by a task of it. The callback is not what hears it."""
+    async def main(change, stack):
+        change(asyncio.get_running_loop())
+        stack.enter_context(glib_callback_that_hears_ctrl_c())
+        await asyncio.sleep(3600)
+
+    for run in (gaio.run, run_without_runner):
+        for change in NEW_SIGINT_HANDLERS:
+            is_interrupted = False
+            try:
+                with contextlib.ExitStack() as stack:
+                    try:
+                        run(main(change, stack))
+                    except KeyboardInterrupt:
+                        is_interrupted = True
+                    assert is_interrupted
+            finally:
+                handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+            assert handler in (signal.default_int_handler, raise_keyboard_interrupt), handler
+
+
+def test_ctrl_c_in_the_turn_in_which_asyncio_has_removed_its_handler():
+    """Also when a callback of GLib has asked for that."""
+    def on_idle(loop):
+        have_a_handler_of_asyncio_removed(loop)
+        kill()
+        called.append(True)
+        return GLib.SOURCE_REMOVE
+
+    async def main():
+        GLib.idle_add(on_idle, asyncio.get_running_loop())
+        await asyncio.sleep(3600)
+
+    for run in (gaio.run, run_without_runner):
+        called = []
+        with interrupted():
+            run(main())
+        assert called
+
+
+def test_main_loop_hears_ctrl_c_after_asyncio_has_removed_its_handler():
+    """In a callback of GLib, be it that close() has."""
+    async def add(remove):
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, int)
+        if remove:
+            loop.remove_signal_handler(signal.SIGINT)
+
+    def on_idle(run, remove):
+        if not called:
+            run(add(remove))
+        called.append(True)
+        kill()
+        return GLib.SOURCE_REMOVE
+
+    for run in (gaio.run, run_without_runner):
+        for remove in (True, False):
+            called = []
+            GLib.idle_add(on_idle, run, remove)
+            with interrupted():
+                GLib.MainLoop().run()
+            assert called
+
+
+def test_main_loop_hears_ctrl_c_after_the_installed_loop_has_removed_its_handler():
+    """While the main loop ran."""
+    loop = gaio.install()
+
+    def on_soon():
+        have_a_handler_of_asyncio_removed(loop)
+        GLib.idle_add(kill)
+
+    loop.call_soon(on_soon)
+    with interrupted():
+        GLib.MainLoop().run()
+    loop.close()
+
+
+def run_main_loop():
+    GLib.MainLoop().run()
+
+
+def run_shared_context():
+    Gaio.Context.get_default().run()
+
+
+def test_second_ctrl_c_ends_a_main_loop_in_run():
+    """In a task and in a callback of GLib: the first has cancelled the task, which waits for it."""
+    async def in_task(nested):
+        GLib.idle_add(lambda: kill() or kill())
+        nested()
+
+    async def in_callback(nested):
+        def on_idle():
+            GLib.idle_add(lambda: kill() or kill())
+            nested()
+
+        GLib.idle_add(on_idle)
+        await asyncio.sleep(3600)
+
+    for nested in (run_main_loop, run_shared_context):
+        for main in (in_task, in_callback):
+            with interrupted():
+                gaio.run(main(nested))
+
+
+def test_ctrl_c_handler_of_glib_is_left_alone_by_the_loop():
+    """GLib.unix_signal_add() sets it behind Python's back."""
+    loop = gaio.EventLoop()
+    source = GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, signal.SIGINT,
+                                  lambda: loop.stop() or GLib.SOURCE_CONTINUE)
+    loop.call_soon(kill)
+    loop.run_forever()
+    loop.close()
+    GLib.source_remove(source)
+
+
 if __name__ == '__main__':
     tap.run(globals())

@@ -11,7 +11,7 @@ from gi._ossighelper import wakeup_on_signal
 from ._child_watcher import announce_loop, use_pidfds
 from ._main_context import thread_default
 from ._selector import Selector
-from ._signals import LoopWakeupFd, leaving_wakeup_fd
+from ._signals import LoopWakeupFd, MainLoopHandler, leaving_wakeup_fd
 
 # The loop that gaio.install() has made in a thread: that of the thread when no other is run.
 _installed = threading.local()
@@ -37,6 +37,8 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     # Of the run_forever() that is under way, unless somebody else runs the main loop.
     _wakeup_fd = None
+    # That was there before the one of add_signal_handler(SIGINT).
+    _outer_handler = None
 
     def __init__(self, main_context=None, *, selector=None):
         self.gaio_selector = selector if selector is not None else Selector(main_context)
@@ -81,20 +83,30 @@ class EventLoop(asyncio.SelectorEventLoop):
     def add_signal_handler(self, sig, callback, *args):
         """By way of Python's own handler: a main loop of PyGObject that is run in here has the
         wake-up fd, by which asyncio would hear of it, but sees to it that this is called."""
+        outer_handler = MainLoopHandler()
         with leaving_wakeup_fd():
             super().add_signal_handler(sig, callback, *args)
         signal.signal(sig, self._on_signal)
         signal.siginterrupt(sig, False)
+        if sig == signal.SIGINT and self._outer_handler is None:
+            self._outer_handler = outer_handler
         if self._wakeup_fd is not None:
             # When a main loop that is run in here has ended.
             self.call_soon_threadsafe(self._take_wakeup_fd)
 
     def remove_signal_handler(self, sig):
         with leaving_wakeup_fd():
-            return super().remove_signal_handler(sig)
+            is_removed = super().remove_signal_handler(sig)
+        if is_removed and sig == signal.SIGINT:
+            self._outer_handler.restore()
+            self._outer_handler = None
+            self.gaio_selector.sigint_has_changed()
+        return is_removed
 
     def _on_signal(self, sig, _frame):
         self._handle_signal(sig)
+
+    _on_signal.never_raises = True
 
     def _process_self_data(self, data):
         """The numbers of signals that _on_signal() has been told of: they only wake us."""

@@ -258,6 +258,10 @@ class Selector(selectors.BaseSelector):
         """A block in which select() sees to Ctrl-C, for who calls it often."""
         return self._ctrl_c.guard()
 
+    def sigint_has_changed(self):
+        """Who sets a handler in the block tells so, or it is seen by the next select()."""
+        self._ctrl_c.look_again()
+
     def select(self, timeout=None):
         if self._ctrl_c.is_guarded:
             return self._select(timeout)

@@ -4,6 +4,8 @@
 import contextlib
 import os
 import signal
+# Without the enum that the module makes of it, which takes longer.
+from _signal import getsignal as _getsignal
 
 from gi import _ossighelper
 from gi.repository import Gaio, GLib
@@ -15,6 +17,33 @@ def do_nothing():
     pass
 
 
+class _GuardedHandler:
+    """A SIGINT handler that is called at once: only its KeyboardInterrupt may have to wait."""
+
+    def __init__(self, ctrl_c, handler):
+        self.ctrl_c, self.handler = ctrl_c, handler
+
+    def __call__(self, *args):
+        try:
+            self.handler(*args)
+        except KeyboardInterrupt:
+            if self.ctrl_c.is_to_raise():
+                raise
+            _tell_innermost()
+
+
+def _tell_innermost():
+    """As PyGObject's own handler does: a main loop that is left tells the next one further out."""
+    if not _ossighelper._sigint_called:
+        _ossighelper._sigint_called = True
+        _ossighelper._callback_stack.pop()()
+
+
+def _is_set_by_python():
+    """Not by GLib.unix_signal_add(), behind its back."""
+    return _ossighelper.startup_sigint_ptr in (-1, _ossighelper.PyOS_getsig(signal.SIGINT))
+
+
 class CtrlC:
     """What Ctrl-C does during the select() of a gaio.Selector."""
 
@@ -24,49 +53,88 @@ class CtrlC:
         # How many select() are under way: a callback of GLib may call one.
         self._depth = 0
         self.is_guarded = self.has_come = False
-        self._guards_all = False
+        self._is_outermost = False
+        # What was found or set last, if it is us who look after it, and that of a main loop further
+        # out, which hears first.
+        self._handler = self._outer_handler = None
+        self._hears = False
 
     @contextlib.contextmanager
     def guard(self):
         """In the block Ctrl-C that comes during select() is a KeyboardInterrupt at its end, not in
         a callback of GLib, where it would end as FALSE and remove the source. Outside of select() it
-        is what it is else."""
+        is what it is else. A main loop of PyGObject that is run in here ends before."""
         self.is_guarded = True
-        # Who hears of it first; a main loop further out is told when the block is left.
-        self._guards_all = _ossighelper.sigint_handler_is_default()
+        self._hears = is_in_main_thread()
         try:
-            with self._guarded_handler(), _ossighelper.register_sigint_fallback(self._on_ctrl_c):
+            if not self._hears:
                 yield
+            elif _ossighelper._callback_stack:
+                with self._inside():
+                    yield
+            else:
+                with self._outermost():
+                    yield
         finally:
-            self.is_guarded = False
+            self.is_guarded = self._hears = False
 
     @contextlib.contextmanager
-    def _guarded_handler(self):
-        """One of the program, or of asyncio.Runner, is called at once: only its KeyboardInterrupt
-        has to wait."""
-        handler = signal.getsignal(signal.SIGINT)
-        if not callable(handler) or self._guards_all or _ossighelper._callback_stack or \
-                not is_in_main_thread():
-            yield
-            return
-
-        def guarded(*args):
+    def _inside(self):
+        self._is_outermost = False
+        with _ossighelper.register_sigint_fallback(self._on_ctrl_c):
+            self._handler = self._outer_handler = _getsignal(signal.SIGINT)
             try:
-                handler(*args)
-            except KeyboardInterrupt:
-                if self._depth == 0:
-                    raise
-                self._put_off()
+                yield
+            finally:
+                self._unguard_handler()
+                self._outer_handler = None
 
-        signal.signal(signal.SIGINT, guarded)
+    @contextlib.contextmanager
+    def _outermost(self):
+        self._is_outermost = True
+        _ossighelper._sigint_called = False
+        _ossighelper._callback_stack.append(self._on_ctrl_c)
         try:
+            self._guard_handler()
             yield
         finally:
-            if signal.getsignal(signal.SIGINT) is guarded:
-                signal.signal(signal.SIGINT, handler)
+            try:
+                self._unguard_handler()
+            finally:
+                _ossighelper._callback_stack.pop()
+
+    def look_again(self):
+        """The program may have set another handler, or asyncio the default one."""
+        if self._hears and _getsignal(signal.SIGINT) is not self._handler:
+            self._guard_handler()
+
+    def _guard_handler(self):
+        handler = _getsignal(signal.SIGINT)
+        if handler is signal.default_int_handler and self._outer_handler is not None:
+            handler = self._outer_handler
+            signal.signal(signal.SIGINT, handler)
+        elif self._may_raise(handler) and _is_set_by_python():
+            handler = _GuardedHandler(self, handler)
+            signal.signal(signal.SIGINT, handler)
+        self._handler = handler
+
+    def _may_raise(self, handler):
+        return (callable(handler) and not isinstance(handler, _GuardedHandler) and
+                handler is not self._outer_handler and not hasattr(handler, 'never_raises'))
+
+    def _unguard_handler(self):
+        handler = _getsignal(signal.SIGINT)
+        if isinstance(handler, _GuardedHandler) and handler.ctrl_c is self:
+            signal.signal(signal.SIGINT, handler.handler)
+        self._handler = None
+
+    def is_to_raise(self):
+        """At once: nobody waits in a main loop."""
+        stack = _ossighelper._callback_stack
+        return self._on_ctrl_c not in stack or (self._depth == 0 and stack[-1] == self._on_ctrl_c)
 
     def _on_ctrl_c(self):
-        """Called by the handler of PyGObject, or when a loop that was run in here has ended."""
+        """Called by the handler, or when a loop that was run in here has ended."""
         if self._depth > 0:
             self._put_off()
         else:
@@ -78,6 +146,7 @@ class CtrlC:
         Gaio.Context.defer(self.context, do_nothing)
 
     def begin_select(self):
+        self.look_again()
         self._depth += 1
 
     def end_select(self):
@@ -88,11 +157,28 @@ class CtrlC:
             self._interrupt()
 
     def _interrupt(self):
-        if self._guards_all and _ossighelper._sigint_called:
+        if self._is_outermost and _ossighelper._sigint_called:
             # As if it had not come: somebody may catch the exception, and go on.
             _ossighelper._sigint_called = False
             _ossighelper._callback_stack.append(self._on_ctrl_c)
         raise KeyboardInterrupt
+
+
+class MainLoopHandler:
+    """The SIGINT handler of PyGObject's main loop that is run further out, if there is one: asyncio
+    sets the default one when it removes its own, and Ctrl-C would not end the main loop."""
+
+    def __init__(self):
+        handler = _getsignal(signal.SIGINT)
+        self._is_its_own = getattr(handler, '__module__', None) == _ossighelper.__name__
+        self._handler = handler
+        self._outermost = _ossighelper._callback_stack[:1]
+
+    def restore(self):
+        """Unless that main loop has ended."""
+        if self._is_its_own and self._outermost and \
+                self._outermost == _ossighelper._callback_stack[:1]:
+            signal.signal(signal.SIGINT, self._handler)
 
 
 class LoopWakeupFd:
