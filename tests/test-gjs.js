@@ -373,6 +373,22 @@ const tests = {
         assertEqual(handlersOf(context), 0);
     },
 
+    'times-are-in-their-range'() {
+        const context = Gaio.Context.new();
+        const set = Gaio.ReadySet.new(context);
+        for (const call of [
+            () => context.set_dispatch_limits(0, -1),
+            () => context.set_poll_params(-1, 0, 0),
+            () => context.set_poll_params(GLib.USEC_PER_SEC + 1, 0, 0),
+            () => context.iterate(-2),
+            () => set.wait(-2n),
+        ]) {
+            const error = assertThrows(call);
+            if (!(error instanceof RangeError))
+                throw new Error(`${error} instead of a RangeError`);
+        }
+    },
+
     'integers-are-numbers-or-bigints'() {
         const context = Gaio.Context.new();
         const timer = context.add_timer(() => {});

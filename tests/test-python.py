@@ -220,6 +220,18 @@ def test_interval_and_pid_are_above_0():
                 call(wrong, Thing().callback)
 
 
+def test_times_are_in_their_range():
+    """ValueError, where the library would warn and do nothing."""
+    context = Gaio.Context()
+    for call, wrong in ((lambda x: context.set_dispatch_limits(0, x), -1),
+                        (lambda x: context.set_poll_params(x, 0, 0), -1),
+                        (lambda x: context.set_poll_params(x, 0, 0), GLib.USEC_PER_SEC + 1),
+                        (context.iterate, -2),
+                        (Gaio.ReadySet(context).wait, -2)):
+        with raises_python(ValueError, 'the time is'):
+            call(wrong)
+
+
 def test_errors_are_glib_errors_and_os_errors():
     """They have a code, and the errno that belongs to it."""
     context = Gaio.Context()

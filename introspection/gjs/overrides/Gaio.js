@@ -70,6 +70,26 @@ function toTime(time) {
     return time;
 }
 
+function toTimeFrom(lowest, time) {
+    if (toTime(time) < lowest)
+        throw new RangeError(`the time is ${lowest} or above, not ${time}`);
+    return time;
+}
+
+function toDuration(time) {
+    return toTimeFrom(0, time);
+}
+
+function toTimeout(time) {
+    return toTimeFrom(-1, time);
+}
+
+function toWindow(time) {
+    if (toDuration(time) > GLib.USEC_PER_SEC)
+        throw new RangeError(`the time is ${GLib.USEC_PER_SEC} at most, not ${time}`);
+    return time;
+}
+
 function toInterval(interval) {
     if (toTime(interval) <= 0)
         throw new RangeError(`an interval is above 0, not ${interval}`);
@@ -107,12 +127,12 @@ const CONVERSIONS = {
         add_child: [toPid],
         add_fd: [toFd, toCondition],
         add_timeout: [toInterval],
-        iterate: [toTime],
-        set_dispatch_limits: [toCount, toTime],
-        set_poll_params: [toTime, toCount, toCount],
+        iterate: [toTimeout],
+        set_dispatch_limits: [toCount, toDuration],
+        set_poll_params: [toWindow, toCount, toCount],
     },
     Handler: {set_condition: [toCondition]},
-    ReadySet: {add_fd: [toFd, toCondition, toToken], wait: [toTime]},
+    ReadySet: {add_fd: [toFd, toCondition, toToken], wait: [toTimeout]},
     Timer: {arm: [toTime], arm_at: [toTime]},
 };
 

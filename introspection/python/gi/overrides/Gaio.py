@@ -92,6 +92,24 @@ def _to_us(time):
     return _to_int(time, 'time is an int in microseconds, such as round(seconds * 1e6)')
 
 
+def _to_us_from(lowest, time):
+    time = _to_us(time)
+    if time < lowest:
+        raise ValueError(f'the time is {lowest} or above, not {time}')
+    return time
+
+
+def _to_timeout(time):
+    return _to_us_from(-1, time)
+
+
+def _to_window(time):
+    time = _to_us_from(0, time)
+    if time > GLib.USEC_PER_SEC:
+        raise ValueError(f'the time is {GLib.USEC_PER_SEC} at most, not {time}')
+    return time
+
+
 def _to_positive(value, what):
     value = _to_int(value, what)
     if value <= 0:
@@ -226,14 +244,14 @@ class Context(Gaio.Context):
 
     def set_dispatch_limits(self, max_callbacks, max_time_us):
         max_callbacks = _to_int(max_callbacks, 'max_callbacks is an int')
-        super().set_dispatch_limits(max_callbacks, _to_us(max_time_us))
+        super().set_dispatch_limits(max_callbacks, _to_us_from(0, max_time_us))
 
     def set_poll_params(self, max_us, grow, shrink):
-        super().set_poll_params(_to_us(max_us), _to_int(grow, 'grow is an int'),
+        super().set_poll_params(_to_window(max_us), _to_int(grow, 'grow is an int'),
                                 _to_int(shrink, 'shrink is an int'))
 
     def iterate(self, timeout_us):
-        timeout_us = _to_us(timeout_us)
+        timeout_us = _to_timeout(timeout_us)
         if timeout_us == 0:
             return super().iterate(0)
         with _interruptible(self, self.wakeup):
@@ -315,7 +333,7 @@ class ReadySet(Gaio.ReadySet):
 
     @_raises_loop_error
     def wait(self, timeout_us):
-        return super().wait(_to_us(timeout_us))
+        return super().wait(_to_timeout(timeout_us))
 
     def __iter__(self):
         """Take what is ready, as (token, fd, condition). The condition is an int: to make a
