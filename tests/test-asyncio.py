@@ -343,6 +343,65 @@ def test_closed_selector_leaves_nothing():
                 selector.get_key(one)
 
 
+def test_closed_selector_refuses_everything():
+    """As that of asyncio does, with the same exceptions."""
+    for class_ in (selectors.EpollSelector, gaio.Selector):
+        with pair() as (one, _):
+            selector = class_()
+            selector.close()
+            read = selectors.EVENT_READ
+            for call, exception in ((lambda: selector.register(one, read), ValueError),
+                                    (lambda: selector.modify(one, read), KeyError),
+                                    (lambda: selector.unregister(one), KeyError),
+                                    (lambda: selector.select(0), ValueError),
+                                    (lambda: selector.get_key(one), RuntimeError)):
+                with raises(exception):
+                    call()
+            assert selector.get_map() is None
+            selector.close()
+
+
+@contextlib.contextmanager
+def nothing_unraisable():
+    """No exception that Python can only print."""
+    unraisable = []
+    old = sys.unraisablehook
+    sys.unraisablehook = lambda args: unraisable.append(str(args.exc_value))
+    try:
+        yield
+        gc.collect()
+    finally:
+        sys.unraisablehook = old
+    assert not unraisable, unraisable
+
+
+def test_loop_that_was_refused_its_main_context_is_no_loop():
+    """There is one exception, and nothing to close."""
+    for make in (gaio.EventLoop, gaio.install, gaio.Selector):
+        for wrong in (5, 'x', object()):
+            with nothing_unraisable():
+                with raises(TypeError):
+                    make(wrong)
+
+
+def test_loop_may_be_closed_after_what_it_owns():
+    """The garbage collector takes them in any order."""
+    for make in (gaio.EventLoop, gaio.install):
+        with left_as_it_was(), warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter('always')
+            loop = make(GLib.MainContext())
+            loop._ssock.close()
+            source = getattr(loop, '_signal_source', None)
+            if source is not None:
+                source.__del__()
+            loop.close()
+            assert not told, told[0].message
+            # PyGObject is not made for a second one.
+            warnings.simplefilter('ignore')
+            asyncio.set_event_loop(None)
+            del loop, source
+
+
 def test_selector_goes_with_the_thread():
     """Made, and used, in one thread, then in another: what it watches goes with it."""
     with pair() as (one, other), pair() as (closed, _), gaio.Selector() as selector:

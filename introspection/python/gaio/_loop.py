@@ -35,6 +35,8 @@ class EventLoop(asyncio.SelectorEventLoop):
     It runs the GMainContext of the thread that runs it, if none is given, see gaio.Selector.
     """
 
+    # Until asyncio has made it: __del__() looks, also when it was refused its main context.
+    _closed = True
     # Of the run_forever() that is under way, unless somebody else runs the main loop.
     _wakeup_fd = None
     # That was there before the one of add_signal_handler(SIGINT).

@@ -134,6 +134,7 @@ class Selector(selectors.BaseSelector):
         self._by_token = {}
         self._waiter_tokens = itertools.count(_FIRST_WAITER)
         self._map = _Map(self)
+        self._is_closed = False
         self._chooses = main_context is None
         self._new_main_context = None
         self._thread = None
@@ -178,13 +179,16 @@ class Selector(selectors.BaseSelector):
         self._thread = thread
 
     def _find(self, file):
-        """The key, or None. Also by a file that has been closed."""
+        """The key, or None. Also by a file that has been closed; asyncio may look for -1 when the
+        garbage collector has taken its socket first."""
         try:
             return self._keys.get(_to_fd(file))
         except ValueError:
             for key in self._keys.values():
                 if key.fileobj is file:
                     return key
+            if isinstance(file, int):
+                return None
             raise
 
     @staticmethod
@@ -194,7 +198,12 @@ class Selector(selectors.BaseSelector):
         except GLib.Error as error:
             raise _to_os_error(error) from None
 
+    def _check_open(self):
+        if self._is_closed:
+            raise ValueError('I/O operation on a closed selector')
+
     def register(self, fileobj, events, data=None):
+        self._check_open()
         _check_events(events)
         fd = _to_fd(fileobj)
         if fd in self._keys:
@@ -229,6 +238,7 @@ class Selector(selectors.BaseSelector):
     def add_waiter(self, fileobj, events, data):
         """Watches a file beside what is registered, also if it is registered. Returns a function
         that ends it, if close() has not done so before."""
+        self._check_open()
         fd = _to_fd(fileobj)
         token = next(self._waiter_tokens)
         self._handlers[token] = self._add(self.set, fd, events, token)
@@ -270,6 +280,7 @@ class Selector(selectors.BaseSelector):
             return self._select(timeout)
 
     def _select(self, timeout):
+        self._check_open()
         self._ctrl_c.begin_select()
         try:
             return self._to_ready(self._wait(timeout))
@@ -311,15 +322,15 @@ class Selector(selectors.BaseSelector):
         self._handlers.clear()
         self._keys.clear()
         self._by_token.clear()
-        self._map = None
+        self._is_closed = True
 
     # What was not closed would be watched for ever.
     __del__ = close
 
     def get_key(self, fileobj):
-        if self._map is None:
+        if self._is_closed:
             raise RuntimeError('Selector is closed')
         return self._map[fileobj]
 
     def get_map(self):
-        return self._map
+        return None if self._is_closed else self._map

@@ -4,6 +4,7 @@
 import contextlib
 import os
 import signal
+import sys
 # Without the enum that the module makes of it, which takes longer.
 from _signal import getsignal as _getsignal
 
@@ -235,10 +236,13 @@ class SignalSource(GLib.Source):
     """Wakes a GMainContext for signals, whose handlers Python calls when it runs next. The main
     loops of PyGObject do so for the default one alone. Borrows the wake-up fd while GLib polls."""
 
+    _is_closed = True
+
     def __init__(self):
         super().__init__()
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._outer_fd = -1
+        self._is_closed = False
         # GLib holds no more than its address.
         self._poll_fd = GLib.PollFD(self._reader, GLib.IOCondition.IN)
         self.add_poll(self._poll_fd)
@@ -266,7 +270,16 @@ class SignalSource(GLib.Source):
                 signal.set_wakeup_fd(fd)
 
     def close(self):
+        if self._is_closed:
+            return
+        self._is_closed = True
         self.destroy()
         self._give_back(-1)
         os.close(self._reader)
         os.close(self._writer)
+
+    def __del__(self):
+        """The garbage collector may come here before it comes to the loop, which closes it, too."""
+        if not sys.is_finalizing():
+            self.close()
+        super().__del__()
