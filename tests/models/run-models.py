@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""run-models.py [MODEL...]: checks the models beside it with spin, in TAP.
+"""run-models.py [MODEL...]: checks the models beside it in TAP, those in Promela with spin and those
+in litmus/ with herd7.
 
-Each has to hold in all of its states, as it is and with each VARIANT_ name in it defined; with each
-MUTANT_ name in it defined it has to fail.
+Each has to hold in all of its states, or executions, as it is and with each VARIANT_ name in it
+defined; with each MUTANT_ name in it defined it has to fail.
 """
 
 import pathlib
@@ -15,6 +16,7 @@ import tempfile
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 MODELS = ["notify", "notify-nested", "removal"]
+LITMUS = ["bottom-half", "entry", "host", "last-user", "notifier", "room"]
 # Each run of these comes to an end: a cycle is a loop that spins.
 ENDING = {"notify", "notify-nested"}
 
@@ -28,6 +30,11 @@ NO_ERROR = re.compile(r"depth reached \d+, errors: 0\n +(\d+) states, stored")
 # Of pan's report, and of its table of states: process, or state, file:line, statement
 UNREACHED = re.compile(r"^unreached in (.*)|^\t(\S+:\d+), state (\d+), \"(.*)\"$", re.M)
 STATE = re.compile(r"^(\w.*)$|^\tstate +(\d+) -.*\] (\S+:\d+) => (.*)$", re.M)
+
+
+# What herd7 says of the condition of a litmus test, which is what must not be, and of a data race.
+OBSERVATION = re.compile(r"^Observation \S+ (Never|Sometimes|Always) (\d+) (\d+)$", re.M)
+DATA_RACE = re.compile(r"^Undef$", re.M)
 
 
 class Failed(Exception):
@@ -98,11 +105,46 @@ def check_fails(model, defines, directory):
     return f"fails: {failure[1]}"
 
 
+def observe(test, defines, directory):
+    """How many executions of a litmus test C11 allows (RC11, its repaired memory model), what is
+    wrong with some of them, or None, and all that herd7 says."""
+    text = pathlib.Path(directory, f"{test}.litmus")
+    build(directory, "gcc", "-E", "-P", "-undef", "-w", "-x", "c", *defines, "-o", text,
+          FOLDER / "litmus" / f"{test}.litmus")
+    _, said = run(directory, "herd7", "-model", "rc11.cat", text)
+    observation = OBSERVATION.search(said)
+    if observation is None:
+        raise Failed(f"was not understood\n{said}")
+    wrong = None
+    if DATA_RACE.search(said):
+        wrong = "data race"
+    elif observation[1] != "Never":
+        wrong = "what must not be is allowed"
+    return int(observation[2]) + int(observation[3]), wrong, said
+
+
+def check_never(test, defines, directory):
+    n_executions, wrong, said = observe(test, defines, directory)
+    if wrong is not None:
+        raise Failed(f"does not hold: {wrong}\n{said}")
+    return f"holds in {n_executions} executions"
+
+
+def check_allowed(test, defines, directory):
+    _, wrong, said = observe(test, defines, directory)
+    if wrong is None:
+        raise Failed(f"does not fail\n{said}")
+    return f"fails: {wrong}"
+
+
 def checks(model):
-    names = sorted(set(NAME.findall((FOLDER / f"{model}.pml").read_text(encoding="utf-8"))))
-    yield "", check_holds
-    for name in names:
-        yield name, check_fails if name.startswith("MUTANT") else check_holds
+    if model in LITMUS:
+        path, holds, fails = f"litmus/{model}.litmus", check_never, check_allowed
+    else:
+        path, holds, fails = f"{model}.pml", check_holds, check_fails
+    yield "", holds
+    for name in sorted(set(NAME.findall((FOLDER / path).read_text(encoding="utf-8")))):
+        yield name, fails if name.startswith("MUTANT") else holds
 
 
 def outcome(model, name, check):
@@ -116,15 +158,24 @@ def outcome(model, name, check):
             return "not ok", f"{title} {reason}".rstrip().replace("\n", "\n# ")
 
 
+def missing_tool(model):
+    tools = ("herd7" if model in LITMUS else "spin", "gcc")
+    return next((tool for tool in tools if shutil.which(tool) is None), None)
+
+
+def outcomes(model):
+    tool = missing_tool(model)
+    if tool is not None:
+        yield "ok", f"{model} # SKIP {tool} is not installed"
+        return
+    for name, check in checks(model):
+        yield outcome(model, name, check)
+
+
 def main():
-    for tool in ("spin", "gcc"):
-        if shutil.which(tool) is None:
-            print(f"1..0 # SKIP {tool} is not installed")
-            return False
     number, failed = 0, False
-    for model in sys.argv[1:] or MODELS:
-        for name, check in checks(model):
-            status, text = outcome(model, name, check)
+    for model in sys.argv[1:] or MODELS + LITMUS:
+        for status, text in outcomes(model):
             number += 1
             failed |= status != "ok"
             print(f"{status} {number} {text}", flush=True)

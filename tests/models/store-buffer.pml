@@ -2,7 +2,8 @@
 
 /* Memory as x86 has it (total store order): what a process stores waits in a queue of its own,
  * where only itself sees it, until some moment later. Loads are not reordered here, as weaker
- * processors do it: where the code says acquire and release, this model takes it at its word.
+ * processors do it: where the code says acquire and release, this model takes it at its word, and
+ * litmus/ shows that these suffice.
  *
  * The model defines before this:
  *   N_PROCESSES   numbered from 0
