@@ -12,19 +12,21 @@ GaioForkPage gaio_fork_page;
 /* What the last process to ask has been given: the page forgets it, this does not. */
 static atomic_uint last_generation;
 
-/* Never 0. To be remembered by what belongs to this process. */
+/* Never 0. To be remembered by what belongs to this process. Two threads of a child may ask at the
+ * same time: the second has what the first was given. */
 unsigned int
 gaio_fork_get_generation (void)
 {
-  unsigned int none = 0;
+  unsigned int there = __atomic_load_n (&gaio_fork_page.generation, __ATOMIC_RELAXED);
   unsigned int next;
 
-  if (gaio_fork_page.generation != 0)
-    return gaio_fork_page.generation;
+  if (there != 0)
+    return there;
   next = atomic_fetch_add_explicit (&last_generation, 1, memory_order_relaxed) + 1;
-  __atomic_compare_exchange_n (&gaio_fork_page.generation, &none, next, false, __ATOMIC_RELAXED,
-                               __ATOMIC_RELAXED);
-  return gaio_fork_page.generation;
+  if (__atomic_compare_exchange_n (&gaio_fork_page.generation, &there, next, false,
+                                   __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+    return next;
+  return there;
 }
 
 /* Where the page has not been wiped. There is only one thread. */
