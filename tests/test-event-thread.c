@@ -614,9 +614,12 @@ test_last_unref_in_another_thread_waits_for_nothing (void)
   story_begin (&other);
   gaio_timer_unref (gaio_context_add_timer (story.context, never_once, &story, notified));
   close_gate (&story);
+  atomic_store (&dropped, story.self);
+  atomic_store (&n_detached, 0);
   /* The one waits for the other. */
   gaio_context_defer (other.context, unref_other, &story, NULL);
-  wait_for_number (&story.notified, 1);
+  wait_for_number (&n_detached, 1);
+  g_assert_cmpuint (story.notified, ==, 1);
   alarm (0);
   story_end (&other);
 }
