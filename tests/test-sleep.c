@@ -433,6 +433,33 @@ test_armed_before_the_look (Loop *self, gconstpointer data)
   while (may_look);
 }
 
+/* --- What a round inside of the poll leaves --- */
+
+static void
+defer_another (gpointer user_data)
+{
+  gaio_context_defer (loop->context, count_call, NULL, NULL);
+}
+
+static void
+look_iterate_and_leave_one (void)
+{
+  gaio_context_defer (loop->context, defer_another, NULL, NULL);
+  g_assert_true (gaio_context_iterate (loop->context, 0));
+  g_assert_cmpuint (loop->n_calls, ==, 0);
+}
+
+static void
+test_left_by_a_round_inside (Loop *self, gconstpointer data)
+{
+  static const Story leaves_one = { .look = look_iterate_and_leave_one, .make = make_nothing };
+
+  story = &leaves_one;
+  g_main_context_set_poll_func (self->main_context, poll_after_look);
+  run_until_called (self);
+  g_assert_false (may_look);
+}
+
 /* --- Afterwards awake is awake again --- */
 
 static void
@@ -649,6 +676,7 @@ main (int argc, char **argv)
        test_chain_needs_no_wakeup_after_a_higher_priority);
   add ("chain-needs-no-wakeup-after", "pollfds-have-changed", NULL, NULL,
        test_chain_needs_no_wakeup_after_pollfds_have_changed);
+  add ("left-by-a-round-inside", "wakes-the-poll", NULL, NULL, test_left_by_a_round_inside);
   add ("nested-sleepers", "are-all-woken", NULL, NULL, test_nested_sleepers_are_all_woken);
   return g_test_run ();
 }
