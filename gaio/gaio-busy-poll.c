@@ -19,13 +19,10 @@ extra_from_pollers (GaioLink *link)
   return gaio_link_entry (link, GaioHandlerExtra, pollers);
 }
 
-/* One handler that can only be asked about in the kernel is enough to make it pointless, unless
- * what the kernel says can be read without a system call. */
+/* One handler that can only be asked about in the kernel is enough to make it pointless. */
 gboolean
 gaio_busy_poll_is_usable (GaioCore *core)
 {
-  if (core->monitor.ops != NULL && core->monitor.ops->peek != NULL)
-    return TRUE;
   return core->n_pollers > 0 && core->n_pollers == core->counters.n_handlers;
 }
 
@@ -106,14 +103,11 @@ end_all (GArray *pollers)
     }
 }
 
-/* Somebody has something for the loop, or the kernel has, as far as that can be seen. */
+/* Somebody has something for the loop. */
 static gboolean
 is_disturbed (GaioCore *core)
 {
-  const GaioFdmon *monitor = &core->monitor;
-
-  return atomic_load_explicit (&core->sleep, memory_order_relaxed) != GAIO_POLLING ||
-         (monitor->ops != NULL && monitor->ops->peek != NULL && monitor->ops->peek (monitor));
+  return atomic_load_explicit (&core->sleep, memory_order_relaxed) != GAIO_POLLING;
 }
 
 static gboolean

@@ -60,14 +60,14 @@ static GParamSpec *properties[N_PROPS];
 static GaioMonitorType
 monitor_from_environment (void)
 {
-  static const char *const names[] = { "auto", "epoll", "poll", "io_uring" };
+  static const char *const names[] = { "auto", "epoll", "poll" };
   const char *value = secure_getenv ("GAIO_MONITOR");
 
   for (guint i = 0; value != NULL && i < G_N_ELEMENTS (names); i++)
     if (g_str_equal (value, names[i]))
       return i;
   if (value != NULL)
-    g_warning ("GAIO_MONITOR=%s is none of epoll, poll, io_uring", value);
+    g_warning ("GAIO_MONITOR=%s is neither epoll nor poll", value);
   return GAIO_MONITOR_TYPE_AUTO;
 }
 
@@ -287,8 +287,7 @@ gaio_context_set_dispatch_limits (GaioContext *self, guint max_callbacks, gint64
  * Sets adaptive busy polling, which trades processor time for latency. Before it sleeps the loop
  * asks the functions of gaio_handler_set_poll_funcs() again and again, for a window that each
  * handler learns from how long the loop has had to wait for it. A handler without such functions
- * switches this off, unless the monitor is io_uring, whose answers can be read in user space. Under
- * a GLib main loop the other sources wait for @max_us at most. Any thread.
+ * switches this off. Under a GLib main loop the other sources wait for @max_us at most. Any thread.
  *
  * Since: 1.0
  */
@@ -337,8 +336,8 @@ add_counters (GVariantDict *dict, GaioCore *core)
  *
  * Tells what @self has done so far. More keys may come; these are there:
  *
- * - `monitor` (s): what asks the kernel: `epoll`, `poll` or `io_uring`; until that is first needed,
- *   what will be tried
+ * - `monitor` (s): what asks the kernel: `epoll` or `poll`; until that is first needed, what will
+ *   be tried
  * - `monitor-note` (s): why it is not the one that was asked for; only then
  * - `handlers`, `dormant-handlers` (u): how many there are; of these, how many whose fd was closed
  *   without removing them, as far as has been noticed

@@ -31,7 +31,6 @@
 
 typedef struct _GaioFdmon GaioFdmon;
 typedef struct _GaioFdmonPoll GaioFdmonPoll;
-typedef struct _GaioFdmonUring GaioFdmonUring;
 
 /* What the monitors have in common, and do differently. An int is 0 or an errno. */
 typedef struct
@@ -65,10 +64,6 @@ typedef struct
    * any. Or NULL. */
   gboolean (*see_glib) (GaioFdmon *mon, GSource *source);
 
-  /* Whether there is something to see, found out without a system call; without the lock. NULL
-   * where that cannot be. */
-  gboolean (*peek) (const GaioFdmon *mon);
-
   /* A wait has three parts, of which the middle one is without the lock. end_wait() fills
    * mon->events with at most @max_events and returns how many; each is fresh: the kernel has looked
    * at the fd since begin_wait(). wait() returns -1 with errno on failure, which end_wait() hands
@@ -83,25 +78,18 @@ struct _GaioFdmon
   const GaioFdmonOps *ops;   /* NULL until first needed */
   GaioMonitorType requested; /* (const) */
   const char *note;          /* why it is not the one that was asked for, or NULL */
-  int fd;                    /* of the epoll set or the ring; -1 if there is none */
+  int fd;                    /* of the epoll set; -1 if there is none */
   int wake_fd;
   int timer_fd;
   gint64 armed;      /* what the timerfd is set to, -1 when it is not */
   GSource *shown_to; /* whose pollfds have been set, or NULL */
-  union
-  {
-    GaioFdmonPoll *poll;
-    GaioFdmonUring *uring;
-  };
+  GaioFdmonPoll *poll;
   struct epoll_event events[GAIO_FDMON_MAX_EVENTS];
 };
 
 extern const GaioFdmonOps gaio_fdmon_epoll_ops G_GNUC_INTERNAL;
 extern const GaioFdmonOps gaio_fdmon_mixed_ops G_GNUC_INTERNAL;
 extern const GaioFdmonOps gaio_fdmon_poll_ops G_GNUC_INTERNAL;
-#ifdef GAIO_HAVE_LIBURING
-extern const GaioFdmonOps gaio_fdmon_uring_ops G_GNUC_INTERNAL;
-#endif
 
 void gaio_fdmon_init (GaioFdmon *mon, GaioMonitorType requested);
 gboolean gaio_fdmon_open (GaioFdmon *mon, GError **error);

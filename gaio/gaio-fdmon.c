@@ -23,22 +23,9 @@ gaio_fdmon_init (GaioFdmon *mon, GaioMonitorType requested)
 
 /* The one to begin with. */
 static const GaioFdmonOps *
-requested_ops (GaioFdmon *mon)
+requested_ops (const GaioFdmon *mon)
 {
-  switch (mon->requested)
-    {
-    case GAIO_MONITOR_TYPE_POLL:
-      return &gaio_fdmon_poll_ops;
-    case GAIO_MONITOR_TYPE_IO_URING:
-#ifdef GAIO_HAVE_LIBURING
-      return &gaio_fdmon_uring_ops;
-#else
-      mon->note = "Gaio was built without io_uring";
-      return &gaio_fdmon_epoll_ops;
-#endif
-    default:
-      return &gaio_fdmon_epoll_ops;
-    }
+  return mon->requested == GAIO_MONITOR_TYPE_POLL ? &gaio_fdmon_poll_ops : &gaio_fdmon_epoll_ops;
 }
 
 /* Whether the kernel, its configuration or a sandbox does not have it at all. A sandbox says so
@@ -73,21 +60,13 @@ try_open (GaioFdmon *mon, const GaioFdmonOps *ops)
   return errsv;
 }
 
-/* From io_uring to epoll, from epoll to poll. */
+/* poll(2) where the kernel refuses epoll. */
 static int
 open_best (GaioFdmon *mon)
 {
   const GaioFdmonOps *ops = requested_ops (mon);
   int errsv = try_open (mon, ops);
 
-#ifdef GAIO_HAVE_LIBURING
-  if (is_refusal (errsv) && ops == &gaio_fdmon_uring_ops)
-    {
-      mon->note = "the kernel refuses io_uring";
-      ops = &gaio_fdmon_epoll_ops;
-      errsv = try_open (mon, ops);
-    }
-#endif
   if (is_refusal (errsv) && ops == &gaio_fdmon_epoll_ops)
     {
       mon->note = "the kernel refuses epoll";
@@ -178,10 +157,8 @@ gaio_fdmon_clear (GaioFdmon *mon)
 int
 gaio_fdmon_add (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
 {
-  gboolean has_set = mon->ops == &gaio_fdmon_epoll_ops || mon->ops == &gaio_fdmon_mixed_ops;
-
   if (mon->ops != &gaio_fdmon_poll_ops && G_UNLIKELY (gaio_tells_once (fd)))
-    return has_set ? gaio_fdmon_mixed_add_apart (mon, fd, mask, key) : EOPNOTSUPP;
+    return gaio_fdmon_mixed_add_apart (mon, fd, mask, key);
   return mon->ops->add (mon, fd, mask, key);
 }
 
@@ -203,11 +180,7 @@ gaio_fdmon_is_still (const GaioFdmon *mon, int fd)
 const char *
 gaio_fdmon_get_name (const GaioFdmon *mon)
 {
-  if (mon->ops != NULL)
-    return mon->ops->name;
-  if (mon->requested == GAIO_MONITOR_TYPE_POLL)
-    return "poll";
-  return mon->requested == GAIO_MONITOR_TYPE_IO_URING ? "io_uring" : "epoll";
+  return mon->ops != NULL ? mon->ops->name : requested_ops (mon)->name;
 }
 
 void

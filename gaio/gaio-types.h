@@ -63,17 +63,15 @@ typedef struct _GaioNotifier GaioNotifier;
 /**
  * GaioMonitorType:
  * @GAIO_MONITOR_TYPE_AUTO: the best one for an application: epoll(7), or poll(2) where there is
- * none. The environment variable `GAIO_MONITOR` (`epoll`, `poll` or `io_uring`) overrides it.
+ * none. The environment variable `GAIO_MONITOR` (`epoll` or `poll`) overrides it.
  * @GAIO_MONITOR_TYPE_EPOLL: epoll(7).
  * @GAIO_MONITOR_TYPE_POLL: poll(2), for kernels and sandboxes without epoll. Its cost grows with
  * the number of fds, of which a GLib main loop sees each.
- * @GAIO_MONITOR_TYPE_IO_URING: io_uring(7). Where the kernel refuses it, epoll.
  *
  * What a #GaioContext asks the kernel with; gaio_context_dup_stats() tells which one it has become,
  * and why. They differ in what happens to a handler whose fd was closed without removing it: only
- * epoll notices at once that the number means another file. The others may report the new file to
- * it, until somebody adds that number, and io_uring keeps the old file open until the handler is
- * removed.
+ * epoll notices at once that the number means another file. poll may report the new file to it,
+ * until somebody adds that number.
  *
  * Since: 1.0
  */
@@ -82,7 +80,6 @@ typedef enum
   GAIO_MONITOR_TYPE_AUTO,
   GAIO_MONITOR_TYPE_EPOLL,
   GAIO_MONITOR_TYPE_POLL,
-  GAIO_MONITOR_TYPE_IO_URING,
 } GaioMonitorType;
 
 G_END_DECLS

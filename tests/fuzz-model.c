@@ -12,7 +12,6 @@
 #define MAX_OF_A_KIND 10
 #define MAX_DEPTH 3
 #define MAX_LOOKS 64
-#define MAX_WAITS 5000
 #define BEGIN_US (1000 * (gint64) G_USEC_PER_SEC)
 
 gboolean fuzz_verbose;
@@ -665,32 +664,12 @@ begin_round (Model *self, Round *round, gint main)
   return round;
 }
 
-/* Longer each time: on a busy machine MAX_WAITS of them, which are a minute, are not too few. */
-static void
-nap (guint n_before)
-{
-  g_usleep (100 + 5 * n_before);
-}
-
-/* A request to an io_uring is completed by the thread that has made it, which may be another one,
- * in its own time. TRUE to look once more. */
-static gboolean
-wait_for_the_kernel (Model *self, gint64 until)
-{
-  if (!self->is_late || !model_has_work (self, until) || self->round->n_own_looks >= MAX_WAITS)
-    return FALSE;
-  nap (self->round->n_own_looks++);
-  return TRUE;
-}
-
 /* Time is about to pass. Others may have something for the loop before. */
 static gboolean
 asleep (gint64 until, gpointer data)
 {
   Model *self = the_model;
 
-  if (wait_for_the_kernel (self, until))
-    return TRUE;
   model_check_sleep (self, until);
   if (!is_other () && self->position < self->size && model_byte (self) % 4 == 3)
     {
@@ -815,11 +794,6 @@ let_all_have_a_turn (Model *self)
   self->passive = TRUE;
   for (guint n = 0; n < n_rounds; n++)
     iterate_for (self, 0);
-  for (guint n = 0; self->is_late && n < MAX_WAITS && find_starving (self, since) != NULL; n++)
-    {
-      nap (n);
-      iterate_for (self, 0);
-    }
   self->passive = FALSE;
   check (self, find_starving (self, since) == NULL, "handler %u starves",
          find_starving (self, since)->id);

@@ -267,8 +267,7 @@ readiness (Thing *thing)
 
   if (thing->dormant)
     return 0;
-  /* Its request holds on to the file, of which the model knows no more. */
-  if (thing->confused || (self->is_late && thing->orphan))
+  if (thing->confused)
     return G_MAXUINT;
   if (thing->file != NULL)
     ready = fuzz_file_poll (thing->file);
@@ -287,27 +286,12 @@ wanted (const Thing *thing)
 void
 thing_check_ready (Thing *thing, gint fd, guint condition)
 {
-  guint ready = thing->ready;
-
-  if (thing->model->sees_late)
-    ready |= readiness (thing);
   check (thing->model, fd == thing->fd, "handler %u is called for fd %d instead of %d", thing->id,
          fd, thing->fd);
   check (thing->model, condition != 0, "handler %u is called for nothing", thing->id);
-  check (thing->model, (condition & ~(ready & wanted (thing))) == 0,
+  check (thing->model, (condition & ~(thing->ready & wanted (thing))) == 0,
          "handler %u, which wants %#x of fd %d, which has %#x, is told %#x", thing->id,
-         thing->condition, fd, ready, condition);
-}
-
-/* What has become ready since the round looked, and may be over when the batch is taken. */
-static void
-see_late (Model *self)
-{
-  if (!self->sees_late)
-    return;
-  foreach_thing (self, thing)
-    if (thing->kind == THING_MEMBER && !thing->removed)
-      thing->seen |= readiness (thing) & wanted (thing);
+         thing->condition, fd, thing->ready, condition);
 }
 
 static Thing *
@@ -328,7 +312,6 @@ check_record (Model *self, const GaioReadyRecord *record)
          "a record of %u, which is not there", (guint) record->token);
   check (self, record->fd == member->fd, "a record of member %u with fd %d", member->id,
          record->fd);
-  see_late (self);
   check (self, record->condition != 0 && (record->condition & ~member->seen) == 0,
          "a record of member %u with %#x, when only %#x was seen", member->id, record->condition,
          member->seen);
@@ -361,7 +344,7 @@ comes_before (const Thing *thing, const Thing *called)
     return FALSE;
   if (thing->kind == THING_BOTTOM_HALF)
     return thing->scheduled && thing->order < called->order;
-  if (thing->kind != THING_TIMER || thing->due_in == 0 || thing->is_vague || called->is_vague)
+  if (thing->kind != THING_TIMER || thing->due_in == 0)
     return FALSE;
   if (thing->due_in != called->due_in)
     return thing->due_in < called->due_in;
@@ -441,8 +424,6 @@ commit (Round *round, Model *self)
         thing->skipped = TRUE;
       else
         thing->due_in = round->id;
-      /* GLib may not have heard yet that the timerfd has expired. */
-      thing->is_vague = self->is_late && !round->alone && round->n_calls == 0;
     }
 }
 
@@ -454,7 +435,6 @@ thing_begin_call (Thing *thing)
 
   check (self, round != NULL && !self->afar, "%s %u is called outside of any round",
          name_of (thing), thing->id);
-  see_late (self);
   commit (round, self);
   model_say (self, "%s %u is called", name_of (thing), thing->id);
   check (self, g_thread_self () == round->thread, "%s %u is called in a foreign thread",
@@ -589,11 +569,10 @@ is_owed (const Round *round, const Thing *thing)
       return thing->scheduled && thing->order <= round->last_order &&
              (thing->urgent || round->alone);
     case THING_TIMER:
-      return thing->due_in != 0 && thing->due_in <= round->id &&
-             (round->alone || !thing->model->is_late);
+      return thing->due_in != 0 && thing->due_in <= round->id;
     case THING_HANDLER:
     case THING_MEMBER:
-      return !thing->model->is_late && (thing->ready & wanted (thing)) != 0;
+      return (thing->ready & wanted (thing)) != 0;
     default:
       return FALSE;
     }
@@ -641,7 +620,6 @@ check_notified (Model *self)
 void
 round_end (Round *round, Model *self)
 {
-  see_late (self);
   if (is_for_context (round, self))
     commit (round, self);
   self->cut |= round->limit > 0;
@@ -837,9 +815,6 @@ model_begin (Model *self, const guint8 *data, gsize size)
 
   *self = (Model){ .data = data, .size = size, .attached = -1, .closed = TRUE };
   self->is_epoll = monitor == NULL || g_str_equal (monitor, "epoll");
-  /* To take a request back lets go of its file, whose other end then sees that it is closed. */
-  self->sees_late = !self->is_epoll;
-  self->is_late = g_strcmp0 (monitor, "io_uring") == 0;
   self->files = fuzz_files_new ();
   self->things = g_ptr_array_new ();
   g_queue_init (&self->finished);

@@ -53,9 +53,8 @@ typedef struct
   gint64 deadline;
   gint64 tick; /* what it is called for */
   gint64 interval;
-  guint64 due_in;    /* the round that has found it due, or 0 */
-  gboolean is_vague; /* the library may have found it due later */
-  guint64 order;     /* of arming, of scheduling */
+  guint64 due_in; /* the round that has found it due, or 0 */
+  guint64 order;  /* of arming, of scheduling */
   gboolean rearmed;
   gboolean skipped; /* due again while it runs */
   gboolean scheduled;
@@ -91,8 +90,6 @@ struct _Model
   guint n_operations;
   gboolean passive; /* callbacks do nothing */
   gboolean is_epoll;
-  gboolean sees_late; /* what the monitor says may be newer than the last look of the model */
-  gboolean is_late;   /* the monitor hears of things by way of another thread, in its own time */
 
   GaioContext *context;
   gboolean closed;

@@ -9,10 +9,6 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#ifdef GAIO_HAVE_LIBURING
-#  include <liburing.h>
-#endif
-
 /* What the library takes for as good as never. */
 #define LONGEST_WAIT_US (86400 * (gint64) G_USEC_PER_SEC)
 #define MAX_TIMERS 1024
@@ -202,31 +198,3 @@ fuzz_time_poll (GPollFD *fds, guint n_fds, gint timeout_ms)
 
   return wait_until_ready (look_at_fds, &wait, timeout_ms * G_GINT64_CONSTANT (1000));
 }
-
-#ifdef GAIO_HAVE_LIBURING
-static int
-look_at_ring (const Wait *wait)
-{
-  static int (*real) (struct io_uring *, struct io_uring_cqe **, unsigned,
-                      struct __kernel_timespec *, sigset_t *);
-  struct __kernel_timespec zero = { 0, 0 };
-  struct io_uring_cqe *cqe;
-
-  if (real == NULL)
-    real = dlsym (RTLD_NEXT, "io_uring_wait_cqes");
-  return real (wait->events, &cqe, 1, &zero, NULL) == -ETIME ? 0 : 1;
-}
-
-int
-io_uring_wait_cqes (struct io_uring *ring,
-                    struct io_uring_cqe **cqe,
-                    unsigned n,
-                    struct __kernel_timespec *timeout,
-                    sigset_t *mask)
-{
-  Wait wait = { -1, ring, n };
-  gint64 timeout_us = timeout->tv_sec * G_USEC_PER_SEC + timeout->tv_nsec / 1000;
-
-  return wait_until_ready (look_at_ring, &wait, timeout_us) == 0 ? -ETIME : 0;
-}
-#endif

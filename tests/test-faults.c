@@ -851,8 +851,6 @@ static const char *const harmless[] = {
   "getpid",
   "getrlimit", /* for a message */
   "ioctl",     /* as fstatfs */
-  "io_uring_peek_batch_cqe",
-  "io_uring_queue_exit",
   "memcmp",
   "memcpy",
   "memmove",

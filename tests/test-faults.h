@@ -19,13 +19,8 @@
 
 #include <glib.h>
 
-#if __has_include(<liburing.h>)
-#  define FAULT_HAVE_LIBURING
-#  include <liburing.h>
-#endif
-
-/* Stands in for the functions of the C library and of liburing by which the library asks the
- * kernel, and has one call after another fail. What others call goes through.
+/* Stands in for the functions of the C library by which the library asks the kernel, and has one
+ * call after another fail. What others call goes through.
  *
  * Memory is not among it: the library has all of it from GLib, which ends the process when there is
  * none. */
@@ -51,9 +46,6 @@ typedef enum
   PIDFD_OPEN,
   SEM_WAIT,
   PTHREAD_CREATE,
-  URING_INIT,
-  URING_SUBMIT,
-  URING_WAIT,
   N_FUNCTIONS,
 } Function;
 
@@ -86,9 +78,6 @@ static const struct
   [PIDFD_OPEN] = { "syscall", { EMFILE, ENFILE, ENOMEM, EPERM, ENOSYS } },
   [SEM_WAIT] = { "sem_wait", { EINTR } },
   [PTHREAD_CREATE] = { "pthread_create", { EAGAIN } },
-  [URING_INIT] = { "io_uring_queue_init", { EMFILE, ENFILE, ENOMEM, EPERM, ENOSYS } },
-  [URING_SUBMIT] = { "io_uring_submit", { EAGAIN, EBUSY, EINTR } },
-  [URING_WAIT] = { "io_uring_wait_cqes", { EINTR, EAGAIN, EBUSY } },
 };
 
 /* Nothing is interrupted more often than this in a row. */
@@ -248,15 +237,6 @@ FAULT_STAND_IN (int, pthread_create, PTHREAD_CREATE, errsv,
                 (pthread_t *thread, const pthread_attr_t *attributes, void *(*func) (void *),
                  void *data),
                 (thread, attributes, func, data))
-#ifdef FAULT_HAVE_LIBURING
-FAULT_STAND_IN (int, io_uring_queue_init, URING_INIT, -errsv,
-                (unsigned int n, struct io_uring *ring, unsigned int flags), (n, ring, flags))
-FAULT_STAND_IN (int, io_uring_submit, URING_SUBMIT, -errsv, (struct io_uring *ring), (ring))
-FAULT_STAND_IN (int, io_uring_wait_cqes, URING_WAIT, -errsv,
-                (struct io_uring *ring, struct io_uring_cqe **cqe, unsigned int n,
-                 struct __kernel_timespec *timeout, sigset_t *mask),
-                (ring, cqe, n, timeout, mask))
-#endif
 /* clang-format on */
 
 int

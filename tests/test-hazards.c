@@ -645,8 +645,7 @@ always_ready_file_is_silent_unless_asked_for_that (TestLoop *loop, gconstpointer
 static gboolean
 is_set (const char *file)
 {
-  return g_str_equal (file, "anon_inode:[eventpoll]") ||
-         g_str_equal (file, "anon_inode:[io_uring]");
+  return g_str_equal (file, "anon_inode:[eventpoll]");
 }
 
 /* Which of our own numbers is the set. */

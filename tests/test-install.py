@@ -29,7 +29,7 @@ EXAMPLES = SOURCE / 'examples'
 BATCH = '3 are ready\ntoken 30\ntoken 60\ntoken 90\n'
 STRICT = ['-Werror', '-Wall', '-Wextra', '-pedantic']
 # What the library may be built without.
-PLAIN = ['introspection', 'vapi', 'io_uring', 'usdt']
+PLAIN = ['introspection', 'vapi', 'usdt']
 
 # In C and in C++.
 PROGRAM = '''

@@ -14,7 +14,7 @@
 /* What only monitors have, or what is hard for one of them. The other tests run for each of them
  * too. */
 
-/* --- A kernel that refuses: stands in for the C library's and liburing's --- */
+/* --- A kernel that refuses: stands in for the C library's --- */
 
 static gint refused_epoll;
 
@@ -27,22 +27,6 @@ epoll_create1 (int flags)
     return next (flags);
   errno = refused_epoll;
   return -1;
-}
-
-static gint refused_uring;
-
-struct io_uring;
-
-int io_uring_queue_init (unsigned entries, struct io_uring *ring, unsigned flags);
-
-int
-io_uring_queue_init (unsigned entries, struct io_uring *ring, unsigned flags)
-{
-  int (*next) (unsigned, struct io_uring *, unsigned) = dlsym (RTLD_NEXT, "io_uring_queue_init");
-
-  /* Gaio may have been built without. */
-  g_assert_true (refused_uring != 0 || next != NULL);
-  return refused_uring != 0 ? -refused_uring : next (entries, ring, flags);
 }
 
 static gboolean refuses_many_fds;
@@ -123,50 +107,6 @@ test_epoll_refused_is_poll (void)
       assert_becomes (context, "poll", "the kernel refuses epoll");
       refused_epoll = 0;
     }
-}
-
-static gboolean
-have_uring (void)
-{
-  g_autoptr (GaioContext) context = gaio_context_new_with_monitor (GAIO_MONITOR_TYPE_IO_URING);
-  g_autoptr (GMainContext) main_context = main_context_new ();
-  g_autofree char *name = NULL;
-
-  attach (context, main_context);
-  name = string_stat (context, "monitor");
-  if (g_str_equal (name, "io_uring"))
-    return TRUE;
-  g_test_skip ("no io_uring here");
-  return FALSE;
-}
-
-static void
-test_uring_refused_is_epoll (void)
-{
-  const gint refusals[] = { ENOSYS, EPERM, EACCES, EINVAL, EOPNOTSUPP, EUCLEAN };
-
-  if (!have_uring () || !test_has_epoll ())
-    return;
-  for (guint i = 0; i < G_N_ELEMENTS (refusals); i++)
-    {
-      g_autoptr (GaioContext) context = gaio_context_new_with_monitor (GAIO_MONITOR_TYPE_IO_URING);
-
-      refused_uring = refusals[i];
-      assert_becomes (context, "epoll", "the kernel refuses io_uring");
-      refused_uring = 0;
-    }
-}
-
-static void
-test_both_refused_is_poll (void)
-{
-  g_autoptr (GaioContext) context = gaio_context_new_with_monitor (GAIO_MONITOR_TYPE_IO_URING);
-
-  if (!have_uring ())
-    return;
-  refused_uring = refused_epoll = EPERM;
-  assert_becomes (context, "poll", "the kernel refuses epoll");
-  refused_uring = refused_epoll = 0;
 }
 
 /* A limit is not a refusal: it is reported, and tried again. */
@@ -250,32 +190,6 @@ test_ready_fd_does_not_spin_when_poll_is_refused (void)
   refuses_many_fds = FALSE;
   main_context_until (main_context, calls > 0);
   gaio_clear_handler (&handler);
-  close (fd);
-}
-
-static void
-test_uring_refuses_what_tells_once (void)
-{
-  g_autoptr (GaioContext) context = gaio_context_new_with_monitor (GAIO_MONITOR_TYPE_IO_URING);
-  g_autoptr (GError) error = NULL;
-  g_autofree char *name = NULL;
-  gint other = eventfd_new (0), fd = open ("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
-  GaioHandler *first = add_fd (context, other, G_IO_IN, never_fd, NULL, NULL), *handler;
-  guint notified = 0;
-
-  name = string_stat (context, "monitor");
-  if (g_strcmp0 (name, "io_uring") == 0)
-    {
-      handler =
-          gaio_context_add_fd (context, fd, G_IO_PRI, never_fd, &notified, count_once, &error);
-      g_assert_null (handler);
-      g_assert_error (error, GAIO_ERROR, GAIO_ERROR_NOT_SUPPORTED);
-      g_assert_cmpuint (notified, ==, 1);
-    }
-  else
-    g_test_skip ("no io_uring here");
-  gaio_clear_handler (&first);
-  close (other);
   close (fd);
 }
 
@@ -673,7 +587,7 @@ test_unknown_name_is_a_warning (void)
   g_autoptr (GaioContext) context = NULL;
 
   g_setenv ("GAIO_MONITOR", "kqueue", TRUE);
-  g_test_expect_message ("Gaio", G_LOG_LEVEL_WARNING, "GAIO_MONITOR=kqueue is none of *");
+  g_test_expect_message ("Gaio", G_LOG_LEVEL_WARNING, "GAIO_MONITOR=kqueue is neither *");
   context = gaio_context_new ();
   g_test_assert_expected_messages ();
   name = string_stat (context, "monitor");
@@ -745,8 +659,6 @@ main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
   g_test_add_func ("/monitor/epoll-refused-is-poll", test_epoll_refused_is_poll);
-  g_test_add_func ("/monitor/io-uring-refused-is-epoll", test_uring_refused_is_epoll);
-  g_test_add_func ("/monitor/both-refused-is-poll", test_both_refused_is_poll);
   g_test_add_func ("/monitor/limit-is-no-refusal", test_limit_is_no_refusal);
   g_test_add_func ("/monitor/poll-refused/wake-up-is-heard",
                    test_wake_up_is_heard_when_poll_is_refused);
@@ -754,7 +666,6 @@ main (int argc, char **argv)
                    test_ready_fd_does_not_spin_when_poll_is_refused);
   g_test_add_func ("/monitor/high-number-takes-little-memory",
                    test_high_number_takes_little_memory);
-  g_test_add_func ("/monitor/io-uring-refuses-what-tells-once", test_uring_refuses_what_tells_once);
   g_test_add_func ("/monitor/own-fds-are-close-on-exec", test_own_fds_are_close_on_exec);
   g_test_add_func ("/monitor/environment-chooses-unless-setuid",
                    test_environment_chooses_unless_setuid);

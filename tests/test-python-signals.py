@@ -84,7 +84,7 @@ def test_iterate():
 
 def test_every_monitor():
     """Whatever the kernel is asked with."""
-    for monitor in (Gaio.MonitorType.EPOLL, Gaio.MonitorType.POLL, Gaio.MonitorType.IO_URING):
+    for monitor in (Gaio.MonitorType.EPOLL, Gaio.MonitorType.POLL):
         context = Gaio.Context(monitor=monitor)
         with watched_pipe(context), interrupted(), ctrl_c_when(context):
             iterate_for_ever(context)

@@ -17,9 +17,11 @@ static const struct
   const char *name;
   unsigned int number;
 } known[] = {
-  { "epoll_create1", SYS_epoll_create1 },   { "epoll_pwait2", SYS_epoll_pwait2 },
-  { "io_uring_setup", SYS_io_uring_setup }, { "madvise", SYS_madvise },
-  { "pidfd_open", SYS_pidfd_open },         { "timerfd_create", SYS_timerfd_create },
+  { "epoll_create1", SYS_epoll_create1 },
+  { "epoll_pwait2", SYS_epoll_pwait2 },
+  { "madvise", SYS_madvise },
+  { "pidfd_open", SYS_pidfd_open },
+  { "timerfd_create", SYS_timerfd_create },
 };
 
 #define N_KNOWN (sizeof known / sizeof *known)

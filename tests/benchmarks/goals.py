@@ -141,8 +141,6 @@ GOALS = [
     Ratio('loop', 'N=10000 live K=256$', 'glib', 'gaio-nested', at_least=20),
     Ratio('loop', 'live', 'gaio-alone', 'raw-uring'),
     Ratio('host', 'live K=1$', 'gaio-host', 'gaio-nested', at_most=0.85),
-    *(Ratio('monitors', f'{how} N=.*{kind}', 'io_uring', 'epoll')
-      for how in ('nested', 'alone') for kind in ('live', 'dry')),
     *(Ratio('churn', 'N=10000 add and remove$', ours, 'raw-epoll', at_most=1.5)
       for ours in ('gaio-nested', 'gaio-alone')),
     *(Most('memory', '^fd N=10000$', ours, 160) for ours in ('gaio-nested', 'gaio-alone')),

@@ -21,7 +21,7 @@ import plot
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 PUBLISHED = ROOT / 'docs/benchmarks'
-NAMES = ['loop', 'host', 'monitors', 'churn', 'memory', 'timers', 'threads', 'python',
+NAMES = ['loop', 'host', 'churn', 'memory', 'timers', 'threads', 'python',
          'asyncio', 'daemon']
 
 

@@ -143,6 +143,5 @@ class MonitorType(GObject.GEnum):
     AUTO: ClassVar[MonitorType]
     EPOLL: ClassVar[MonitorType]
     POLL: ClassVar[MonitorType]
-    IO_URING: ClassVar[MonitorType]
 
 def error_quark() -> int: ...
