@@ -2,7 +2,6 @@
 #pragma once
 
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -13,6 +12,7 @@
 #include "gaio-fork-private.h"
 #include "gaio-glib-polls-private.h"
 #include "gaio-heap-private.h"
+#include "gaio-host-state-private.h"
 #include "gaio-profile-private.h"
 #include "gaio-ready-list-private.h"
 #include "gaio-ref-count-private.h"
@@ -38,14 +38,6 @@ typedef enum
   GAIO_ASLEEP_IN_ITERATE, /* in our own wait */
   GAIO_POLLING,           /* busy, until this is no longer so */
 } GaioSleep;
-
-/* gaio_context_run() */
-typedef enum
-{
-  GAIO_HOST_AWAY,
-  GAIO_HOST_WAITS,  /* for GLib and for us, or is about to */
-  GAIO_HOST_CALLED, /* back: it posts core->host_is_back */
-} GaioHostState;
 
 typedef struct
 {
@@ -102,11 +94,7 @@ typedef struct
   GMainContext *main_context; /* (lock) of the source, once known */
   GPollFD *pollfd;            /* (lock) of the source */
   GaioGlibPolls glib_polls;   /* (lock) that may be asleep on it */
-  int glib_fd;                /* (lock) what wakes it, if the epoll set has it, or -1 */
-  guint64 glib_rebuilds;      /* (lock) of the epoll set when it was put there */
-  gboolean glib_woken;        /* (owner) seen in the set, and not yet told GLib */
-  atomic_int host;            /* a GaioHostState; leaves GAIO_HOST_AWAY under the lock */
-  sem_t host_is_back;         /* posted when it was GAIO_HOST_CALLED */
+  GaioHostState host;         /* who runs it; (lock) and (owner), see there */
   guint n_lingering;          /* (lock) sources detached that their owner has yet to destroy */
   GMainContext *shared_with;  /* (const) all users of this one share the context; or NULL */
 
@@ -119,13 +107,9 @@ typedef struct
   guint n_stale;     /* (lock) how often it has told of such a file since it was made */
   guint n_members;   /* (lock) handlers that belong to a ready set */
 
-  GaioBatch batch;     /* (owner) handlers to call first; empty outside of a round */
-  GaioList ready;      /* (owner) handlers and ready sets to call then, first in, first out */
-  guint64 gather_seq;  /* (owner) which gathering @ready is of; see gaio_core_stamp() */
-  int n_fetched;       /* (owner) events at hand, in monitor.events, or -1 */
-  int fetched_depth;   /* (owner) g_main_depth() of the dispatch that they are for */
-  gboolean timer_seen; /* (owner) the timerfd has expired, which monitor.armed does not say yet */
-  GaioReadySet *taker; /* (owner) who takes what this round gathers, or NULL */
+  GaioBatch batch;    /* (owner) handlers to call first; empty outside of a round */
+  GaioList ready;     /* (owner) handlers and ready sets to call then, first in, first out */
+  guint64 gather_seq; /* (owner) which gathering @ready is of; see gaio_core_stamp() */
 
   GaioHeap timers;     /* (lock) armed */
   gint64 timer_floor;  /* (lock) all that is armed comes after what was due by then, or 0 */
@@ -178,11 +162,7 @@ void gaio_core_kick (GaioCore *core);
 void gaio_core_unlock_and_kick (GaioCore *core);
 void gaio_core_lock_again (GaioCore *core);
 void gaio_core_close_fds (GaioCore *core);
-gboolean gaio_core_watch_glib (GaioCore *core, int fd);
-void gaio_core_unwatch_glib (GaioCore *core);
-void gaio_core_host_is_back (GaioCore *core);
 void gaio_core_deadline_moved (GaioCore *core, gint64 deadline);
-void gaio_core_see_timer (GaioCore *core);
 
 /* The core whose callback this thread is in, or NULL. */
 extern _Thread_local GaioCore *gaio_core_current

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "gaio-core-private.h"
 
-#include <errno.h>
 #include <unistd.h>
 
 #include <gaio/gaio-error.h>
@@ -21,11 +20,11 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   atomic_init (&core->open_in, core->fork_generation);
   pthread_mutex_init (&core->lock, NULL);
   pthread_cond_init (&core->callback_ended, NULL);
-  sem_init (&core->host_is_back, 0, 0);
   atomic_init (&core->wake_users, 1);
   g_weak_ref_init (&core->context, shell);
   core->shell = shell;
   gaio_fdmon_init (&core->monitor, monitor);
+  gaio_host_state_init (&core->host);
   gaio_profile_init (&core->profile);
   gaio_list_init (&core->always);
   gaio_list_init (&core->dormant);
@@ -39,8 +38,6 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   gaio_list_init (&core->pollers);
   core->restless = TRUE;
   core->lost_fd = -1;
-  core->n_fetched = -1;
-  core->glib_fd = -1;
   core->idle_deadline = -1;
   atomic_init (&core->max_callbacks, GAIO_FDMON_MAX_EVENTS);
   return core;
@@ -67,7 +64,7 @@ gaio_core_unref (GaioCore *core)
   gaio_profile_clear (&core->profile);
   if (!gaio_core_is_forked (core))
     {
-      sem_destroy (&core->host_is_back);
+      gaio_host_state_clear (&core->host);
       pthread_cond_destroy (&core->callback_ended);
       pthread_mutex_destroy (&core->lock);
     }
@@ -168,7 +165,7 @@ prepare_for_child (GaioCore *core)
 {
   pthread_mutex_init (&core->lock, NULL);
   gaio_fdmon_clear (&core->monitor);
-  core->n_fetched = -1;
+  gaio_host_state_drop_events (&core->host);
   core->restless = TRUE;
 }
 
@@ -204,69 +201,4 @@ gaio_core_deadline_moved (GaioCore *core, gint64 deadline)
   if (sleep == GAIO_ASLEEP_IN_GLIB && gaio_fdmon_arm (&core->monitor, deadline))
     return;
   gaio_core_kick (core);
-}
-
-/* What was seen without the lock: the timerfd has expired. With the lock held. */
-void
-gaio_core_see_timer (GaioCore *core)
-{
-  if (G_LIKELY (!core->timer_seen))
-    return;
-  core->timer_seen = FALSE;
-  core->monitor.armed = -1;
-}
-
-/* What wakes GLib ends our wait as well. Edge-triggered: GLib alone may read it, when it comes by.
- * With the lock held, under epoll. FALSE if the kernel refuses. */
-gboolean
-gaio_core_watch_glib (GaioCore *core, int fd)
-{
-  GaioFdmon *monitor = &core->monitor;
-
-  if (core->glib_fd == fd && core->glib_rebuilds == core->counters.rebuilds)
-    return TRUE;
-  gaio_core_unwatch_glib (core);
-  if (monitor->ops->add (monitor, fd, EPOLLIN | EPOLLET, GAIO_FDMON_KEY_HOST) != 0)
-    return FALSE;
-  core->glib_fd = fd;
-  core->glib_rebuilds = core->counters.rebuilds;
-  return TRUE;
-}
-
-/* The main context may be in another thread, whose wait nothing of GLib's would end afterwards, and
- * which would go on to take what is ready: it comes back first. */
-static void
-end_wait_of_host (GaioCore *core)
-{
-  int waits = GAIO_HOST_WAITS;
-
-  /* Pairs with gaio_core_host_is_back(), also where the host is back: what it has fetched, it has
-   * written by then. */
-  if (!atomic_compare_exchange_strong_explicit (&core->host, &waits, GAIO_HOST_CALLED,
-                                                memory_order_acq_rel, memory_order_acquire))
-    return;
-  gaio_fdmon_wake (core->monitor.wake_fd);
-  while (sem_wait (&core->host_is_back) == -1 && errno == EINTR)
-    ;
-}
-
-/* By the host, which takes no lock before: another thread may hold it, and wait in
- * end_wait_of_host(). */
-void
-gaio_core_host_is_back (GaioCore *core)
-{
-  if (atomic_exchange_explicit (&core->host, GAIO_HOST_AWAY, memory_order_acq_rel) ==
-      GAIO_HOST_CALLED)
-    sem_post (&core->host_is_back);
-}
-
-/* With the lock held. */
-void
-gaio_core_unwatch_glib (GaioCore *core)
-{
-  end_wait_of_host (core);
-  if (core->glib_fd >= 0 && gaio_fdmon_is_open (&core->monitor) &&
-      core->glib_rebuilds == core->counters.rebuilds)
-    core->monitor.ops->remove (&core->monitor, core->glib_fd);
-  core->glib_fd = -1;
 }

@@ -94,14 +94,14 @@ see_event (GaioCore *core, const struct epoll_event *event, GaioGathering *self)
     see_slot (core, slot, event->events, self);
   else if (key == GAIO_FDMON_KEY_TIMER)
     {
-      core->timer_seen = TRUE;
-      gaio_core_see_timer (core);
+      gaio_host_state_see_timer_expired (&core->host);
+      gaio_host_state_update_timer (&core->host, &core->monitor);
     }
   else if ((guint32) key == GAIO_FDMON_KEY_GONE)
     gaio_registration_file_gone (core, key >> 32);
   else if (key == GAIO_FDMON_KEY_HOST)
     /* Busy polling may have come between GLib's look at its sources and the wait of the host. */
-    core->glib_woken = TRUE;
+    gaio_host_state_see_glib_woken (&core->host);
   else if (key != GAIO_FDMON_KEY_WAKE)
     self->stale = TRUE;
 }

@@ -78,9 +78,9 @@ query (GaioHost *host)
 static gboolean
 watch_glib (GaioCore *core, int fd)
 {
-  if (core->glib_fd != fd)
+  if (gaio_host_state_get_glib_fd (&core->host) != fd)
     gaio_registration_file_gone (core, fd);
-  return gaio_core_watch_glib (core, fd);
+  return gaio_host_state_watch_glib (&core->host, &core->monitor, fd);
 }
 
 /* Whether one wait is enough for both pollfds. Then @own is ours and @glib the other. With the lock
@@ -110,7 +110,7 @@ can_wait_together (GaioHost *host, GPollFD **own, GPollFD **glib)
     return FALSE;
   together = watch_together (host, own, glib);
   if (together)
-    atomic_store_explicit (&host->core->host, GAIO_HOST_WAITS, memory_order_relaxed);
+    gaio_host_state_begin_wait (&host->core->host);
   gaio_core_unlock (host->core);
   return together;
 }
@@ -125,11 +125,11 @@ sort_events (GaioCore *core, int n)
   for (int i = 0; i < n; i++)
     {
       if (events[i].data.u64 == GAIO_FDMON_KEY_HOST)
-        core->glib_woken = TRUE;
+        gaio_host_state_see_glib_woken (&core->host);
       else
         events[n_own++] = events[i];
       if (events[i].data.u64 == GAIO_FDMON_KEY_TIMER)
-        core->timer_seen = TRUE;
+        gaio_host_state_see_timer_expired (&core->host);
     }
   return n_own;
 }
@@ -151,7 +151,7 @@ wait_for_events (GaioHost *host)
 {
   GaioCore *core = host->core;
   guint max = atomic_load_explicit (&core->max_callbacks, memory_order_relaxed);
-  gint64 timeout_us = core->glib_woken ? 0 : get_timeout (host);
+  gint64 timeout_us = gaio_host_state_is_glib_woken (&core->host) ? 0 : get_timeout (host);
   int n;
 
   if (max == 0 || max > GAIO_FDMON_MAX_EVENTS)
@@ -164,20 +164,17 @@ wait_for_events (GaioHost *host)
   return sort_events (core, n);
 }
 
-/* They are at hand from now on. By the time that it is no longer said that the host waits, another
- * thread may take the context away. TRUE if there is anything for it. */
+/* Once the wait has ended another thread may take the context away. TRUE if there is anything for
+ * the context. */
 static gboolean
 wait_for_both (GaioHost *host, GPollFD *glib)
 {
   GaioCore *core = host->core;
   int n = wait_for_events (host);
 
-  glib->revents = core->glib_woken ? G_IO_IN : 0;
-  core->glib_woken = FALSE;
-  /* If it is -1, the round finds out why. */
-  core->n_fetched = n != 0 ? n : -1;
-  core->fetched_depth = g_main_depth () + 1;
-  gaio_core_host_is_back (core);
+  glib->revents = gaio_host_state_take_glib_woken (&core->host) ? G_IO_IN : 0;
+  /* If it has failed, the round finds out why. */
+  gaio_host_state_end_wait (&core->host, n, g_main_depth () + 1);
   return n != 0;
 }
 
@@ -225,14 +222,14 @@ lock_if_nested (GaioHost *host)
   return FALSE;
 }
 
-/* For what comes now. Nothing is at hand. */
+/* For the round that comes next, which asks the kernel. */
 static void
-set_taker (GaioHost *host, GaioReadySet *taker)
+set_target_set (GaioHost *host, GaioReadySet *target_set)
 {
   if (!lock_if_nested (host))
     return;
-  host->core->taker = taker;
-  host->core->n_fetched = -1;
+  gaio_host_state_set_target_set (&host->core->host, target_set);
+  gaio_host_state_drop_events (&host->core->host);
   gaio_core_unlock (host->core);
 }
 
@@ -243,8 +240,8 @@ end_turn (GaioHost *host)
 
   if (!lock_if_nested (host))
     return;
-  core->taker = NULL;
-  core->n_fetched = -1;
+  gaio_host_state_set_target_set (&core->host, NULL);
+  gaio_host_state_drop_events (&core->host);
   if (core->source != NULL && gaio_round_see_glib_poll (core, core->glib_polls.open))
     gaio_fdmon_wake (core->monitor.wake_fd);
   gaio_round_mind_outer_polls (core);
@@ -253,29 +250,29 @@ end_turn (GaioHost *host)
 
 /* GLib, and we, look at everything without waiting: GLib is to say whose priority comes first. */
 static gboolean
-check_again (GaioHost *host, GaioReadySet *taker)
+check_again (GaioHost *host, GaioReadySet *target_set)
 {
   query (host);
-  set_taker (host, taker);
+  set_target_set (host, target_set);
   host->timeout_ms = 0;
   return check_apart (host);
 }
 
-/* As g_main_context_iteration(). @taker is who takes what is ready afterwards, or NULL. TRUE if
- * anything was dispatched. */
+/* As g_main_context_iteration(). @target_set is the set whose records the caller takes afterwards,
+ * or NULL. TRUE if anything was dispatched. */
 static gboolean
-turn (GaioHost *host, GaioReadySet *taker)
+turn (GaioHost *host, GaioReadySet *target_set)
 {
   GPollFD *own, *glib;
   gboolean both = FALSE, ready;
 
   query (host);
-  if (taker != NULL)
-    set_taker (host, taker);
+  if (target_set != NULL)
+    set_target_set (host, target_set);
   ready = can_wait_together (host, &own, &glib) ? check_together (host, own, glib, &both)
                                                 : check_apart (host);
   if (both)
-    ready = check_again (host, taker);
+    ready = check_again (host, target_set);
   if (ready)
     g_main_context_dispatch (host->main_context);
   end_turn (host);
@@ -295,7 +292,7 @@ leave_glib (GaioCore *core, gboolean watched_before)
 {
   if (watched_before || !gaio_core_lock (core))
     return;
-  gaio_core_unwatch_glib (core);
+  gaio_host_state_unwatch_glib (&core->host, &core->monitor);
   gaio_core_unlock (core);
 }
 
@@ -306,7 +303,7 @@ watches_glib (GaioCore *core)
 
   if (!gaio_core_lock (core))
     return FALSE;
-  watched = core->glib_fd >= 0;
+  watched = gaio_host_state_get_glib_fd (&core->host) >= 0;
   gaio_core_unlock (core);
   return watched;
 }

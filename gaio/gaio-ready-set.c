@@ -323,7 +323,7 @@ gaio_ready_set_gather (GaioHandler *handler, guint ready)
       return FALSE;
     }
   gaio_records_merge (&self->records, &membership->record, membership->token, handler->fd, ready);
-  if (watch == NULL && core->source != NULL && core->taker != self)
+  if (watch == NULL && core->source != NULL && !gaio_host_state_is_target_set (&core->host, self))
     silence (self, handler);
   if (watch != NULL)
     {

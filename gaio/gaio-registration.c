@@ -461,6 +461,7 @@ rebuild_set (GaioCore *core)
   core->suspect = rebuild.suspect;
   core->n_stale = 0;
   core->counters.rebuilds++;
+  gaio_host_state_set_rebuilt (&core->host);
   return TRUE;
 }
 

@@ -327,7 +327,7 @@ gaio_round_mind_outer_polls (GaioCore *core)
 {
   gint64 deadline;
 
-  gaio_core_see_timer (core);
+  gaio_host_state_update_timer (&core->host, &core->monitor);
   if (G_LIKELY (core->glib_polls.n == 0) || gaio_core_is_closed (core))
     return;
   atomic_store_explicit (&core->sleep, GAIO_ASLEEP_IN_GLIB, memory_order_relaxed);
@@ -393,7 +393,7 @@ finish (GaioRound *round)
 {
   gboolean ran;
 
-  round->core->taker = NULL;
+  gaio_host_state_set_target_set (&round->core->host, NULL);
   commit (round);
   serve (round);
   ran = round->left < round->limit;
@@ -447,16 +447,6 @@ wait_asleep (GaioCore *core, int max, gint64 timeout_us)
   return gaio_fdmon_end_wait (&core->monitor, ops, n, max);
 }
 
-/* What the host has been told already. */
-static inline int
-take_fetched (GaioCore *core)
-{
-  int n = core->n_fetched;
-
-  core->n_fetched = -1;
-  return n;
-}
-
 /* Asks the kernel what is ready, waiting at most @timeout_us for it. TRUE if there is anything to
  * report. With the lock held, which is released while it waits. Inline, see
  * gaio_fdmon_wait(). */
@@ -474,8 +464,8 @@ gather (GaioRound *round, gint64 timeout_us)
   gaio_gather_begin (core, room_for_ready (round), &gathering);
   if (timeout_us != 0)
     n = wait_asleep (core, gathering.max, timeout_us);
-  else if (core->n_fetched >= 0)
-    n = take_fetched (core);
+  else if (gaio_host_state_has_events (&core->host))
+    n = gaio_host_state_take_events (&core->host);
   else if (gaio_fdmon_is_open (&core->monitor))
     gaio_trace_poll (core, 0, n, gaio_fdmon_look (&core->monitor, gathering.max));
   news = gaio_gather_end (core, n, &gathering);
@@ -575,12 +565,12 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
       return FALSE;
     }
   give_back (core);
-  gaio_core_see_timer (core);
+  gaio_host_state_update_timer (&core->host, &core->monitor);
   if (gaio_busy_poll_is_on (core) && !is_pending (core) &&
       (poll_in_prepare (core) || !lock_for_source (core, source)))
     return TRUE;
   core->gather_seq++;
-  core->taker = NULL;
+  gaio_host_state_set_target_set (&core->host, NULL);
   sleep = !core->restless ||
           (!is_pending (core) && limit_sleep (core, next_deadline (core), timeout_ms));
   if (sleep)
@@ -625,9 +615,8 @@ gaio_round_dispatch (GaioCore *core, GSource *source)
       gaio_core_unlock (core);
       return;
     }
-  /* Not by the host but by a main loop inside it. */
-  if (core->n_fetched >= 0 && g_main_depth () != core->fetched_depth)
-    core->n_fetched = -1;
+  if (gaio_host_state_has_events (&core->host))
+    gaio_host_state_drop_events_for_others (&core->host, g_main_depth ());
   gather (&round, 0);
   finish (&round);
 }
@@ -712,7 +701,7 @@ gaio_round_iterate (GaioCore *core, gint64 timeout_us)
         g_critical ("A GaioContext runs in two threads at the same time");
       return FALSE;
     }
-  core->n_fetched = -1;
+  gaio_host_state_drop_events (&core->host);
   wait_for_news (&round, timeout_us);
   return finish (&round);
 }

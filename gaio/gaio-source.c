@@ -138,8 +138,8 @@ forget_source (GaioCore *core, GaioSource *self)
   atomic_store_explicit (&self->gone, true, memory_order_relaxed);
   if (core->source != &self->parent)
     return;
-  gaio_core_unwatch_glib (core);
-  core->n_fetched = -1;
+  gaio_host_state_unwatch_glib (&core->host, &core->monitor);
+  gaio_host_state_drop_events (&core->host);
   core->source = NULL;
   core->main_context = NULL;
   core->monitor.shown_to = NULL;
