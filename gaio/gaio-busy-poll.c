@@ -237,8 +237,8 @@ gaio_busy_poll_session (GaioCore *core, gint64 deadline)
   if (deadline != -1)
     end = MIN (end, deadline);
   pollers = take_pollers (core);
-  if (gaio_fdmon_is_open (&core->monitor))
-    gaio_fdmon_begin_wait (&core->monitor);
+  if (gaio_monitor_is_open (&core->monitor))
+    gaio_monitor_begin_wait (&core->monitor);
   let_others_in (core);
   begin_all (pollers);
   ready = ask_until (core, pollers, end);

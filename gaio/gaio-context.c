@@ -307,9 +307,9 @@ gaio_context_set_poll_params (GaioContext *self, gint64 max_us, guint grow, guin
 }
 
 static void
-add_monitor (GVariantDict *dict, const GaioFdmon *monitor)
+add_monitor (GVariantDict *dict, const GaioMonitor *monitor)
 {
-  g_variant_dict_insert (dict, "monitor", "s", gaio_fdmon_get_name (monitor));
+  g_variant_dict_insert (dict, "monitor", "s", gaio_monitor_get_name (monitor));
   if (monitor->note != NULL)
     g_variant_dict_insert (dict, "monitor-note", "s", monitor->note);
 }

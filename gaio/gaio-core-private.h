@@ -7,17 +7,17 @@
 
 #include <gaio/gaio-types.h>
 
-#include "gaio-call-queue-private.h"
-#include "gaio-fdmon-private.h"
-#include "gaio-fork-private.h"
+#include "base/gaio-call-queue-private.h"
+#include "monitor/gaio-monitor-private.h"
+#include "base/gaio-fork-private.h"
 #include "gaio-glib-polls-private.h"
-#include "gaio-heap-private.h"
+#include "base/gaio-heap-private.h"
 #include "gaio-host-state-private.h"
 #include "gaio-profile-private.h"
-#include "gaio-ready-list-private.h"
-#include "gaio-ref-count-private.h"
-#include "gaio-slots-private.h"
-#include "gaio-this-thread-private.h"
+#include "base/gaio-list-private.h"
+#include "base/gaio-ref-count-private.h"
+#include "base/gaio-slots-private.h"
+#include "base/gaio-this-thread-private.h"
 
 /* The state of a context. It is ref-counted apart from the GObject, which is only a shell: handles,
  * sources and rounds hold the core, so that a callback may drop the last reference to the context.
@@ -54,7 +54,7 @@ typedef struct
 {
   guint next;
   guint end;
-  GaioHandler *handlers[GAIO_FDMON_MAX_EVENTS];
+  GaioHandler *handlers[GAIO_MONITOR_MAX_EVENTS];
 } GaioBatch;
 
 typedef struct
@@ -99,13 +99,13 @@ typedef struct
   GMainContext *shared_with;  /* (const) all users of this one share the context; or NULL */
 
   /* fds */
-  GaioFdmon monitor; /* (lock), but see there */
-  GaioSlots slots;   /* (lock) fd -> its handlers */
-  GaioList always;   /* (lock) handlers on fds that epoll refuses because they are always ready */
-  GaioList dormant;  /* (lock) handlers whose file has gone */
-  gboolean suspect;  /* (lock) a DEL or MOD has failed: the set may know files that we do not */
-  guint n_stale;     /* (lock) how often it has told of such a file since it was made */
-  guint n_members;   /* (lock) handlers that belong to a ready set */
+  GaioMonitor monitor; /* (lock), but see there */
+  GaioSlots slots;     /* (lock) fd -> its handlers */
+  GaioList always;     /* (lock) handlers on fds that epoll refuses because they are always ready */
+  GaioList dormant;    /* (lock) handlers whose file has gone */
+  gboolean suspect;    /* (lock) a DEL or MOD has failed: the set may know files that we do not */
+  guint n_stale;       /* (lock) how often it has told of such a file since it was made */
+  guint n_members;     /* (lock) handlers that belong to a ready set */
 
   GaioBatch batch;    /* (owner) handlers to call first; empty outside of a round */
   GaioList ready;     /* (owner) handlers and ready sets to call then, first in, first out */

@@ -23,7 +23,7 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   atomic_init (&core->wake_users, 1);
   g_weak_ref_init (&core->context, shell);
   core->shell = shell;
-  gaio_fdmon_init (&core->monitor, monitor);
+  gaio_monitor_init (&core->monitor, monitor);
   gaio_host_state_init (&core->host);
   gaio_profile_init (&core->profile);
   gaio_list_init (&core->always);
@@ -39,7 +39,7 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   core->restless = TRUE;
   core->lost_fd = -1;
   core->idle_deadline = -1;
-  atomic_init (&core->max_callbacks, GAIO_FDMON_MAX_EVENTS);
+  atomic_init (&core->max_callbacks, GAIO_MONITOR_MAX_EVENTS);
   return core;
 }
 
@@ -56,7 +56,7 @@ gaio_core_unref (GaioCore *core)
   if (!gaio_ref_count_dec (&core->ref_count))
     return;
   g_weak_ref_clear (&core->context);
-  gaio_fdmon_clear (&core->monitor);
+  gaio_monitor_clear (&core->monitor);
   gaio_slots_clear (&core->slots);
   gaio_heap_clear (&core->timers);
   gaio_call_queue_clear (&core->calls);
@@ -130,7 +130,7 @@ void
 gaio_core_kick (GaioCore *core)
 {
   if (end_sleep (core))
-    gaio_fdmon_wake (core->monitor.wake_fd);
+    gaio_monitor_wake (core->monitor.wake_fd);
 }
 
 /* The last user closes it: its number is not another file's as long as anybody writes to it. */
@@ -154,7 +154,7 @@ gaio_core_unlock_and_kick (GaioCore *core)
   gaio_core_unlock (core);
   if (!wake)
     return;
-  gaio_fdmon_wake (wake_fd);
+  gaio_monitor_wake (wake_fd);
   leave_wake_fd (core, wake_fd);
 }
 
@@ -164,7 +164,7 @@ static void
 prepare_for_child (GaioCore *core)
 {
   pthread_mutex_init (&core->lock, NULL);
-  gaio_fdmon_clear (&core->monitor);
+  gaio_monitor_clear (&core->monitor);
   gaio_host_state_drop_events (&core->host);
   core->restless = TRUE;
 }
@@ -185,7 +185,7 @@ gaio_core_close_fds (GaioCore *core)
   int wake_fd = core->monitor.wake_fd;
 
   core->monitor.wake_fd = -1;
-  gaio_fdmon_close (&core->monitor);
+  gaio_monitor_close (&core->monitor);
   if (wake_fd >= 0)
     leave_wake_fd (core, wake_fd);
 }
@@ -198,7 +198,7 @@ gaio_core_deadline_moved (GaioCore *core, gint64 deadline)
   int sleep = atomic_load_explicit (&core->sleep, memory_order_relaxed);
 
   core->restless = TRUE;
-  if (sleep == GAIO_ASLEEP_IN_GLIB && gaio_fdmon_arm (&core->monitor, deadline))
+  if (sleep == GAIO_ASLEEP_IN_GLIB && gaio_monitor_arm (&core->monitor, deadline))
     return;
   gaio_core_kick (core);
 }

@@ -92,17 +92,17 @@ see_event (GaioCore *core, const struct epoll_event *event, GaioGathering *self)
 
   if (G_LIKELY (slot != NULL && slot->generation == key >> 32))
     see_slot (core, slot, event->events, self);
-  else if (key == GAIO_FDMON_KEY_TIMER)
+  else if (key == GAIO_MONITOR_KEY_TIMER)
     {
       gaio_host_state_see_timer_expired (&core->host);
       gaio_host_state_update_timer (&core->host, &core->monitor);
     }
-  else if ((guint32) key == GAIO_FDMON_KEY_GONE)
+  else if ((guint32) key == GAIO_MONITOR_KEY_GONE)
     gaio_registration_file_gone (core, key >> 32);
-  else if (key == GAIO_FDMON_KEY_HOST)
+  else if (key == GAIO_MONITOR_KEY_HOST)
     /* Busy polling may have come between GLib's look at its sources and the wait of the host. */
     gaio_host_state_see_glib_woken (&core->host);
-  else if (key != GAIO_FDMON_KEY_WAKE)
+  else if (key != GAIO_MONITOR_KEY_WAKE)
     self->stale = TRUE;
 }
 
@@ -219,7 +219,7 @@ check_set (GaioCore *core)
     return;
   core->lost_fd = core->monitor.fd >= 0 ? core->monitor.fd : core->monitor.wake_fd;
   /* Whose they are now nobody knows: they are left alone. */
-  gaio_fdmon_lose (&core->monitor);
+  gaio_monitor_lose (&core->monitor);
   core->restless = TRUE;
   atomic_store_explicit (&core->open_in, GAIO_CLOSED, memory_order_release);
 }
@@ -234,9 +234,9 @@ gather_all (GaioCore *core, gboolean full, GaioGathering *self)
     {
       int n;
 
-      gaio_trace_poll (core, 0, n, gaio_fdmon_look (&core->monitor, GAIO_FDMON_MAX_EVENTS));
+      gaio_trace_poll (core, 0, n, gaio_monitor_look (&core->monitor, GAIO_MONITOR_MAX_EVENTS));
       see_events (core, n, self);
-      full = n == GAIO_FDMON_MAX_EVENTS;
+      full = n == GAIO_MONITOR_MAX_EVENTS;
     }
   drop_unseen (core);
 }
@@ -246,11 +246,11 @@ gather_all (GaioCore *core, gboolean full, GaioGathering *self)
 static inline G_ALWAYS_INLINE void
 gaio_gather_begin (GaioCore *core, guint room, GaioGathering *self)
 {
-  *self = (GaioGathering){ .all = wants_all (core), .max = GAIO_FDMON_MAX_EVENTS };
+  *self = (GaioGathering){ .all = wants_all (core), .max = GAIO_MONITOR_MAX_EVENTS };
   core->gather_seq++;
   if (G_UNLIKELY (!gaio_list_is_empty (&core->always)))
     room = gather_always (core, room, self);
-  if (!self->all && room < GAIO_FDMON_MAX_EVENTS)
+  if (!self->all && room < GAIO_MONITOR_MAX_EVENTS)
     self->max = room;
 }
 

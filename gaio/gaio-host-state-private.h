@@ -6,7 +6,7 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 
-#include "gaio-fdmon-private.h"
+#include "monitor/gaio-monitor-private.h"
 
 /* What gaio_context_run () and gaio_ready_set_wait () keep in a context between their wait and the
  * round that follows. They are the host: the thread that runs the GMainContext.
@@ -46,8 +46,8 @@ typedef struct
 
 void gaio_host_state_init (GaioHostState *self);
 void gaio_host_state_clear (GaioHostState *self);
-gboolean gaio_host_state_watch_glib (GaioHostState *self, GaioFdmon *monitor, int fd);
-void gaio_host_state_unwatch_glib (GaioHostState *self, GaioFdmon *monitor);
+gboolean gaio_host_state_watch_glib (GaioHostState *self, GaioMonitor *monitor, int fd);
+void gaio_host_state_unwatch_glib (GaioHostState *self, GaioMonitor *monitor);
 void gaio_host_state_end_wait (GaioHostState *self, int n_events, int depth);
 
 /* With the lock held: GLib's wake-up fd, if it is in the epoll set, or -1. */
@@ -102,7 +102,7 @@ gaio_host_state_see_timer_expired (GaioHostState *self)
 
 /* With the lock held: tells @monitor what was seen without the lock. */
 static inline void
-gaio_host_state_update_timer (GaioHostState *self, GaioFdmon *monitor)
+gaio_host_state_update_timer (GaioHostState *self, GaioMonitor *monitor)
 {
   if (G_LIKELY (!self->timer_expired))
     return;

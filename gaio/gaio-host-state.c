@@ -29,7 +29,7 @@ cancel_wait (GaioHostState *self, int wake_fd)
   if (!atomic_compare_exchange_strong_explicit (&self->wait, &started, GAIO_HOST_WAIT_CANCELLED,
                                                 memory_order_acq_rel, memory_order_acquire))
     return;
-  gaio_fdmon_wake (wake_fd);
+  gaio_monitor_wake (wake_fd);
   while (sem_wait (&self->wait_ended) == -1 && errno == EINTR)
     ;
 }
@@ -50,12 +50,12 @@ gaio_host_state_end_wait (GaioHostState *self, int n_events, int depth)
 /* What wakes GLib ends the wait of the host as well. Edge-triggered: GLib alone may read it, when
  * it comes by. With the lock held, under epoll. FALSE if the kernel refuses. */
 gboolean
-gaio_host_state_watch_glib (GaioHostState *self, GaioFdmon *monitor, int fd)
+gaio_host_state_watch_glib (GaioHostState *self, GaioMonitor *monitor, int fd)
 {
   if (self->glib_fd == fd)
     return TRUE;
   gaio_host_state_unwatch_glib (self, monitor);
-  if (monitor->ops->add (monitor, fd, EPOLLIN | EPOLLET, GAIO_FDMON_KEY_HOST) != 0)
+  if (monitor->ops->add (monitor, fd, EPOLLIN | EPOLLET, GAIO_MONITOR_KEY_HOST) != 0)
     return FALSE;
   self->glib_fd = fd;
   return TRUE;
@@ -63,10 +63,10 @@ gaio_host_state_watch_glib (GaioHostState *self, GaioFdmon *monitor, int fd)
 
 /* Also ends the wait of the host, if another thread is in it. With the lock held. */
 void
-gaio_host_state_unwatch_glib (GaioHostState *self, GaioFdmon *monitor)
+gaio_host_state_unwatch_glib (GaioHostState *self, GaioMonitor *monitor)
 {
   cancel_wait (self, monitor->wake_fd);
-  if (self->glib_fd >= 0 && gaio_fdmon_is_open (monitor))
+  if (self->glib_fd >= 0 && gaio_monitor_is_open (monitor))
     monitor->ops->remove (monitor, self->glib_fd);
   self->glib_fd = -1;
 }

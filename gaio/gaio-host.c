@@ -91,7 +91,7 @@ watch_together (GaioHost *host, GPollFD **own, GPollFD **glib)
   GaioCore *core = host->core;
   int fd = core->monitor.fd;
 
-  if (core->source == NULL || fd < 0 || !gaio_fdmon_is_epoll (&core->monitor))
+  if (core->source == NULL || fd < 0 || !gaio_monitor_is_epoll (&core->monitor))
     return FALSE;
   *own = host->pollfds[0].fd == fd ? &host->pollfds[0] : &host->pollfds[1];
   *glib = host->pollfds[0].fd == fd ? &host->pollfds[1] : &host->pollfds[0];
@@ -124,11 +124,11 @@ sort_events (GaioCore *core, int n)
 
   for (int i = 0; i < n; i++)
     {
-      if (events[i].data.u64 == GAIO_FDMON_KEY_HOST)
+      if (events[i].data.u64 == GAIO_MONITOR_KEY_HOST)
         gaio_host_state_see_glib_woken (&core->host);
       else
         events[n_own++] = events[i];
-      if (events[i].data.u64 == GAIO_FDMON_KEY_TIMER)
+      if (events[i].data.u64 == GAIO_MONITOR_KEY_TIMER)
         gaio_host_state_see_timer_expired (&core->host);
     }
   return n_own;
@@ -154,10 +154,10 @@ wait_for_events (GaioHost *host)
   gint64 timeout_us = gaio_host_state_is_glib_woken (&core->host) ? 0 : get_timeout (host);
   int n;
 
-  if (max == 0 || max > GAIO_FDMON_MAX_EVENTS)
-    max = GAIO_FDMON_MAX_EVENTS;
+  if (max == 0 || max > GAIO_MONITOR_MAX_EVENTS)
+    max = GAIO_MONITOR_MAX_EVENTS;
   gaio_trace_poll (core, timeout_us, n,
-                   gaio_fdmon_wait (&core->monitor, &gaio_fdmon_epoll_ops, max, timeout_us));
+                   gaio_monitor_wait (&core->monitor, &gaio_monitor_epoll_ops, max, timeout_us));
   host->interrupted = n < 0 && errno == EINTR;
   if (n < 0 && errno != EINTR)
     return -1;
@@ -243,7 +243,7 @@ end_turn (GaioHost *host)
   gaio_host_state_set_target_set (&core->host, NULL);
   gaio_host_state_drop_events (&core->host);
   if (core->source != NULL && gaio_round_see_glib_poll (core, core->glib_polls.open))
-    gaio_fdmon_wake (core->monitor.wake_fd);
+    gaio_monitor_wake (core->monitor.wake_fd);
   gaio_round_mind_outer_polls (core);
   gaio_core_unlock (core);
 }

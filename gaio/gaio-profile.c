@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "gaio-fork-private.h"
+#include "base/gaio-fork-private.h"
 
 /* Beside the one of all others. */
 #define MAX_ROWS 256

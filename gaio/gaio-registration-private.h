@@ -4,9 +4,9 @@
 #include <gaio/gaio-handler.h>
 
 #include "gaio-entry-private.h"
-#include "gaio-file-id-private.h"
-#include "gaio-records-private.h"
-#include "gaio-ring-private.h"
+#include "base/gaio-file-id-private.h"
+#include "base/gaio-records-private.h"
+#include "base/gaio-ring-private.h"
 
 #include <poll.h>
 

@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "gaio-fdmon-epoll-private.h"
-#include "gaio-poison-private.h"
+#include "monitor/gaio-monitor-epoll-private.h"
+#include "base/gaio-poison-private.h"
 
 /* About so many files are put into a new set in the time that one needless wake-up takes. */
 #define HANDLERS_PER_STALE 16
@@ -165,7 +165,7 @@ after_change (GaioCore *core, int errsv)
 static int
 modify (GaioCore *core, GaioSlot *slot, gint fd, guint32 mask)
 {
-  GaioFdmon *monitor = &core->monitor;
+  GaioMonitor *monitor = &core->monitor;
 
   slot->hung_up = FALSE;
   return after_change (core, monitor->ops->modify (monitor, fd, mask, slot_key (slot, fd)));
@@ -174,8 +174,8 @@ modify (GaioCore *core, GaioSlot *slot, gint fd, guint32 mask)
 static int
 add_to_set (GaioCore *core, GaioSlot *slot, gint fd, guint32 mask)
 {
-  GaioFdmon *monitor = &core->monitor;
-  int errsv = after_change (core, gaio_fdmon_add (monitor, fd, mask, slot_key (slot, fd)));
+  GaioMonitor *monitor = &core->monitor;
+  int errsv = after_change (core, gaio_monitor_add (monitor, fd, mask, slot_key (slot, fd)));
 
   /* Registered by a number that has been closed and has come back for the same file. */
   if (errsv == EEXIST)
@@ -229,7 +229,7 @@ static void
 enter_slot (GaioCore *core, GaioSlot *slot, GaioHandler *handler)
 {
   slot->state = IN_SET;
-  slot->tells_once = gaio_fdmon_tells_once (&core->monitor, handler->fd);
+  slot->tells_once = gaio_monitor_tells_once (&core->monitor, handler->fd);
   handler->tells_once = slot->tells_once;
   if (handler->tells_once)
     gaio_handler_get_extra (handler);
@@ -269,7 +269,7 @@ gaio_registration_add (GaioHandler *handler)
   int errsv;
 
   /* They are in the set already, for something else. */
-  if (gaio_fdmon_owns (&core->monitor, handler->fd))
+  if (gaio_monitor_owns (&core->monitor, handler->fd))
     return EINVAL;
   refresh_mask (handler);
   errsv = enter_set (core, slot, handler->fd, wanted_of (handler));
@@ -381,7 +381,7 @@ gaio_registration_check_always (GaioHandler *handler)
 
   if (handler->dormant || gaio_entry_is_removed (&handler->entry))
     return FALSE;
-  if (handler->tells_once ? gaio_fdmon_is_still (&core->monitor, handler->fd)
+  if (handler->tells_once ? gaio_monitor_is_still (&core->monitor, handler->fd)
                           : gaio_file_id_is_still (&handler->extra->file, handler->fd))
     return TRUE;
   make_dormant (core, gaio_registration_lookup (core, handler->fd), handler->fd);
@@ -421,20 +421,20 @@ gaio_registration_file_gone (GaioCore *core, int fd)
 /* Puts the file of @slot into the new set. Another thread may close the number at any time, and get
  * it for another file: what the old set knows it by afterwards is what the new one was told of. */
 static gboolean
-carry_over (GaioCore *core, GaioFdmonRebuild *rebuild, GaioSlot *slot, gint fd)
+carry_over (GaioCore *core, GaioMonitorRebuild *rebuild, GaioSlot *slot, gint fd)
 {
   int added, errsv;
 
   if (slot->tells_once)
     return TRUE;
-  added = gaio_fdmon_epoll_rebuild_add (rebuild, fd, slot->mask, slot_key (slot, fd));
+  added = gaio_monitor_epoll_rebuild_add (rebuild, fd, slot->mask, slot_key (slot, fd));
   errsv = modify (core, slot, fd, slot->mask);
 
   if (errsv == 0 || errsv == ENOMEM)
     return added == 0 && errsv == 0;
   make_dormant (core, slot, fd);
   if (added == 0)
-    gaio_fdmon_epoll_rebuild_remove (rebuild, fd);
+    gaio_monitor_epoll_rebuild_remove (rebuild, fd);
   return TRUE;
 }
 
@@ -443,10 +443,10 @@ carry_over (GaioCore *core, GaioFdmonRebuild *rebuild, GaioSlot *slot, gint fd)
 static gboolean
 rebuild_set (GaioCore *core)
 {
-  GaioFdmonRebuild rebuild;
+  GaioMonitorRebuild rebuild;
   gboolean complete;
 
-  if (!gaio_fdmon_epoll_rebuild_begin (&core->monitor, &rebuild))
+  if (!gaio_monitor_epoll_rebuild_begin (&core->monitor, &rebuild))
     return FALSE;
   complete = TRUE;
   for (guint fd = 0; complete && fd < gaio_slots_size (&core->slots); fd++)
@@ -456,7 +456,7 @@ rebuild_set (GaioCore *core)
       if (slot != NULL && slot->state == IN_SET)
         complete = carry_over (core, &rebuild, slot, fd);
     }
-  if (!gaio_fdmon_epoll_rebuild_end (&core->monitor, &rebuild, complete))
+  if (!gaio_monitor_epoll_rebuild_end (&core->monitor, &rebuild, complete))
     return FALSE;
   core->suspect = rebuild.suspect;
   core->n_stale = 0;

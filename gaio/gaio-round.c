@@ -313,10 +313,10 @@ add_callbacks (GaioCore *core, guint n)
 gboolean
 gaio_round_see_glib_poll (GaioCore *core, gboolean ends)
 {
-  GaioFdmon *monitor = &core->monitor;
+  GaioMonitor *monitor = &core->monitor;
 
   return gaio_glib_polls_see (&core->glib_polls, core->pollfd, ends) &&
-         gaio_fdmon_is_open (monitor) && G_UNLIKELY (monitor->ops->see_glib != NULL) &&
+         gaio_monitor_is_open (monitor) && G_UNLIKELY (monitor->ops->see_glib != NULL) &&
          monitor->ops->see_glib (monitor, core->source);
 }
 
@@ -334,7 +334,7 @@ gaio_round_mind_outer_polls (GaioCore *core)
   deadline = next_deadline (core);
   if (is_pending (core))
     gaio_core_kick (core);
-  else if (deadline != -1 && !gaio_fdmon_arm (&core->monitor, deadline) &&
+  else if (deadline != -1 && !gaio_monitor_arm (&core->monitor, deadline) &&
            gaio_glib_polls_tell (&core->glib_polls, deadline))
     gaio_core_kick (core);
 }
@@ -430,26 +430,27 @@ wake_up (GaioCore *core)
 static inline G_ALWAYS_INLINE int
 wait_asleep (GaioCore *core, int max, gint64 timeout_us)
 {
-  const GaioFdmonOps *ops;
+  const GaioMonitorOps *ops;
   int n = 0;
 
-  if (G_UNLIKELY (!gaio_fdmon_is_open (&core->monitor)) && !gaio_fdmon_open (&core->monitor, NULL))
+  if (G_UNLIKELY (!gaio_monitor_is_open (&core->monitor)) &&
+      !gaio_monitor_open (&core->monitor, NULL))
     {
       fall_asleep (core);
       g_usleep (MIN ((guint64) timeout_us, RETRY_US));
       wake_up (core);
       return 0;
     }
-  ops = gaio_fdmon_begin_wait (&core->monitor);
+  ops = gaio_monitor_begin_wait (&core->monitor);
   fall_asleep (core);
-  gaio_trace_poll (core, timeout_us, n, gaio_fdmon_wait (&core->monitor, ops, max, timeout_us));
+  gaio_trace_poll (core, timeout_us, n, gaio_monitor_wait (&core->monitor, ops, max, timeout_us));
   wake_up (core);
-  return gaio_fdmon_end_wait (&core->monitor, ops, n, max);
+  return gaio_monitor_end_wait (&core->monitor, ops, n, max);
 }
 
 /* Asks the kernel what is ready, waiting at most @timeout_us for it. TRUE if there is anything to
  * report. With the lock held, which is released while it waits. Inline, see
- * gaio_fdmon_wait(). */
+ * gaio_monitor_wait(). */
 static inline G_ALWAYS_INLINE gboolean
 gather (GaioRound *round, gint64 timeout_us)
 {
@@ -466,8 +467,8 @@ gather (GaioRound *round, gint64 timeout_us)
     n = wait_asleep (core, gathering.max, timeout_us);
   else if (gaio_host_state_has_events (&core->host))
     n = gaio_host_state_take_events (&core->host);
-  else if (gaio_fdmon_is_open (&core->monitor))
-    gaio_trace_poll (core, 0, n, gaio_fdmon_look (&core->monitor, gathering.max));
+  else if (gaio_monitor_is_open (&core->monitor))
+    gaio_trace_poll (core, 0, n, gaio_monitor_look (&core->monitor, gathering.max));
   news = gaio_gather_end (core, n, &gathering);
   if (busy_poll)
     news = gaio_gather_polled (core, news);
@@ -491,12 +492,12 @@ limit_sleep (GaioCore *core, gint64 deadline, gint *timeout_ms)
 {
   gint64 left, ms;
 
-  if (deadline == -1 || gaio_fdmon_is_armed (&core->monitor, deadline))
+  if (deadline == -1 || gaio_monitor_is_armed (&core->monitor, deadline))
     return TRUE;
   left = gaio_round_time_until (deadline);
   if (left == 0)
     return FALSE;
-  if (gaio_fdmon_arm (&core->monitor, deadline))
+  if (gaio_monitor_arm (&core->monitor, deadline))
     return TRUE;
   ms = (left + 999) / 1000;
   if (*timeout_ms == -1 || ms < *timeout_ms)
@@ -509,7 +510,7 @@ limit_sleep (GaioCore *core, gint64 deadline, gint *timeout_ms)
 static void
 show (GaioCore *core, GSource *source, gint *timeout_ms)
 {
-  if (gaio_fdmon_is_epoll (&core->monitor) || !gaio_fdmon_is_open (&core->monitor) ||
+  if (gaio_monitor_is_epoll (&core->monitor) || !gaio_monitor_is_open (&core->monitor) ||
       g_source_is_destroyed (source))
     return;
   if (!core->monitor.ops->show (&core->monitor, source))
@@ -555,7 +556,7 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
   if (!lock_for_source (core, source))
     return TRUE;
   if (gaio_round_see_glib_poll (core, TRUE))
-    gaio_fdmon_wake (core->monitor.wake_fd);
+    gaio_monitor_wake (core->monitor.wake_fd);
   gaio_glib_polls_forget_left (&core->glib_polls, frame);
   show (core, source, timeout_ms);
   if (G_UNLIKELY (runs_elsewhere (core)))

@@ -39,11 +39,11 @@ typedef struct
 static void
 add_pollfd (GaioSource *self)
 {
-  GaioFdmon *monitor = &self->core->monitor;
+  GaioMonitor *monitor = &self->core->monitor;
 
-  if (self->pollfd.fd >= 0 || !gaio_fdmon_is_open (monitor))
+  if (self->pollfd.fd >= 0 || !gaio_monitor_is_open (monitor))
     return;
-  self->pollfd.fd = gaio_fdmon_get_glib_fd (monitor);
+  self->pollfd.fd = gaio_monitor_get_glib_fd (monitor);
   g_source_add_poll (&self->parent, &self->pollfd);
   if (monitor->ops->show != NULL)
     monitor->ops->show (monitor, &self->parent);
@@ -59,7 +59,7 @@ settle (GaioSource *self)
   if (self->core->source == &self->parent)
     {
       self->core->main_context = g_source_get_context (&self->parent);
-      gaio_fdmon_open (&self->core->monitor, NULL);
+      gaio_monitor_open (&self->core->monitor, NULL);
       add_pollfd (self);
     }
   self->settled = self->pollfd.fd >= 0;
@@ -235,7 +235,7 @@ try_source_new (GaioContext *context, GError **error)
       g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED, "The context has a source already");
       return NULL;
     }
-  if (!gaio_fdmon_open (&core->monitor, error))
+  if (!gaio_monitor_open (&core->monitor, error))
     return NULL;
   return source_new (context);
 }
@@ -325,7 +325,7 @@ gaio_source_attach_shared (GaioContext *context, GMainContext *main_context)
   context->core->shared_with = main_context;
   g_object_ref (context);
   gaio_core_lock (context->core);
-  gaio_fdmon_open (&context->core->monitor, NULL);
+  gaio_monitor_open (&context->core->monitor, NULL);
   source = source_new (context);
   gaio_core_unlock (context->core);
   g_source_attach (source, main_context);

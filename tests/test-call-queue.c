@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <gaio.h>
 
-#include "gaio-call-queue-private.h"
+#include "base/gaio-call-queue-private.h"
 
 /* More than two blocks, and no multiple of one. */
 #define N 100

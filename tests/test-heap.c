@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "gaio-heap-private.h"
+#include "base/gaio-heap-private.h"
 
 typedef struct
 {

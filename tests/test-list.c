@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "gaio-ready-list-private.h"
+#include "base/gaio-list-private.h"
 
 typedef struct
 {

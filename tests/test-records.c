@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <gaio.h>
 
-#include "gaio-records-private.h"
+#include "base/gaio-records-private.h"
 
 static void
 assert_record (const GaioReadyRecord *record, guint64 token, gint32 fd, guint32 condition)

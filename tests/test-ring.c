@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "gaio-ring-private.h"
+#include "base/gaio-ring-private.h"
 
 #include <string.h>
 

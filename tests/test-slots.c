@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "gaio-slots-private.h"
+#include "base/gaio-slots-private.h"
 
 /* As large as a cache line. */
 typedef struct

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "gaio-fdmon-private.h"
+#include "gaio-monitor-private.h"
 
 #include <errno.h>
 #include <sys/eventfd.h>
@@ -7,12 +7,12 @@
 #include <unistd.h>
 
 #include "gaio-error-private.h"
-#include "gaio-fdmon-mixed-private.h"
-#include "gaio-fdmon-poll-private.h"
+#include "gaio-monitor-mixed-private.h"
+#include "gaio-monitor-poll-private.h"
 #include "gaio-tells-once-private.h"
 
 void
-gaio_fdmon_init (GaioFdmon *mon, GaioMonitorType requested)
+gaio_monitor_init (GaioMonitor *mon, GaioMonitorType requested)
 {
   mon->ops = NULL;
   mon->requested = requested;
@@ -22,10 +22,11 @@ gaio_fdmon_init (GaioFdmon *mon, GaioMonitorType requested)
 }
 
 /* The one to begin with. */
-static const GaioFdmonOps *
-requested_ops (const GaioFdmon *mon)
+static const GaioMonitorOps *
+requested_ops (const GaioMonitor *mon)
 {
-  return mon->requested == GAIO_MONITOR_TYPE_POLL ? &gaio_fdmon_poll_ops : &gaio_fdmon_epoll_ops;
+  return mon->requested == GAIO_MONITOR_TYPE_POLL ? &gaio_monitor_poll_ops
+                                                  : &gaio_monitor_epoll_ops;
 }
 
 /* Whether the kernel, its configuration or a sandbox does not have it at all. A sandbox says so
@@ -49,7 +50,7 @@ is_refusal (int errsv)
 }
 
 static int
-try_open (GaioFdmon *mon, const GaioFdmonOps *ops)
+try_open (GaioMonitor *mon, const GaioMonitorOps *ops)
 {
   int errsv = ops->open (mon);
 
@@ -62,21 +63,21 @@ try_open (GaioFdmon *mon, const GaioFdmonOps *ops)
 
 /* poll(2) where the kernel refuses epoll. */
 static int
-open_best (GaioFdmon *mon)
+open_best (GaioMonitor *mon)
 {
-  const GaioFdmonOps *ops = requested_ops (mon);
+  const GaioMonitorOps *ops = requested_ops (mon);
   int errsv = try_open (mon, ops);
 
-  if (is_refusal (errsv) && ops == &gaio_fdmon_epoll_ops)
+  if (is_refusal (errsv) && ops == &gaio_monitor_epoll_ops)
     {
       mon->note = "the kernel refuses epoll";
-      errsv = try_open (mon, &gaio_fdmon_poll_ops);
+      errsv = try_open (mon, &gaio_monitor_poll_ops);
     }
   return errsv;
 }
 
 void
-gaio_fdmon_open_timer (GaioFdmon *mon)
+gaio_monitor_open_timer (GaioMonitor *mon)
 {
   mon->timer_fd = timerfd_create (CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 }
@@ -84,12 +85,12 @@ gaio_fdmon_open_timer (GaioFdmon *mon)
 /* All at once: an fd of ours that is opened later could get the number of an fd that was closed
  * without removing its handler, and be taken for it. */
 static int
-open_all (GaioFdmon *mon)
+open_all (GaioMonitor *mon)
 {
   mon->wake_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (mon->wake_fd < 0)
     return errno;
-  gaio_fdmon_open_timer (mon);
+  gaio_monitor_open_timer (mon);
   /* Where it is forbidden, one can live without. */
   if (mon->timer_fd < 0 && !is_refusal (errno))
     return errno;
@@ -105,7 +106,7 @@ close_fd (int *fd)
 }
 
 static void
-close_own (GaioFdmon *mon)
+close_own (GaioMonitor *mon)
 {
   close_fd (&mon->timer_fd);
   close_fd (&mon->wake_fd);
@@ -114,11 +115,11 @@ close_own (GaioFdmon *mon)
 }
 
 gboolean
-gaio_fdmon_open (GaioFdmon *mon, GError **error)
+gaio_monitor_open (GaioMonitor *mon, GError **error)
 {
   int errsv;
 
-  if (gaio_fdmon_is_open (mon))
+  if (gaio_monitor_is_open (mon))
     return TRUE;
   errsv = open_all (mon);
   if (errsv == 0)
@@ -129,62 +130,62 @@ gaio_fdmon_open (GaioFdmon *mon, GError **error)
 }
 
 void
-gaio_fdmon_close (GaioFdmon *mon)
+gaio_monitor_close (GaioMonitor *mon)
 {
   if (mon->ops != NULL)
     mon->ops->close (mon);
-  gaio_fdmon_clear (mon);
+  gaio_monitor_clear (mon);
   close_own (mon);
 }
 
 /* Somebody has closed fds of ours: whose the numbers are now nobody knows. */
 void
-gaio_fdmon_lose (GaioFdmon *mon)
+gaio_monitor_lose (GaioMonitor *mon)
 {
   mon->fd = mon->wake_fd = mon->timer_fd = -1;
 }
 
 /* Forgets everything, without telling the kernel. */
 void
-gaio_fdmon_clear (GaioFdmon *mon)
+gaio_monitor_clear (GaioMonitor *mon)
 {
   if (mon->ops != NULL && mon->ops->clear != NULL)
     mon->ops->clear (mon);
   mon->ops = NULL;
 }
 
-/* As GaioFdmonOps.add. */
+/* As GaioMonitorOps.add. */
 int
-gaio_fdmon_add (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
+gaio_monitor_add (GaioMonitor *mon, int fd, guint32 mask, guint64 key)
 {
-  if (mon->ops != &gaio_fdmon_poll_ops && G_UNLIKELY (gaio_tells_once (fd)))
-    return gaio_fdmon_mixed_add_apart (mon, fd, mask, key);
+  if (mon->ops != &gaio_monitor_poll_ops && G_UNLIKELY (gaio_tells_once (fd)))
+    return gaio_monitor_mixed_add_apart (mon, fd, mask, key);
   return mon->ops->add (mon, fd, mask, key);
 }
 
 /* Whether @fd, which has been added, says only once that it is ready. */
 gboolean
-gaio_fdmon_tells_once (const GaioFdmon *mon, int fd)
+gaio_monitor_tells_once (const GaioMonitor *mon, int fd)
 {
-  return mon->ops->see_glib != NULL && gaio_fdmon_poll_tells_once (mon, fd);
+  return mon->ops->see_glib != NULL && gaio_monitor_poll_tells_once (mon, fd);
 }
 
 /* Whether the number of one that tells once still means the file that was added. */
 gboolean
-gaio_fdmon_is_still (const GaioFdmon *mon, int fd)
+gaio_monitor_is_still (const GaioMonitor *mon, int fd)
 {
-  return gaio_fdmon_poll_is_still (mon, fd);
+  return gaio_monitor_poll_is_still (mon, fd);
 }
 
 /* Of the one in use; before that is known, of the one that will be tried. */
 const char *
-gaio_fdmon_get_name (const GaioFdmon *mon)
+gaio_monitor_get_name (const GaioMonitor *mon)
 {
   return mon->ops != NULL ? mon->ops->name : requested_ops (mon)->name;
 }
 
 void
-gaio_fdmon_wake (int wake_fd)
+gaio_monitor_wake (int wake_fd)
 {
   guint64 one = 1;
 
@@ -194,14 +195,14 @@ gaio_fdmon_wake (int wake_fd)
 
 /* Makes the wait of GLib end at @deadline, if it would not end earlier anyhow. */
 gboolean
-gaio_fdmon_arm (GaioFdmon *mon, gint64 deadline)
+gaio_monitor_arm (GaioMonitor *mon, gint64 deadline)
 {
   /* All zero would disarm it. */
   gint64 at = MAX (deadline, 1);
   struct itimerspec spec = { .it_value = { .tv_sec = at / G_USEC_PER_SEC,
                                            .tv_nsec = at % G_USEC_PER_SEC * 1000 } };
 
-  if (gaio_fdmon_is_armed (mon, deadline))
+  if (gaio_monitor_is_armed (mon, deadline))
     return TRUE;
   if (timerfd_settime (mon->timer_fd, TFD_TIMER_ABSTIME, &spec, NULL) != 0)
     return FALSE;

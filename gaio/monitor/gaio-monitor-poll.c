@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "gaio-fdmon-poll-private.h"
+#include "gaio-monitor-poll-private.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <unistd.h>
 
-#include "gaio-file-id-private.h"
+#include "base/gaio-file-id-private.h"
 #include "gaio-tells-once-private.h"
 
 /* poll(2), for kernels and sandboxes that have nothing better, and as the oracle for the others;
- * and for what may not be in an epoll set, see gaio-fdmon-mixed.c. Everything about it is O(n), and
- * GLib sees one pollfd for each fd. */
+ * and for what may not be in an epoll set, see gaio-monitor-mixed.c. Everything about it is O(n),
+ * and GLib sees one pollfd for each fd. */
 
 #define NOWHERE G_MAXUINT
 /* How soon to try again what the kernel has refused, and that at once it was not to be waited for:
@@ -30,7 +30,7 @@ typedef struct
   GaioFileId file;
 } Entry;
 
-struct _GaioFdmonPoll
+struct _GaioMonitorPoll
 {
   GArray *entries;    /* of Entry */
   GArray *pollfds;    /* of struct pollfd, one for each entry; fd -1 where nothing is asked for */
@@ -43,19 +43,19 @@ struct _GaioFdmonPoll
 };
 
 static Entry *
-entry_at (GaioFdmonPoll *self, guint place)
+entry_at (GaioMonitorPoll *self, guint place)
 {
   return &g_array_index (self->entries, Entry, place);
 }
 
 static struct pollfd *
-pollfd_at (GaioFdmonPoll *self, guint place)
+pollfd_at (GaioMonitorPoll *self, guint place)
 {
   return &g_array_index (self->pollfds, struct pollfd, place);
 }
 
 static guint
-place_of (GaioFdmonPoll *self, int fd)
+place_of (GaioMonitorPoll *self, int fd)
 {
   gpointer place;
 
@@ -65,13 +65,13 @@ place_of (GaioFdmonPoll *self, int fd)
 }
 
 static void
-set_place (GaioFdmonPoll *self, int fd, guint place)
+set_place (GaioMonitorPoll *self, int fd, guint place)
 {
   g_hash_table_insert (self->places, GINT_TO_POINTER (fd), GUINT_TO_POINTER (place));
 }
 
 static void
-drop_changes_of_removed (GaioFdmonPoll *self)
+drop_changes_of_removed (GaioMonitorPoll *self)
 {
   g_array_set_size (self->changed, 0);
   for (guint i = 0; i < self->entries->len; i++)
@@ -81,7 +81,7 @@ drop_changes_of_removed (GaioFdmonPoll *self)
 
 /* GLib is to be told. It may never ask: fds that come and go must not pile up. */
 static void
-mark_changed (GaioFdmonPoll *self, Entry *entry)
+mark_changed (GaioMonitorPoll *self, Entry *entry)
 {
   if (entry->changed)
     return;
@@ -92,7 +92,7 @@ mark_changed (GaioFdmonPoll *self, Entry *entry)
 }
 
 static void
-set_mask (GaioFdmonPoll *self, guint place, guint32 mask)
+set_mask (GaioMonitorPoll *self, guint place, guint32 mask)
 {
   Entry *entry = entry_at (self, place);
 
@@ -101,9 +101,9 @@ set_mask (GaioFdmonPoll *self, guint place, guint32 mask)
 }
 
 int
-gaio_fdmon_poll_add (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
+gaio_monitor_poll_add (GaioMonitor *mon, int fd, guint32 mask, guint64 key)
 {
-  GaioFdmonPoll *self = mon->poll;
+  GaioMonitorPoll *self = mon->poll;
   Entry entry = { .fd = fd, .key = key, .since = self->n_waits + 1 };
   struct pollfd nothing = { .fd = -1 };
   int errsv = gaio_file_id_get (&entry.file, fd);
@@ -119,9 +119,9 @@ gaio_fdmon_poll_add (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
 }
 
 int
-gaio_fdmon_poll_modify (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
+gaio_monitor_poll_modify (GaioMonitor *mon, int fd, guint32 mask, guint64 key)
 {
-  GaioFdmonPoll *self = mon->poll;
+  GaioMonitorPoll *self = mon->poll;
   guint place = place_of (self, fd);
 
   if (!gaio_file_id_is_still (&entry_at (self, place)->file, fd))
@@ -129,15 +129,15 @@ gaio_fdmon_poll_modify (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
   entry_at (self, place)->key = key;
   set_mask (self, place, mask);
   if (entry_at (self, place)->told != 0 && mask != 0)
-    gaio_fdmon_wake (mon->wake_fd);
+    gaio_monitor_wake (mon->wake_fd);
   return 0;
 }
 
 /* The last one moves to its place. */
 int
-gaio_fdmon_poll_remove (GaioFdmon *mon, int fd)
+gaio_monitor_poll_remove (GaioMonitor *mon, int fd)
 {
-  GaioFdmonPoll *self = mon->poll;
+  GaioMonitorPoll *self = mon->poll;
   guint place = place_of (self, fd);
   gpointer tag = entry_at (self, place)->tag;
 
@@ -152,14 +152,14 @@ gaio_fdmon_poll_remove (GaioFdmon *mon, int fd)
 }
 
 static void
-fdmon_poll_close (GaioFdmon *mon)
+monitor_poll_close (GaioMonitor *mon)
 {
 }
 
 void
-gaio_fdmon_poll_clear (GaioFdmon *mon)
+gaio_monitor_poll_clear (GaioMonitor *mon)
 {
-  GaioFdmonPoll *self = g_steal_pointer (&mon->poll);
+  GaioMonitorPoll *self = g_steal_pointer (&mon->poll);
 
   g_array_unref (self->entries);
   g_array_unref (self->pollfds);
@@ -171,9 +171,9 @@ gaio_fdmon_poll_clear (GaioFdmon *mon)
 }
 
 void
-gaio_fdmon_poll_make (GaioFdmon *mon)
+gaio_monitor_poll_make (GaioMonitor *mon)
 {
-  GaioFdmonPoll *self = g_new0 (GaioFdmonPoll, 1);
+  GaioMonitorPoll *self = g_new0 (GaioMonitorPoll, 1);
 
   self->entries = g_array_new (FALSE, FALSE, sizeof (Entry));
   self->pollfds = g_array_new (FALSE, FALSE, sizeof (struct pollfd));
@@ -185,27 +185,27 @@ gaio_fdmon_poll_make (GaioFdmon *mon)
 }
 
 static int
-fdmon_poll_open (GaioFdmon *mon)
+monitor_poll_open (GaioMonitor *mon)
 {
   int errsv;
 
-  gaio_fdmon_poll_make (mon);
-  errsv = gaio_fdmon_poll_add (mon, mon->wake_fd, POLLIN, GAIO_FDMON_KEY_WAKE);
+  gaio_monitor_poll_make (mon);
+  errsv = gaio_monitor_poll_add (mon, mon->wake_fd, POLLIN, GAIO_MONITOR_KEY_WAKE);
   if (errsv == 0 && mon->timer_fd >= 0)
-    errsv = gaio_fdmon_poll_add (mon, mon->timer_fd, POLLIN, GAIO_FDMON_KEY_TIMER);
+    errsv = gaio_monitor_poll_add (mon, mon->timer_fd, POLLIN, GAIO_MONITOR_KEY_TIMER);
   if (errsv != 0)
-    gaio_fdmon_poll_clear (mon);
+    gaio_monitor_poll_clear (mon);
   return errsv;
 }
 
 gboolean
-gaio_fdmon_poll_has (const GaioFdmon *mon, int fd)
+gaio_monitor_poll_has (const GaioMonitor *mon, int fd)
 {
   return place_of (mon->poll, fd) != NOWHERE;
 }
 
 gboolean
-gaio_fdmon_poll_tells_once (const GaioFdmon *mon, int fd)
+gaio_monitor_poll_tells_once (const GaioMonitor *mon, int fd)
 {
   guint place = place_of (mon->poll, fd);
 
@@ -213,7 +213,7 @@ gaio_fdmon_poll_tells_once (const GaioFdmon *mon, int fd)
 }
 
 gboolean
-gaio_fdmon_poll_is_still (const GaioFdmon *mon, int fd)
+gaio_monitor_poll_is_still (const GaioMonitor *mon, int fd)
 {
   guint place = place_of (mon->poll, fd);
 
@@ -223,21 +223,21 @@ gaio_fdmon_poll_is_still (const GaioFdmon *mon, int fd)
 /* What has been told, and is asked for, makes the next wait end at once: nobody would say it again.
  */
 void
-gaio_fdmon_poll_wake_for_told (GaioFdmon *mon)
+gaio_monitor_poll_wake_for_told (GaioMonitor *mon)
 {
-  GaioFdmonPoll *self = mon->poll;
+  GaioMonitorPoll *self = mon->poll;
 
   for (guint i = 0; i < self->entries->len; i++)
     if (entry_at (self, i)->told != 0 && pollfd_at (self, i)->fd >= 0)
       {
-        gaio_fdmon_wake (mon->wake_fd);
+        gaio_monitor_wake (mon->wake_fd);
         return;
       }
 }
 
 /* A source that knows nothing yet: tags of another one mean nothing. */
 static void
-begin_to_show (GaioFdmonPoll *self)
+begin_to_show (GaioMonitorPoll *self)
 {
   g_ptr_array_set_size (self->gone, 0);
   for (guint i = 0; i < self->entries->len; i++)
@@ -260,14 +260,14 @@ show_entry (GSource *source, Entry *entry, const struct pollfd *pollfd)
 }
 
 gboolean
-gaio_fdmon_poll_show (GaioFdmon *mon, GSource *source)
+gaio_monitor_poll_show (GaioMonitor *mon, GSource *source)
 {
-  GaioFdmonPoll *self = mon->poll;
+  GaioMonitorPoll *self = mon->poll;
 
   if (mon->shown_to != source)
     {
       begin_to_show (self);
-      gaio_fdmon_poll_wake_for_told (mon);
+      gaio_monitor_poll_wake_for_told (mon);
     }
   mon->shown_to = source;
   for (guint i = 0; i < self->gone->len; i++)
@@ -277,7 +277,7 @@ gaio_fdmon_poll_show (GaioFdmon *mon, GSource *source)
     {
       guint place = place_of (self, g_array_index (self->changed, int, i));
 
-      if (place != NOWHERE && entry_at (self, place)->fd != gaio_fdmon_get_glib_fd (mon))
+      if (place != NOWHERE && entry_at (self, place)->fd != gaio_monitor_get_glib_fd (mon))
         show_entry (source, entry_at (self, place), pollfd_at (self, place));
     }
   g_array_set_size (self->changed, 0);
@@ -286,9 +286,9 @@ gaio_fdmon_poll_show (GaioFdmon *mon, GSource *source)
 
 /* What those that tell once have told GLib. TRUE if they have told anything. */
 gboolean
-gaio_fdmon_poll_see_glib (GaioFdmon *mon, GSource *source)
+gaio_monitor_poll_see_glib (GaioMonitor *mon, GSource *source)
 {
-  GaioFdmonPoll *self = mon->poll;
+  GaioMonitorPoll *self = mon->poll;
   gboolean told = FALSE;
 
   if (mon->shown_to != source)
@@ -305,9 +305,9 @@ gaio_fdmon_poll_see_glib (GaioFdmon *mon, GSource *source)
 }
 
 void
-gaio_fdmon_poll_begin_wait (GaioFdmon *mon)
+gaio_monitor_poll_begin_wait (GaioMonitor *mon)
 {
-  GaioFdmonPoll *self = mon->poll;
+  GaioMonitorPoll *self = mon->poll;
 
   self->n_waits++;
   g_array_set_size (self->asked, 0);
@@ -318,7 +318,7 @@ gaio_fdmon_poll_begin_wait (GaioFdmon *mon)
 static int
 ask (struct pollfd *pollfds, guint n, gint64 timeout_us)
 {
-  gint64 wait_us = MIN (timeout_us, GAIO_FDMON_LONGEST_WAIT_US);
+  gint64 wait_us = MIN (timeout_us, GAIO_MONITOR_LONGEST_WAIT_US);
   struct timespec ts = { .tv_sec = wait_us / G_USEC_PER_SEC,
                          .tv_nsec = wait_us % G_USEC_PER_SEC * 1000 };
 
@@ -338,7 +338,7 @@ drain (int fd)
 /* The kernel has refused: no memory, or more fds than the limit, which has been lowered since. To
  * ask for the eventfd alone takes little of either, and it ends the wait as always. */
 static int
-wait_for_retry (GaioFdmon *mon, gint64 timeout_us)
+wait_for_retry (GaioMonitor *mon, gint64 timeout_us)
 {
   struct pollfd own = { .fd = mon->wake_fd, .events = POLLIN };
   gint64 wait_us = timeout_us < 0 ? RETRY_US : MIN (timeout_us, RETRY_US);
@@ -365,7 +365,7 @@ wait_for_retry (GaioFdmon *mon, gint64 timeout_us)
 }
 
 int
-gaio_fdmon_poll_wait (GaioFdmon *mon, int max_events, gint64 timeout_us)
+gaio_monitor_poll_wait (GaioMonitor *mon, int max_events, gint64 timeout_us)
 {
   GArray *asked = mon->poll->asked;
   int n = ask ((struct pollfd *) (void *) asked->data, asked->len, timeout_us);
@@ -376,11 +376,11 @@ gaio_fdmon_poll_wait (GaioFdmon *mon, int max_events, gint64 timeout_us)
 /* Appends what @asked says to mon->events, if it still is of interest. FALSE if somebody has closed
  * an fd of ours. */
 static gboolean
-report (GaioFdmon *mon, const struct pollfd *asked, int *n_events)
+report (GaioMonitor *mon, const struct pollfd *asked, int *n_events)
 {
-  GaioFdmonPoll *self = mon->poll;
+  GaioMonitorPoll *self = mon->poll;
   guint place = asked->fd >= 0 ? place_of (self, asked->fd) : NOWHERE;
-  gboolean own = gaio_fdmon_owns (mon, asked->fd);
+  gboolean own = gaio_monitor_owns (mon, asked->fd);
   struct epoll_event *event = &mon->events[*n_events];
   guint32 told;
 
@@ -393,7 +393,7 @@ report (GaioFdmon *mon, const struct pollfd *asked, int *n_events)
   event->events = told;
   event->data.u64 = entry_at (self, place)->key;
   if ((told & POLLNVAL) != 0)
-    event->data.u64 = (guint64) asked->fd << 32 | GAIO_FDMON_KEY_GONE;
+    event->data.u64 = (guint64) asked->fd << 32 | GAIO_MONITOR_KEY_GONE;
   else if (asked->fd == mon->wake_fd || asked->fd == mon->timer_fd)
     drain (asked->fd);
   ++*n_events;
@@ -402,7 +402,7 @@ report (GaioFdmon *mon, const struct pollfd *asked, int *n_events)
 
 /* There is no room to report it now, and nobody would say it again: the next wait ends at once. */
 static void
-keep_told (GaioFdmon *mon, const struct pollfd *asked)
+keep_told (GaioMonitor *mon, const struct pollfd *asked)
 {
   guint place = asked->fd >= 0 ? place_of (mon->poll, asked->fd) : NOWHERE;
   Entry *entry;
@@ -414,13 +414,13 @@ keep_told (GaioFdmon *mon, const struct pollfd *asked)
       (asked->revents | entry->told) == 0)
     return;
   entry->told |= asked->revents;
-  gaio_fdmon_wake (mon->wake_fd);
+  gaio_monitor_wake (mon->wake_fd);
 }
 
 int
-gaio_fdmon_poll_end_wait (GaioFdmon *mon, int n, int max_events)
+gaio_monitor_poll_end_wait (GaioMonitor *mon, int n, int max_events)
 {
-  GaioFdmonPoll *self = mon->poll;
+  GaioMonitorPoll *self = mon->poll;
   guint n_asked = self->asked->len, next = self->next;
   int n_events = 0;
 
@@ -445,18 +445,18 @@ gaio_fdmon_poll_end_wait (GaioFdmon *mon, int n, int max_events)
   return n_events;
 }
 
-const GaioFdmonOps gaio_fdmon_poll_ops = {
+const GaioMonitorOps gaio_monitor_poll_ops = {
   .name = "poll",
   .lazy = TRUE,
-  .open = fdmon_poll_open,
-  .close = fdmon_poll_close,
-  .clear = gaio_fdmon_poll_clear,
-  .see_glib = gaio_fdmon_poll_see_glib,
-  .add = gaio_fdmon_poll_add,
-  .modify = gaio_fdmon_poll_modify,
-  .remove = gaio_fdmon_poll_remove,
-  .show = gaio_fdmon_poll_show,
-  .begin_wait = gaio_fdmon_poll_begin_wait,
-  .wait = gaio_fdmon_poll_wait,
-  .end_wait = gaio_fdmon_poll_end_wait,
+  .open = monitor_poll_open,
+  .close = monitor_poll_close,
+  .clear = gaio_monitor_poll_clear,
+  .see_glib = gaio_monitor_poll_see_glib,
+  .add = gaio_monitor_poll_add,
+  .modify = gaio_monitor_poll_modify,
+  .remove = gaio_monitor_poll_remove,
+  .show = gaio_monitor_poll_show,
+  .begin_wait = gaio_monitor_poll_begin_wait,
+  .wait = gaio_monitor_poll_wait,
+  .end_wait = gaio_monitor_poll_end_wait,
 };

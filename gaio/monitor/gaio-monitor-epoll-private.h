@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include "gaio-fdmon-private.h"
+#include "gaio-monitor-private.h"
 
 /* Between begin and end the caller adds each of its fds to a new set, which then, if that is
  * complete, takes the place and the number of the old one. Each FALSE leaves the old one in place.
@@ -10,11 +10,11 @@ typedef struct
 {
   int new_set;
   gboolean suspect; /* it may know a file that nobody can remove from it by its number */
-} GaioFdmonRebuild;
+} GaioMonitorRebuild;
 
-gboolean gaio_fdmon_epoll_rebuild_begin (GaioFdmon *mon, GaioFdmonRebuild *rebuild);
+gboolean gaio_monitor_epoll_rebuild_begin (GaioMonitor *mon, GaioMonitorRebuild *rebuild);
 /* Returns 0 or an errno. */
-int gaio_fdmon_epoll_rebuild_add (GaioFdmonRebuild *rebuild, int fd, guint32 mask, guint64 key);
-void gaio_fdmon_epoll_rebuild_remove (GaioFdmonRebuild *rebuild, int fd);
+int gaio_monitor_epoll_rebuild_add (GaioMonitorRebuild *rebuild, int fd, guint32 mask, guint64 key);
+void gaio_monitor_epoll_rebuild_remove (GaioMonitorRebuild *rebuild, int fd);
 gboolean
-gaio_fdmon_epoll_rebuild_end (GaioFdmon *mon, GaioFdmonRebuild *rebuild, gboolean complete);
+gaio_monitor_epoll_rebuild_end (GaioMonitor *mon, GaioMonitorRebuild *rebuild, gboolean complete);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include "gaio-ready-list-private.h"
+#include "gaio-list-private.h"
 
 /* A list without a head, for who has room for one pointer only. All zero is an empty one. */
 

@@ -11,26 +11,26 @@
  * is the caller's. Beside the caller's fds it watches an eventfd that ends the wait and a timerfd
  * that ends the wait of GLib.
  *
- * Everything is under the caller's lock, except gaio_fdmon_wait() and gaio_fdmon_wake(). Whoever
- * waits, and whoever shows the monitor to GLib, is the owner of the context; the rest may come from
- * any thread. */
+ * Everything is under the caller's lock, except gaio_monitor_wait() and gaio_monitor_wake().
+ * Whoever waits, and whoever shows the monitor to GLib, is the owner of the context; the rest may
+ * come from any thread. */
 
-#define GAIO_FDMON_MAX_EVENTS 128
+#define GAIO_MONITOR_MAX_EVENTS 128
 
 /* Keys of our own; all others are the caller's and must not have the upper bit of their lower half.
  */
-#define GAIO_FDMON_KEY_WAKE G_GUINT64_CONSTANT (0xfffffffe)
-#define GAIO_FDMON_KEY_TIMER G_GUINT64_CONSTANT (0xffffffff)
-#define GAIO_FDMON_KEY_HOST G_GUINT64_CONSTANT (0xfffffffc)
-#define GAIO_FDMON_KEY_SET G_GUINT64_CONSTANT (0xfffffffb)
+#define GAIO_MONITOR_KEY_WAKE G_GUINT64_CONSTANT (0xfffffffe)
+#define GAIO_MONITOR_KEY_TIMER G_GUINT64_CONSTANT (0xffffffff)
+#define GAIO_MONITOR_KEY_HOST G_GUINT64_CONSTANT (0xfffffffc)
+#define GAIO_MONITOR_KEY_SET G_GUINT64_CONSTANT (0xfffffffb)
 /* The lower half of a key whose upper half is an fd that is no longer open. */
-#define GAIO_FDMON_KEY_GONE 0xfffffffdu
+#define GAIO_MONITOR_KEY_GONE 0xfffffffdu
 
 /* No wait is longer than a day: far from the overflow of every unit in between. */
-#define GAIO_FDMON_LONGEST_WAIT_US (G_GINT64_CONSTANT (86400) * G_USEC_PER_SEC)
+#define GAIO_MONITOR_LONGEST_WAIT_US (G_GINT64_CONSTANT (86400) * G_USEC_PER_SEC)
 
-typedef struct _GaioFdmon GaioFdmon;
-typedef struct _GaioFdmonPoll GaioFdmonPoll;
+typedef struct _GaioMonitor GaioMonitor;
+typedef struct _GaioMonitorPoll GaioMonitorPoll;
 
 /* What the monitors have in common, and do differently. An int is 0 or an errno. */
 typedef struct
@@ -43,39 +43,39 @@ typedef struct
 
   /* Takes what it needs from the kernel, and watches mon->wake_fd and, unless that is -1,
    * mon->timer_fd. On error, and at the end, close() gives back what there is. */
-  int (*open) (GaioFdmon *mon);
-  void (*close) (GaioFdmon *mon);
+  int (*open) (GaioMonitor *mon);
+  void (*close) (GaioMonitor *mon);
   /* Frees memory, and touches nothing of the kernel's; also in a forked child. Or NULL. */
-  void (*clear) (GaioFdmon *mon);
+  void (*clear) (GaioMonitor *mon);
 
   /* @fd is not in the set: EPERM if it is always ready and this monitor cannot say so; EEXIST if it
    * was in the set under a number that has been closed since. A mask of 0 keeps the fd in the set,
    * silent. */
-  int (*add) (GaioFdmon *mon, int fd, guint32 mask, guint64 key);
+  int (*add) (GaioMonitor *mon, int fd, guint32 mask, guint64 key);
   /* ENOENT if the number means another file by now, as far as can be told. */
-  int (*modify) (GaioFdmon *mon, int fd, guint32 mask, guint64 key);
+  int (*modify) (GaioMonitor *mon, int fd, guint32 mask, guint64 key);
   /* Not 0 if the set may go on to know a file that it should not. */
-  int (*remove) (GaioFdmon *mon, int fd);
+  int (*remove) (GaioMonitor *mon, int fd);
 
-  /* GLib is about to sleep: makes what it polls for @source, beside gaio_fdmon_get_glib_fd(),
+  /* GLib is about to sleep: makes what it polls for @source, beside gaio_monitor_get_glib_fd(),
    * complete. FALSE if the kernel has refused something, which is to be tried again. Or NULL. */
-  gboolean (*show) (GaioFdmon *mon, GSource *source);
+  gboolean (*show) (GaioMonitor *mon, GSource *source);
   /* GLib has polled: keeps what would not be heard again, see gaio_tells_once(). TRUE if there is
    * any. Or NULL. */
-  gboolean (*see_glib) (GaioFdmon *mon, GSource *source);
+  gboolean (*see_glib) (GaioMonitor *mon, GSource *source);
 
   /* A wait has three parts, of which the middle one is without the lock. end_wait() fills
    * mon->events with at most @max_events and returns how many; each is fresh: the kernel has looked
    * at the fd since begin_wait(). wait() returns -1 with errno on failure, which end_wait() hands
    * on. For epoll, wait() does it all and the others are NULL. */
-  void (*begin_wait) (GaioFdmon *mon);
-  int (*wait) (GaioFdmon *mon, int max_events, gint64 timeout_us);
-  int (*end_wait) (GaioFdmon *mon, int n, int max_events);
-} GaioFdmonOps;
+  void (*begin_wait) (GaioMonitor *mon);
+  int (*wait) (GaioMonitor *mon, int max_events, gint64 timeout_us);
+  int (*end_wait) (GaioMonitor *mon, int n, int max_events);
+} GaioMonitorOps;
 
-struct _GaioFdmon
+struct _GaioMonitor
 {
-  const GaioFdmonOps *ops;   /* NULL until first needed */
+  const GaioMonitorOps *ops; /* NULL until first needed */
   GaioMonitorType requested; /* (const) */
   const char *note;          /* why it is not the one that was asked for, or NULL */
   int fd;                    /* of the epoll set; -1 if there is none */
@@ -83,65 +83,65 @@ struct _GaioFdmon
   int timer_fd;
   gint64 armed;      /* what the timerfd is set to, -1 when it is not */
   GSource *shown_to; /* whose pollfds have been set, or NULL */
-  GaioFdmonPoll *poll;
-  struct epoll_event events[GAIO_FDMON_MAX_EVENTS];
+  GaioMonitorPoll *poll;
+  struct epoll_event events[GAIO_MONITOR_MAX_EVENTS];
 };
 
-extern const GaioFdmonOps gaio_fdmon_epoll_ops G_GNUC_INTERNAL;
-extern const GaioFdmonOps gaio_fdmon_mixed_ops G_GNUC_INTERNAL;
-extern const GaioFdmonOps gaio_fdmon_poll_ops G_GNUC_INTERNAL;
+extern const GaioMonitorOps gaio_monitor_epoll_ops G_GNUC_INTERNAL;
+extern const GaioMonitorOps gaio_monitor_mixed_ops G_GNUC_INTERNAL;
+extern const GaioMonitorOps gaio_monitor_poll_ops G_GNUC_INTERNAL;
 
-void gaio_fdmon_init (GaioFdmon *mon, GaioMonitorType requested);
-gboolean gaio_fdmon_open (GaioFdmon *mon, GError **error);
-void gaio_fdmon_close (GaioFdmon *mon);
-void gaio_fdmon_lose (GaioFdmon *mon);
-void gaio_fdmon_clear (GaioFdmon *mon);
-const char *gaio_fdmon_get_name (const GaioFdmon *mon);
-int gaio_fdmon_epoll_wait_limited (GaioFdmon *mon, int max_events, gint64 timeout_us);
-void gaio_fdmon_wake (int wake_fd);
-gboolean gaio_fdmon_arm (GaioFdmon *mon, gint64 deadline);
-int gaio_fdmon_add (GaioFdmon *mon, int fd, guint32 mask, guint64 key);
-gboolean gaio_fdmon_tells_once (const GaioFdmon *mon, int fd);
-gboolean gaio_fdmon_is_still (const GaioFdmon *mon, int fd);
-void gaio_fdmon_open_timer (GaioFdmon *mon);
+void gaio_monitor_init (GaioMonitor *mon, GaioMonitorType requested);
+gboolean gaio_monitor_open (GaioMonitor *mon, GError **error);
+void gaio_monitor_close (GaioMonitor *mon);
+void gaio_monitor_lose (GaioMonitor *mon);
+void gaio_monitor_clear (GaioMonitor *mon);
+const char *gaio_monitor_get_name (const GaioMonitor *mon);
+int gaio_monitor_epoll_wait_limited (GaioMonitor *mon, int max_events, gint64 timeout_us);
+void gaio_monitor_wake (int wake_fd);
+gboolean gaio_monitor_arm (GaioMonitor *mon, gint64 deadline);
+int gaio_monitor_add (GaioMonitor *mon, int fd, guint32 mask, guint64 key);
+gboolean gaio_monitor_tells_once (const GaioMonitor *mon, int fd);
+gboolean gaio_monitor_is_still (const GaioMonitor *mon, int fd);
+void gaio_monitor_open_timer (GaioMonitor *mon);
 
 static inline gboolean
-gaio_fdmon_is_open (const GaioFdmon *mon)
+gaio_monitor_is_open (const GaioMonitor *mon)
 {
   return mon->ops != NULL;
 }
 
 /* Whether the wait of GLib ends at @deadline anyhow, or earlier. */
 static inline gboolean
-gaio_fdmon_is_armed (const GaioFdmon *mon, gint64 deadline)
+gaio_monitor_is_armed (const GaioMonitor *mon, gint64 deadline)
 {
   return mon->armed >= 0 && mon->armed <= deadline;
 }
 
 /* What GLib has to poll at least: the whole set, or what ends the wait. */
 static inline int
-gaio_fdmon_get_glib_fd (const GaioFdmon *mon)
+gaio_monitor_get_glib_fd (const GaioMonitor *mon)
 {
   return mon->fd >= 0 ? mon->fd : mon->wake_fd;
 }
 
 static inline gboolean
-gaio_fdmon_owns (const GaioFdmon *mon, int fd)
+gaio_monitor_owns (const GaioMonitor *mon, int fd)
 {
   return fd == mon->fd || fd == mon->wake_fd || fd == mon->timer_fd;
 }
 
 static inline gboolean
-gaio_fdmon_is_epoll (const GaioFdmon *mon)
+gaio_monitor_is_epoll (const GaioMonitor *mon)
 {
-  return G_LIKELY (mon->ops == &gaio_fdmon_epoll_ops);
+  return G_LIKELY (mon->ops == &gaio_monitor_epoll_ops);
 }
 
 /* Returns the monitor that does the wait: meanwhile another thread may make it another one. */
-static inline const GaioFdmonOps *
-gaio_fdmon_begin_wait (GaioFdmon *mon)
+static inline const GaioMonitorOps *
+gaio_monitor_begin_wait (GaioMonitor *mon)
 {
-  if (!gaio_fdmon_is_epoll (mon))
+  if (!gaio_monitor_is_epoll (mon))
     mon->ops->begin_wait (mon);
   return mon->ops;
 }
@@ -149,26 +149,26 @@ gaio_fdmon_begin_wait (GaioFdmon *mon)
 /* -1 us waits for ever. Inline: a system call spoils the processor's memory of where to return to,
  * so each level of calls around it costs a misprediction. */
 static inline int
-gaio_fdmon_wait (GaioFdmon *mon, const GaioFdmonOps *ops, int max_events, gint64 timeout_us)
+gaio_monitor_wait (GaioMonitor *mon, const GaioMonitorOps *ops, int max_events, gint64 timeout_us)
 {
-  if (G_UNLIKELY (ops != &gaio_fdmon_epoll_ops))
+  if (G_UNLIKELY (ops != &gaio_monitor_epoll_ops))
     return ops->wait (mon, max_events, timeout_us);
   if (timeout_us > 0)
-    return gaio_fdmon_epoll_wait_limited (mon, max_events, timeout_us);
+    return gaio_monitor_epoll_wait_limited (mon, max_events, timeout_us);
   return epoll_wait (mon->fd, mon->events, max_events, timeout_us);
 }
 
 static inline int
-gaio_fdmon_end_wait (GaioFdmon *mon, const GaioFdmonOps *ops, int n, int max_events)
+gaio_monitor_end_wait (GaioMonitor *mon, const GaioMonitorOps *ops, int n, int max_events)
 {
-  return G_LIKELY (ops == &gaio_fdmon_epoll_ops) ? n : ops->end_wait (mon, n, max_events);
+  return G_LIKELY (ops == &gaio_monitor_epoll_ops) ? n : ops->end_wait (mon, n, max_events);
 }
 
 /* All three parts, for a wait that does not wait. */
 static inline int
-gaio_fdmon_look (GaioFdmon *mon, int max_events)
+gaio_monitor_look (GaioMonitor *mon, int max_events)
 {
-  if (gaio_fdmon_is_epoll (mon))
+  if (gaio_monitor_is_epoll (mon))
     return epoll_wait (mon->fd, mon->events, max_events, 0);
   mon->ops->begin_wait (mon);
   return mon->ops->end_wait (mon, mon->ops->wait (mon, max_events, 0), max_events);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "gaio-fdmon-epoll-private.h"
+#include "gaio-monitor-epoll-private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,22 +24,22 @@ control (int set, int operation, int fd, guint32 mask, guint64 key)
 static int
 add_own (int set, int wake_fd, int timer_fd)
 {
-  int errsv = control (set, EPOLL_CTL_ADD, wake_fd, EPOLLIN | EPOLLET, GAIO_FDMON_KEY_WAKE);
+  int errsv = control (set, EPOLL_CTL_ADD, wake_fd, EPOLLIN | EPOLLET, GAIO_MONITOR_KEY_WAKE);
 
   if (errsv == 0 && timer_fd >= 0)
-    errsv = control (set, EPOLL_CTL_ADD, timer_fd, EPOLLIN | EPOLLET, GAIO_FDMON_KEY_TIMER);
+    errsv = control (set, EPOLL_CTL_ADD, timer_fd, EPOLLIN | EPOLLET, GAIO_MONITOR_KEY_TIMER);
   return errsv;
 }
 
 /* Later a failure would mean that somebody has closed the set. */
 static int
-try_wait (GaioFdmon *mon)
+try_wait (GaioMonitor *mon)
 {
   return epoll_wait (mon->fd, mon->events, 1, 0) >= 0 || errno == EINTR ? 0 : errno;
 }
 
 static int
-fdmon_epoll_open (GaioFdmon *mon)
+monitor_epoll_open (GaioMonitor *mon)
 {
   int errsv;
 
@@ -51,7 +51,7 @@ fdmon_epoll_open (GaioFdmon *mon)
 }
 
 static void
-fdmon_epoll_close (GaioFdmon *mon)
+monitor_epoll_close (GaioMonitor *mon)
 {
   if (mon->fd >= 0)
     close (mon->fd);
@@ -59,13 +59,13 @@ fdmon_epoll_close (GaioFdmon *mon)
 }
 
 static int
-fdmon_epoll_add (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
+monitor_epoll_add (GaioMonitor *mon, int fd, guint32 mask, guint64 key)
 {
   return control (mon->fd, EPOLL_CTL_ADD, fd, mask, key);
 }
 
 static int
-fdmon_epoll_modify (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
+monitor_epoll_modify (GaioMonitor *mon, int fd, guint32 mask, guint64 key)
 {
   int errsv = control (mon->fd, EPOLL_CTL_MOD, fd, mask, key);
 
@@ -74,22 +74,22 @@ fdmon_epoll_modify (GaioFdmon *mon, int fd, guint32 mask, guint64 key)
 }
 
 static int
-fdmon_epoll_remove (GaioFdmon *mon, int fd)
+monitor_epoll_remove (GaioMonitor *mon, int fd)
 {
   return epoll_ctl (mon->fd, EPOLL_CTL_DEL, fd, NULL) == 0 ? 0 : errno;
 }
 
-const GaioFdmonOps gaio_fdmon_epoll_ops = {
+const GaioMonitorOps gaio_monitor_epoll_ops = {
   .name = "epoll",
-  .open = fdmon_epoll_open,
-  .close = fdmon_epoll_close,
-  .add = fdmon_epoll_add,
-  .modify = fdmon_epoll_modify,
-  .remove = fdmon_epoll_remove,
+  .open = monitor_epoll_open,
+  .close = monitor_epoll_close,
+  .add = monitor_epoll_add,
+  .modify = monitor_epoll_modify,
+  .remove = monitor_epoll_remove,
 };
 
 static int
-wait_with_timespec (GaioFdmon *mon, int max_events, gint64 timeout_us)
+wait_with_timespec (GaioMonitor *mon, int max_events, gint64 timeout_us)
 {
   struct timespec ts = { .tv_sec = timeout_us / G_USEC_PER_SEC,
                          .tv_nsec = timeout_us % G_USEC_PER_SEC * 1000 };
@@ -99,7 +99,7 @@ wait_with_timespec (GaioFdmon *mon, int max_events, gint64 timeout_us)
 
 /* Rounded up: a wait may be late, not early. */
 static int
-wait_with_milliseconds (GaioFdmon *mon, int max_events, gint64 timeout_us)
+wait_with_milliseconds (GaioMonitor *mon, int max_events, gint64 timeout_us)
 {
   return epoll_wait (mon->fd, mon->events, max_events,
                      (timeout_us + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
@@ -108,11 +108,11 @@ wait_with_milliseconds (GaioFdmon *mon, int max_events, gint64 timeout_us)
 /* A sandbox refuses with whatever error it likes, also with one that says that the set is none:
  * epoll_wait() knows. */
 int
-gaio_fdmon_epoll_wait_limited (GaioFdmon *mon, int max_events, gint64 timeout_us)
+gaio_monitor_epoll_wait_limited (GaioMonitor *mon, int max_events, gint64 timeout_us)
 {
   int n;
 
-  timeout_us = MIN (timeout_us, GAIO_FDMON_LONGEST_WAIT_US);
+  timeout_us = MIN (timeout_us, GAIO_MONITOR_LONGEST_WAIT_US);
   if (!atomic_load_explicit (&have_pwait2, memory_order_relaxed))
     return wait_with_milliseconds (mon, max_events, timeout_us);
   n = wait_with_timespec (mon, max_events, timeout_us);
@@ -125,14 +125,14 @@ gaio_fdmon_epoll_wait_limited (GaioFdmon *mon, int max_events, gint64 timeout_us
 }
 
 static void
-reopen_timer (GaioFdmon *mon)
+reopen_timer (GaioMonitor *mon)
 {
   if (mon->timer_fd >= 0)
     return;
-  gaio_fdmon_open_timer (mon);
+  gaio_monitor_open_timer (mon);
   /* Outside the set it would end no wait. */
-  if (mon->timer_fd >= 0 &&
-      control (mon->fd, EPOLL_CTL_ADD, mon->timer_fd, EPOLLIN | EPOLLET, GAIO_FDMON_KEY_TIMER) != 0)
+  if (mon->timer_fd >= 0 && control (mon->fd, EPOLL_CTL_ADD, mon->timer_fd, EPOLLIN | EPOLLET,
+                                     GAIO_MONITOR_KEY_TIMER) != 0)
     {
       close (mon->timer_fd);
       mon->timer_fd = -1;
@@ -140,7 +140,7 @@ reopen_timer (GaioFdmon *mon)
 }
 
 gboolean
-gaio_fdmon_epoll_rebuild_begin (GaioFdmon *mon, GaioFdmonRebuild *rebuild)
+gaio_monitor_epoll_rebuild_begin (GaioMonitor *mon, GaioMonitorRebuild *rebuild)
 {
   rebuild->suspect = FALSE;
   rebuild->new_set = epoll_create1 (EPOLL_CLOEXEC);
@@ -158,20 +158,20 @@ gaio_fdmon_epoll_rebuild_begin (GaioFdmon *mon, GaioFdmonRebuild *rebuild)
 }
 
 int
-gaio_fdmon_epoll_rebuild_add (GaioFdmonRebuild *rebuild, int fd, guint32 mask, guint64 key)
+gaio_monitor_epoll_rebuild_add (GaioMonitorRebuild *rebuild, int fd, guint32 mask, guint64 key)
 {
   return control (rebuild->new_set, EPOLL_CTL_ADD, fd, mask, key);
 }
 
 void
-gaio_fdmon_epoll_rebuild_remove (GaioFdmonRebuild *rebuild, int fd)
+gaio_monitor_epoll_rebuild_remove (GaioMonitorRebuild *rebuild, int fd)
 {
   if (epoll_ctl (rebuild->new_set, EPOLL_CTL_DEL, fd, NULL) != 0)
     rebuild->suspect = TRUE;
 }
 
 gboolean
-gaio_fdmon_epoll_rebuild_end (GaioFdmon *mon, GaioFdmonRebuild *rebuild, gboolean complete)
+gaio_monitor_epoll_rebuild_end (GaioMonitor *mon, GaioMonitorRebuild *rebuild, gboolean complete)
 {
   /* Under the old number, so that GLib's pollfd stays valid. */
   complete = complete && add_own (rebuild->new_set, mon->wake_fd, mon->timer_fd) == 0 &&

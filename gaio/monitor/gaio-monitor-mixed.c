@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gaio-monitor-mixed-private.h"
+#include "gaio-monitor-poll-private.h"
+
+/* An epoll set, and beside it a table of those few fds that tell only once that they are ready, see
+ * gaio_tells_once(). Whoever polls an epoll fd, as GLib does, asks the files in the set, and the
+ * next who asks them hears nothing: so they are asked by themselves. The epoll fd is in the table
+ * as well, for the wait. */
+
+/* @mon, which is an epoll monitor, becomes one of these. Returns 0 or an errno. */
+static int
+become_mixed (GaioMonitor *mon)
+{
+  int errsv;
+
+  gaio_monitor_poll_make (mon);
+  errsv = gaio_monitor_poll_add (mon, mon->fd, EPOLLIN, GAIO_MONITOR_KEY_SET);
+  if (errsv == 0)
+    mon->ops = &gaio_monitor_mixed_ops;
+  else
+    gaio_monitor_poll_clear (mon);
+  return errsv;
+}
+
+/* For one that tells once. Returns 0 or an errno. */
+int
+gaio_monitor_mixed_add_apart (GaioMonitor *mon, int fd, guint32 mask, guint64 key)
+{
+  int errsv = gaio_monitor_is_epoll (mon) ? become_mixed (mon) : 0;
+
+  return errsv != 0 ? errsv : gaio_monitor_poll_add (mon, fd, mask, key);
+}
+
+static void
+monitor_mixed_close (GaioMonitor *mon)
+{
+  gaio_monitor_epoll_ops.close (mon);
+}
+
+/* Of a file that may be asked by anybody. */
+static int
+monitor_mixed_add (GaioMonitor *mon, int fd, guint32 mask, guint64 key)
+{
+  return gaio_monitor_epoll_ops.add (mon, fd, mask, key);
+}
+
+static int
+monitor_mixed_modify (GaioMonitor *mon, int fd, guint32 mask, guint64 key)
+{
+  return gaio_monitor_poll_has (mon, fd) ? gaio_monitor_poll_modify (mon, fd, mask, key)
+                                         : gaio_monitor_epoll_ops.modify (mon, fd, mask, key);
+}
+
+static int
+monitor_mixed_remove (GaioMonitor *mon, int fd)
+{
+  return gaio_monitor_poll_has (mon, fd) ? gaio_monitor_poll_remove (mon, fd)
+                                         : gaio_monitor_epoll_ops.remove (mon, fd);
+}
+
+/* Puts what the set has to say in the place of the event that it has something to say. That may be
+ * the wake-up for what there was no room for. */
+static int
+look_into_set (GaioMonitor *mon, int n, int max_events)
+{
+  for (int i = 0; i < n; i++)
+    if (mon->events[i].data.u64 == GAIO_MONITOR_KEY_SET)
+      {
+        int n_more;
+
+        mon->events[i] = mon->events[--n];
+        n_more = epoll_wait (mon->fd, mon->events + n, MAX (max_events - n, 1), 0);
+        gaio_monitor_poll_wake_for_told (mon);
+        return n_more >= 0 ? n + n_more : n_more;
+      }
+  return n;
+}
+
+static int
+monitor_mixed_end_wait (GaioMonitor *mon, int n, int max_events)
+{
+  return look_into_set (mon, gaio_monitor_poll_end_wait (mon, n, max_events), max_events);
+}
+
+const GaioMonitorOps gaio_monitor_mixed_ops = {
+  .name = "epoll",
+  .lazy = TRUE,
+  .close = monitor_mixed_close,
+  .clear = gaio_monitor_poll_clear,
+  .add = monitor_mixed_add,
+  .modify = monitor_mixed_modify,
+  .remove = monitor_mixed_remove,
+  .show = gaio_monitor_poll_show,
+  .see_glib = gaio_monitor_poll_see_glib,
+  .begin_wait = gaio_monitor_poll_begin_wait,
+  .wait = gaio_monitor_poll_wait,
+  .end_wait = monitor_mixed_end_wait,
+};
