@@ -158,6 +158,7 @@ void gaio_core_unref (GaioCore *core);
 GaioContext *gaio_core_dup_context (GaioCore *core);
 GMainContext *gaio_core_get_main_context (GaioCore *core);
 gboolean gaio_core_check (GaioCore *core, GError **error);
+gboolean gaio_core_open_monitor (GaioCore *core, GError **error);
 void gaio_core_kick (GaioCore *core);
 void gaio_core_unlock_and_kick (GaioCore *core);
 void gaio_core_lock_again (GaioCore *core);

@@ -3,8 +3,7 @@
 
 #include <unistd.h>
 
-#include <gaio/gaio-error.h>
-
+#include "gaio-error-private.h"
 #include "gaio-trace-private.h"
 
 _Thread_local GaioCore *gaio_core_current;
@@ -106,6 +105,17 @@ gaio_core_check (GaioCore *core, GError **error)
       return FALSE;
     }
   return TRUE;
+}
+
+/* With the lock held. */
+gboolean
+gaio_core_open_monitor (GaioCore *core, GError **error)
+{
+  int errsv = gaio_monitor_open (&core->monitor);
+
+  if (errsv != 0)
+    gaio_error_set_for_own (error, errsv, "Cannot make a set of fds to watch");
+  return errsv == 0;
 }
 
 /* There is something to look at. TRUE if somebody sleeps, and is to be woken now. With the lock

@@ -145,7 +145,7 @@ try_add (GaioCore *core, const GaioHandlerParams *params, GError **error)
       gaio_error_set_for_fd (error, EBADF, params->fd);
       return NULL;
     }
-  if (!gaio_monitor_open (&core->monitor, error))
+  if (!gaio_core_open_monitor (core, error))
     return NULL;
   self = handler_new (core, params);
   errsv = gaio_registration_add (self);

@@ -434,7 +434,7 @@ wait_asleep (GaioCore *core, int max, gint64 timeout_us)
   int n = 0;
 
   if (G_UNLIKELY (!gaio_monitor_is_open (&core->monitor)) &&
-      !gaio_monitor_open (&core->monitor, NULL))
+      gaio_monitor_open (&core->monitor) != 0)
     {
       fall_asleep (core);
       g_usleep (MIN ((guint64) timeout_us, RETRY_US));

@@ -59,7 +59,7 @@ settle (GaioSource *self)
   if (self->core->source == &self->parent)
     {
       self->core->main_context = g_source_get_context (&self->parent);
-      gaio_monitor_open (&self->core->monitor, NULL);
+      gaio_monitor_open (&self->core->monitor);
       add_pollfd (self);
     }
   self->settled = self->pollfd.fd >= 0;
@@ -235,7 +235,7 @@ try_source_new (GaioContext *context, GError **error)
       g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED, "The context has a source already");
       return NULL;
     }
-  if (!gaio_monitor_open (&core->monitor, error))
+  if (!gaio_core_open_monitor (core, error))
     return NULL;
   return source_new (context);
 }
@@ -325,7 +325,7 @@ gaio_source_attach_shared (GaioContext *context, GMainContext *main_context)
   context->core->shared_with = main_context;
   g_object_ref (context);
   gaio_core_lock (context->core);
-  gaio_monitor_open (&context->core->monitor, NULL);
+  gaio_monitor_open (&context->core->monitor);
   source = source_new (context);
   gaio_core_unlock (context->core);
   g_source_attach (source, main_context);

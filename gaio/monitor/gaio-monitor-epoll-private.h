@@ -1,7 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include "gaio-monitor-private.h"
+#include "gaio-monitor-ops-private.h"
+
+extern const GaioMonitorOps gaio_monitor_epoll_ops G_GNUC_INTERNAL;
+
+int gaio_monitor_epoll_wait_limited (GaioMonitor *mon, int max_events, gint64 timeout_us);
+
+static inline gboolean
+gaio_monitor_is_epoll (const GaioMonitor *mon)
+{
+  return G_LIKELY (mon->ops == &gaio_monitor_epoll_ops);
+}
 
 /* Between begin and end the caller adds each of its fds to a new set, which then, if that is
  * complete, takes the place and the number of the old one. Each FALSE leaves the old one in place.

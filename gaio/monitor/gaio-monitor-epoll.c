@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "gaio-monitor-wakeup-private.h"
+
 #define USEC_PER_MSEC 1000
 
 /* Cleared once the kernel, or its sandbox, has refused epoll_pwait2(). */

@@ -1,35 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "gaio-monitor-mixed-private.h"
+
+#include "gaio-monitor-epoll-private.h"
 #include "gaio-monitor-poll-private.h"
 
 /* An epoll set, and beside it a table of those few fds that tell only once that they are ready, see
  * gaio_tells_once(). Whoever polls an epoll fd, as GLib does, asks the files in the set, and the
  * next who asks them hears nothing: so they are asked by themselves. The epoll fd is in the table
  * as well, for the wait. */
-
-/* @mon, which is an epoll monitor, becomes one of these. Returns 0 or an errno. */
-static int
-become_mixed (GaioMonitor *mon)
-{
-  int errsv;
-
-  gaio_monitor_poll_make (mon);
-  errsv = gaio_monitor_poll_add (mon, mon->fd, EPOLLIN, GAIO_MONITOR_KEY_SET);
-  if (errsv == 0)
-    mon->ops = &gaio_monitor_mixed_ops;
-  else
-    gaio_monitor_poll_clear (mon);
-  return errsv;
-}
-
-/* For one that tells once. Returns 0 or an errno. */
-int
-gaio_monitor_mixed_add_apart (GaioMonitor *mon, int fd, guint32 mask, guint64 key)
-{
-  int errsv = gaio_monitor_is_epoll (mon) ? become_mixed (mon) : 0;
-
-  return errsv != 0 ? errsv : gaio_monitor_poll_add (mon, fd, mask, key);
-}
 
 static void
 monitor_mixed_close (GaioMonitor *mon)
@@ -82,7 +60,7 @@ monitor_mixed_end_wait (GaioMonitor *mon, int n, int max_events)
   return look_into_set (mon, gaio_monitor_poll_end_wait (mon, n, max_events), max_events);
 }
 
-const GaioMonitorOps gaio_monitor_mixed_ops = {
+static const GaioMonitorOps mixed_ops = {
   .name = "epoll",
   .lazy = TRUE,
   .close = monitor_mixed_close,
@@ -96,3 +74,27 @@ const GaioMonitorOps gaio_monitor_mixed_ops = {
   .wait = gaio_monitor_poll_wait,
   .end_wait = monitor_mixed_end_wait,
 };
+
+/* @mon, which is an epoll monitor, becomes one of these. Returns 0 or an errno. */
+static int
+become_mixed (GaioMonitor *mon)
+{
+  int errsv;
+
+  gaio_monitor_poll_make (mon);
+  errsv = gaio_monitor_poll_add (mon, mon->fd, EPOLLIN, GAIO_MONITOR_KEY_SET);
+  if (errsv == 0)
+    mon->ops = &mixed_ops;
+  else
+    gaio_monitor_poll_clear (mon);
+  return errsv;
+}
+
+/* For one that tells once. Returns 0 or an errno. */
+int
+gaio_monitor_mixed_add_apart (GaioMonitor *mon, int fd, guint32 mask, guint64 key)
+{
+  int errsv = gaio_monitor_is_epoll (mon) ? become_mixed (mon) : 0;
+
+  return errsv != 0 ? errsv : gaio_monitor_poll_add (mon, fd, mask, key);
+}

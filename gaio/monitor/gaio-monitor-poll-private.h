@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include "gaio-monitor-private.h"
+#include "gaio-monitor-ops-private.h"
 
 /* A table of fds that are asked with poll(2): all of the poll monitor's, and those that the epoll
  * monitor does not put into its set. The operations are those of GaioMonitorOps. */
+
+extern const GaioMonitorOps gaio_monitor_poll_ops G_GNUC_INTERNAL;
 
 void gaio_monitor_poll_make (GaioMonitor *mon);
 gboolean gaio_monitor_poll_has (const GaioMonitor *mon, int fd);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/gaio-file-id-private.h"
+#include "gaio-monitor-wakeup-private.h"
 #include "gaio-tells-once-private.h"
 
 /* poll(2), for kernels and sandboxes that have nothing better, and as the oracle for the others;

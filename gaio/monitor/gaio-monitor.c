@@ -3,10 +3,8 @@
 
 #include <errno.h>
 #include <sys/eventfd.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "gaio-error-private.h"
 #include "gaio-monitor-mixed-private.h"
 #include "gaio-monitor-poll-private.h"
 #include "gaio-tells-once-private.h"
@@ -76,12 +74,6 @@ open_best (GaioMonitor *mon)
   return errsv;
 }
 
-void
-gaio_monitor_open_timer (GaioMonitor *mon)
-{
-  mon->timer_fd = timerfd_create (CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-}
-
 /* All at once: an fd of ours that is opened later could get the number of an fd that was closed
  * without removing its handler, and be taken for it. */
 static int
@@ -114,19 +106,15 @@ close_own (GaioMonitor *mon)
   mon->shown_to = NULL;
 }
 
-gboolean
-gaio_monitor_open (GaioMonitor *mon, GError **error)
+/* Unless it is open already. Returns 0 or an errno. */
+int
+gaio_monitor_open (GaioMonitor *mon)
 {
-  int errsv;
+  int errsv = gaio_monitor_is_open (mon) ? 0 : open_all (mon);
 
-  if (gaio_monitor_is_open (mon))
-    return TRUE;
-  errsv = open_all (mon);
-  if (errsv == 0)
-    return TRUE;
-  close_own (mon);
-  gaio_error_set_for_own (error, errsv, "Cannot make a set of fds to watch");
-  return FALSE;
+  if (errsv != 0)
+    close_own (mon);
+  return errsv;
 }
 
 void
@@ -182,30 +170,4 @@ const char *
 gaio_monitor_get_name (const GaioMonitor *mon)
 {
   return mon->ops != NULL ? mon->ops->name : requested_ops (mon)->name;
-}
-
-void
-gaio_monitor_wake (int wake_fd)
-{
-  guint64 one = 1;
-
-  while (write (wake_fd, &one, sizeof one) < 0 && errno == EINTR)
-    ;
-}
-
-/* Makes the wait of GLib end at @deadline, if it would not end earlier anyhow. */
-gboolean
-gaio_monitor_arm (GaioMonitor *mon, gint64 deadline)
-{
-  /* All zero would disarm it. */
-  gint64 at = MAX (deadline, 1);
-  struct itimerspec spec = { .it_value = { .tv_sec = at / G_USEC_PER_SEC,
-                                           .tv_nsec = at % G_USEC_PER_SEC * 1000 } };
-
-  if (gaio_monitor_is_armed (mon, deadline))
-    return TRUE;
-  if (timerfd_settime (mon->timer_fd, TFD_TIMER_ABSTIME, &spec, NULL) != 0)
-    return FALSE;
-  mon->armed = deadline;
-  return TRUE;
 }

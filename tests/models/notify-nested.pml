@@ -53,7 +53,7 @@ inline kick ()
   sleep = AWAKE
 }
 
-/* gaio_core_deadline_moved (), gaio_monitor_epoll_arm () */
+/* gaio_core_deadline_moved (), gaio_monitor_arm () */
 inline deadline_moved ()
 {
   if

@@ -2,7 +2,7 @@
 
 /* The notify protocol: how what is scheduled, armed or removed in any thread ends the sleep of the
  * loop; gaio-core.c, gaio-round.c, gaio-source.c, gaio-bottom-half.c, gaio-timer.c and the eventfd
- * and the timerfd of gaio-monitor-epoll.c.
+ * and the timerfd of gaio-monitor-wakeup.c.
  *
  * Holds: the loop never sleeps for ever with something to do, nor does it ever spin: each run comes
  * to an end. A sleep costs at most one write, and being awake none. The bottom halves of one thread
@@ -97,7 +97,7 @@ inline kick ()
   write_if_asked ()
 }
 
-/* gaio_monitor_epoll_arm (). Setting a timerfd takes back that it has expired. */
+/* gaio_monitor_arm (). Setting a timerfd takes back that it has expired. */
 inline arm (deadline)
 {
   if
