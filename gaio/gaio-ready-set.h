@@ -21,25 +21,6 @@ G_BEGIN_DECLS
  */
 typedef void (*GaioReadySetFunc) (GaioReadySet *set, guint n_ready, gpointer user_data);
 
-/**
- * GaioReadyRecord:
- * @token: the token given to gaio_ready_set_add_fd()
- * @fd: the file descriptor
- * @condition: what is ready, a #GIOCondition
- *
- * The layout of one record of gaio_ready_set_take(): 16 bytes, native endian.
- *
- * Since: 1.0
- */
-typedef struct _GaioReadyRecord GaioReadyRecord;
-
-struct _GaioReadyRecord
-{
-  guint64 token;
-  gint32 fd;
-  guint32 condition;
-};
-
 GAIO_AVAILABLE_IN_1_0
 GaioReadySet *gaio_ready_set_new (GaioContext *context);
 GAIO_AVAILABLE_IN_1_0

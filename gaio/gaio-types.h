@@ -82,4 +82,23 @@ typedef enum
   GAIO_MONITOR_TYPE_POLL,
 } GaioMonitorType;
 
+/**
+ * GaioReadyRecord:
+ * @token: the token given to gaio_ready_set_add_fd()
+ * @fd: the file descriptor
+ * @condition: what is ready, a #GIOCondition
+ *
+ * The layout of one record of gaio_ready_set_take(): 16 bytes, native endian.
+ *
+ * Since: 1.0
+ */
+typedef struct _GaioReadyRecord GaioReadyRecord;
+
+struct _GaioReadyRecord
+{
+  guint64 token;
+  gint32 fd;
+  guint32 condition;
+};
+
 G_END_DECLS

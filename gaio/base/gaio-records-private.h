@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include <gaio/gaio-ready-set.h>
+#include <gaio/gaio-types.h>
 
 /* A batch of readiness records, at most one per watch. A watch finds its record through a reference
  * that says which batch it is in, so handing the batch out invalidates all references at once. */
