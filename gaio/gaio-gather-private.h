@@ -55,13 +55,13 @@ offer_to_all (GaioCore *core, GaioSlot *slot, guint events)
   guint32 generation = slot->generation;
   gboolean news = FALSE;
 
-  if (slot->tells_once)
-    gaio_registration_tell (slot, events);
+  if (slot->reports_once)
+    gaio_registration_report (slot, events);
   gaio_ring_foreach (&slot->members, link)
     {
       GaioHandler *handler = gaio_link_entry (link, GaioHandler, entry.siblings);
 
-      news |= offer (core, handler, slot->tells_once ? handler->extra->known : events);
+      news |= offer (core, handler, slot->reports_once ? handler->extra->known : events);
       /* To silence one may show that the file has gone, and take them all off the slot. */
       if (slot->generation != generation)
         break;
@@ -74,7 +74,7 @@ see_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
 {
   GaioHandler *handler = gaio_link_entry (slot->members.first, GaioHandler, entry.siblings);
 
-  if (G_UNLIKELY (handler->entry.stamp == gaio_core_stamp (core)) && !slot->tells_once)
+  if (G_UNLIKELY (handler->entry.stamp == gaio_core_stamp (core)) && !slot->reports_once)
     self->again = TRUE;
   else if (G_LIKELY (slot->plain) ? offer (core, handler, events)
                                   : offer_to_all (core, slot, events))
@@ -197,7 +197,7 @@ is_ready_still (GaioEntry *entry)
   if (entry->stamp == gaio_core_stamp (entry->core))
     return TRUE;
   if (entry->kind != GAIO_ENTRY_HANDLER ||
-      (!((GaioHandler *) entry)->always_ready && !((GaioHandler *) entry)->tells_once))
+      (!((GaioHandler *) entry)->always_ready && !((GaioHandler *) entry)->reports_once))
     return FALSE;
   return gaio_registration_check_always ((GaioHandler *) entry);
 }
@@ -234,7 +234,7 @@ gather_all (GaioCore *core, gboolean full, GaioGathering *self)
     {
       int n;
 
-      gaio_trace_poll (core, 0, n, gaio_monitor_look (&core->monitor, GAIO_MONITOR_MAX_EVENTS));
+      gaio_trace_poll (core, 0, n, gaio_monitor_poll_now (&core->monitor, GAIO_MONITOR_MAX_EVENTS));
       see_events (core, n, self);
       full = n == GAIO_MONITOR_MAX_EVENTS;
     }

@@ -171,15 +171,15 @@ unsilence (GaioReadySet *self)
 
 /* What is recorded is about to be known to the user. With the lock held. */
 static void
-forget_told (GaioReadySet *self)
+forget_reported (GaioReadySet *self)
 {
   gaio_list_foreach (&self->core->always, link)
     {
       GaioHandler *handler = gaio_link_entry (link, GaioHandlerExtra, always)->handler;
 
-      if (handler->tells_once && handler->entry.kind == GAIO_ENTRY_MEMBER &&
+      if (handler->reports_once && handler->entry.kind == GAIO_ENTRY_MEMBER &&
           handler->entry.user_data == self)
-        gaio_registration_forget_told (handler);
+        gaio_registration_forget_reported (handler);
     }
 }
 
@@ -299,7 +299,7 @@ gaio_ready_set_take (GaioReadySet *self, gsize *length)
       items = gaio_records_take (&self->records, &n);
       if (self->watch == NULL)
         unsilence (self);
-      forget_told (self);
+      forget_reported (self);
       gaio_core_unlock (self->core);
     }
   *length = n * sizeof (GaioReadyRecord);
@@ -342,7 +342,7 @@ ref_set_to_call (GaioReadySetWatch *watch, guint *n_ready)
   if (watch->set == NULL || watch->set->records.n_live == 0)
     return NULL;
   *n_ready = watch->set->records.n_live;
-  forget_told (watch->set);
+  forget_reported (watch->set);
   watch->set->calls->running++;
   return g_object_ref (watch->set);
 }

@@ -69,7 +69,7 @@ struct _GaioHandler
   bool masked;       /* (lock) ready while its callback runs: silent until that returns */
   bool dormant;      /* (lock) its file has gone, and it is no longer of its slot */
   bool always_ready; /* (lock) epoll refuses its fd, which is always ready */
-  bool tells_once;   /* (const) its file says only once that it is ready */
+  bool reports_once; /* (const) its file reports only once that it is ready */
   gint fd;           /* (const) */
   union
   {
@@ -84,11 +84,11 @@ struct _GaioHandler
 typedef struct
 {
   GaioHandler handler;
-  GaioRing members;      /* (lock) the handlers that are for what the number means now */
-  guint32 generation;    /* (lock) moves when the number starts to mean something else */
-  guint16 mask;          /* (lock) what has been asked for, all together */
-  guint8 state : 5;      /* (lock) */
-  guint8 tells_once : 1; /* (lock) see gaio_tells_once() */
+  GaioRing members;        /* (lock) the handlers that are for what the number means now */
+  guint32 generation;      /* (lock) moves when the number starts to mean something else */
+  guint16 mask;            /* (lock) what has been asked for, all together */
+  guint8 state : 5;        /* (lock) */
+  guint8 reports_once : 1; /* (lock) see gaio_reports_once() */
   guint8 hung_up : 1; /* (lock) while nobody asked for anything the kernel has told of a hang-up */
   guint8 plain : 1;   /* (lock) there is one member, and no more to an event than to call it */
   atomic_bool taken;  /* the room for a handler; set under the lock */
@@ -114,8 +114,8 @@ void gaio_registration_remove (GaioHandler *handler);
 int gaio_registration_set_condition (GaioHandler *handler, guint condition);
 void gaio_registration_set_masked (GaioHandler *handler, gboolean masked);
 gboolean gaio_registration_check_always (GaioHandler *handler);
-void gaio_registration_tell (GaioSlot *slot, guint events);
-void gaio_registration_forget_told (GaioHandler *handler);
+void gaio_registration_report (GaioSlot *slot, guint events);
+void gaio_registration_forget_reported (GaioHandler *handler);
 void gaio_registration_file_gone (GaioCore *core, int fd);
 gboolean gaio_registration_expects (GaioSlot *slot, guint events);
 gboolean gaio_registration_clean_up (GaioCore *core);

@@ -90,7 +90,7 @@ refresh_mask_and_record (GaioHandler *handler)
 static void
 update_always (GaioHandler *handler)
 {
-  if (!handler->always_ready && !handler->tells_once)
+  if (!handler->always_ready && !handler->reports_once)
     return;
   gaio_link_unlink (&handler->extra->always);
   if ((wanted_of (handler) & handler->extra->known) != 0)
@@ -103,7 +103,7 @@ update_always (GaioHandler *handler)
 static void
 refresh_plain (GaioSlot *slot)
 {
-  slot->plain = !gaio_ring_is_shared (&slot->members) && !slot->tells_once;
+  slot->plain = !gaio_ring_is_shared (&slot->members) && !slot->reports_once;
 }
 
 static void
@@ -128,7 +128,7 @@ leave_set (GaioCore *core, GaioSlot *slot, gint fd)
   if (slot->state == IN_SET && core->monitor.ops->remove (&core->monitor, fd) != 0)
     core->suspect = TRUE;
   slot->state = EMPTY;
-  slot->tells_once = slot->hung_up = FALSE;
+  slot->reports_once = slot->hung_up = FALSE;
   slot->mask = 0;
   slot->generation++;
 }
@@ -229,9 +229,9 @@ static void
 enter_slot (GaioCore *core, GaioSlot *slot, GaioHandler *handler)
 {
   slot->state = IN_SET;
-  slot->tells_once = gaio_monitor_tells_once (&core->monitor, handler->fd);
-  handler->tells_once = slot->tells_once;
-  if (handler->tells_once)
+  slot->reports_once = gaio_monitor_reports_once (&core->monitor, handler->fd);
+  handler->reports_once = slot->reports_once;
+  if (handler->reports_once)
     gaio_handler_get_extra (handler);
 }
 
@@ -371,7 +371,7 @@ gaio_registration_set_masked (GaioHandler *handler, gboolean masked)
   update (handler);
 }
 
-/* Whether the fd still is the file it was. One that is always ready, or tells once, is not in the
+/* Whether the fd still is the file it was. One that is always ready, or reports once, is not in the
  * set, where the kernel would notice. One that has been removed has no say in what the number means
  * now. */
 gboolean
@@ -381,16 +381,16 @@ gaio_registration_check_always (GaioHandler *handler)
 
   if (handler->dormant || gaio_entry_is_removed (&handler->entry))
     return FALSE;
-  if (handler->tells_once ? gaio_monitor_is_still (&core->monitor, handler->fd)
-                          : gaio_file_id_is_still (&handler->extra->file, handler->fd))
+  if (handler->reports_once ? gaio_monitor_is_still (&core->monitor, handler->fd)
+                            : gaio_file_id_is_still (&handler->extra->file, handler->fd))
     return TRUE;
   make_dormant (core, gaio_registration_lookup (core, handler->fd), handler->fd);
   return FALSE;
 }
 
-/* The file of @slot, which will not say it again, has said that it is ready. */
+/* The file of @slot, which will not report it again, has reported @events. */
 void
-gaio_registration_tell (GaioSlot *slot, guint events)
+gaio_registration_report (GaioSlot *slot, guint events)
 {
   gaio_ring_foreach (&slot->members, link)
     {
@@ -402,7 +402,7 @@ gaio_registration_tell (GaioSlot *slot, guint events)
 }
 
 void
-gaio_registration_forget_told (GaioHandler *handler)
+gaio_registration_forget_reported (GaioHandler *handler)
 {
   handler->extra->known = 0;
   update_always (handler);
@@ -425,7 +425,7 @@ carry_over (GaioCore *core, GaioMonitorRebuild *rebuild, GaioSlot *slot, gint fd
 {
   int added, errsv;
 
-  if (slot->tells_once)
+  if (slot->reports_once)
     return TRUE;
   added = gaio_monitor_epoll_rebuild_add (rebuild, fd, slot->mask, slot_key (slot, fd));
   errsv = modify (core, slot, fd, slot->mask);

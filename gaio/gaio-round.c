@@ -202,12 +202,12 @@ serve_batch (GaioRound *round)
 
 /* It is about to be told of it. */
 static void
-take_told (GaioCore *core, GaioHandler *handler)
+take_reported (GaioCore *core, GaioHandler *handler)
 {
   if (!gaio_core_lock (core))
     return;
   if ((handler->revents & atomic_load_explicit (&handler->mask, memory_order_relaxed)) != 0)
-    gaio_registration_forget_told (handler);
+    gaio_registration_forget_reported (handler);
   gaio_core_unlock (core);
 }
 
@@ -218,8 +218,8 @@ serve_next_ready (GaioCore *core)
 
   if (entry->kind == GAIO_ENTRY_HANDLER)
     {
-      if (G_UNLIKELY (((GaioHandler *) entry)->tells_once))
-        take_told (core, (GaioHandler *) entry);
+      if (G_UNLIKELY (((GaioHandler *) entry)->reports_once))
+        take_reported (core, (GaioHandler *) entry);
       return gaio_handler_serve (core, (GaioHandler *) entry);
     }
   return gaio_ready_set_serve ((GaioReadySetWatch *) entry);
@@ -316,8 +316,8 @@ gaio_round_see_glib_poll (GaioCore *core, gboolean ends)
   GaioMonitor *monitor = &core->monitor;
 
   return gaio_glib_polls_see (&core->glib_polls, core->pollfd, ends) &&
-         gaio_monitor_is_open (monitor) && G_UNLIKELY (monitor->ops->see_glib != NULL) &&
-         monitor->ops->see_glib (monitor, core->source);
+         gaio_monitor_is_open (monitor) && G_UNLIKELY (monitor->ops->after_glib_poll != NULL) &&
+         monitor->ops->after_glib_poll (monitor, core->source);
 }
 
 /* A poll of GLib that this thread is inside of, in a poll function, say, has looked before what has
@@ -468,7 +468,7 @@ gather (GaioRound *round, gint64 timeout_us)
   else if (gaio_host_state_has_events (&core->host))
     n = gaio_host_state_take_events (&core->host);
   else if (gaio_monitor_is_open (&core->monitor))
-    gaio_trace_poll (core, 0, n, gaio_monitor_look (&core->monitor, gathering.max));
+    gaio_trace_poll (core, 0, n, gaio_monitor_poll_now (&core->monitor, gathering.max));
   news = gaio_gather_end (core, n, &gathering);
   if (busy_poll)
     news = gaio_gather_polled (core, news);
@@ -513,7 +513,7 @@ show (GaioCore *core, GSource *source, gint *timeout_ms)
   if (gaio_monitor_is_epoll (&core->monitor) || !gaio_monitor_is_open (&core->monitor) ||
       g_source_is_destroyed (source))
     return;
-  if (!core->monitor.ops->show (&core->monitor, source))
+  if (!core->monitor.ops->before_glib_poll (&core->monitor, source))
     *timeout_ms = RETRY_US / 1000;
 }
 

@@ -45,8 +45,8 @@ add_pollfd (GaioSource *self)
     return;
   self->pollfd.fd = gaio_monitor_get_glib_fd (monitor);
   g_source_add_poll (&self->parent, &self->pollfd);
-  if (monitor->ops->show != NULL)
-    monitor->ops->show (monitor, &self->parent);
+  if (monitor->ops->before_glib_poll != NULL)
+    monitor->ops->before_glib_poll (monitor, &self->parent);
 }
 
 /* The first time under GLib: what only then is known or can be had. */
@@ -142,7 +142,7 @@ forget_source (GaioCore *core, GaioSource *self)
   gaio_host_state_drop_events (&core->host);
   core->source = NULL;
   core->main_context = NULL;
-  core->monitor.shown_to = NULL;
+  core->monitor.glib_source = NULL;
   core->pollfd = NULL;
   core->glib_polls = (GaioGlibPolls){ 0 };
 }

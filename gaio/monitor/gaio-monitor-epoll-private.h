@@ -15,7 +15,7 @@ gaio_monitor_is_epoll (const GaioMonitor *mon)
 
 /* Between begin and end the caller adds each of its fds to a new set, which then, if that is
  * complete, takes the place and the number of the old one. Each FALSE leaves the old one in place.
- * Only an epoll set needs that: the others forget what they are told to. */
+ * Only an epoll set needs that: the others forget what they are told to forget. */
 typedef struct
 {
   int new_set;

@@ -15,8 +15,8 @@ static atomic_bool have_pwait2 = true;
 static int
 control (int set, int operation, int fd, guint32 mask, guint64 key)
 {
-  /* Nothing asked for is an edge-triggered nothing: a hang-up, which epoll always reports, is told
-   * once instead of for ever, and the set still knows which file it was. */
+  /* An empty mask is an edge-triggered nothing: a hang-up, which epoll always reports, is
+   * reported once instead of for ever, and the set still knows which file it was. */
   struct epoll_event event = { .events = mask != 0 ? mask : EPOLLET, .data.u64 = key };
 
   return epoll_ctl (set, operation, fd, &event) == 0 ? 0 : errno;

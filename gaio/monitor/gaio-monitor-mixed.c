@@ -4,10 +4,10 @@
 #include "gaio-monitor-epoll-private.h"
 #include "gaio-monitor-poll-private.h"
 
-/* An epoll set, and beside it a table of those few fds that tell only once that they are ready, see
- * gaio_tells_once(). Whoever polls an epoll fd, as GLib does, asks the files in the set, and the
- * next who asks them hears nothing: so they are asked by themselves. The epoll fd is in the table
- * as well, for the wait. */
+/* An epoll set, and beside it a table of the few fds whose files report only once that they are
+ * ready, see gaio_reports_once(). To poll an epoll fd, as GLib does, polls the files in the set,
+ * and the next poll of these finds nothing: so they are kept out of it. The epoll fd is in the
+ * table as well, for the wait. */
 
 static void
 monitor_mixed_close (GaioMonitor *mon)
@@ -15,7 +15,7 @@ monitor_mixed_close (GaioMonitor *mon)
   gaio_monitor_epoll_ops.close (mon);
 }
 
-/* Of a file that may be asked by anybody. */
+/* Of a file that anybody may poll. */
 static int
 monitor_mixed_add (GaioMonitor *mon, int fd, guint32 mask, guint64 key)
 {
@@ -36,10 +36,10 @@ monitor_mixed_remove (GaioMonitor *mon, int fd)
                                          : gaio_monitor_epoll_ops.remove (mon, fd);
 }
 
-/* Puts what the set has to say in the place of the event that it has something to say. That may be
- * the wake-up for what there was no room for. */
+/* Puts the events of the set in the place of the one that says that there are any. That may be the
+ * wake-up for what there was no room for. */
 static int
-look_into_set (GaioMonitor *mon, int n, int max_events)
+expand_set (GaioMonitor *mon, int n, int max_events)
 {
   for (int i = 0; i < n; i++)
     if (mon->events[i].data.u64 == GAIO_MONITOR_KEY_SET)
@@ -48,7 +48,7 @@ look_into_set (GaioMonitor *mon, int n, int max_events)
 
         mon->events[i] = mon->events[--n];
         n_more = epoll_wait (mon->fd, mon->events + n, MAX (max_events - n, 1), 0);
-        gaio_monitor_poll_wake_for_told (mon);
+        gaio_monitor_poll_wake_for_reported (mon);
         return n_more >= 0 ? n + n_more : n_more;
       }
   return n;
@@ -57,7 +57,7 @@ look_into_set (GaioMonitor *mon, int n, int max_events)
 static int
 monitor_mixed_end_wait (GaioMonitor *mon, int n, int max_events)
 {
-  return look_into_set (mon, gaio_monitor_poll_end_wait (mon, n, max_events), max_events);
+  return expand_set (mon, gaio_monitor_poll_end_wait (mon, n, max_events), max_events);
 }
 
 static const GaioMonitorOps mixed_ops = {
@@ -68,8 +68,8 @@ static const GaioMonitorOps mixed_ops = {
   .add = monitor_mixed_add,
   .modify = monitor_mixed_modify,
   .remove = monitor_mixed_remove,
-  .show = gaio_monitor_poll_show,
-  .see_glib = gaio_monitor_poll_see_glib,
+  .before_glib_poll = gaio_monitor_poll_before_glib_poll,
+  .after_glib_poll = gaio_monitor_poll_after_glib_poll,
   .begin_wait = gaio_monitor_poll_begin_wait,
   .wait = gaio_monitor_poll_wait,
   .end_wait = monitor_mixed_end_wait,
@@ -90,7 +90,7 @@ become_mixed (GaioMonitor *mon)
   return errsv;
 }
 
-/* For one that tells once. Returns 0 or an errno. */
+/* For a file that reports once. Returns 0 or an errno. */
 int
 gaio_monitor_mixed_add_apart (GaioMonitor *mon, int fd, guint32 mask, guint64 key)
 {

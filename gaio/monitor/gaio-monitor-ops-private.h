@@ -7,12 +7,12 @@
 #include <stdbool.h>
 #include <sys/epoll.h>
 
-/* A monitor asks the kernel which fds are ready. It knows numbers, masks and keys; what they mean
- * is the caller's. Beside the caller's fds it watches an eventfd that ends the wait and a timerfd
- * that ends the wait of GLib.
+/* A monitor finds out from the kernel which fds are ready. It knows numbers, masks and keys; what
+ * they mean is the caller's. Beside the caller's fds it watches an eventfd that ends the wait and a
+ * timerfd that ends the wait of GLib.
  *
  * Everything is under the caller's lock, except gaio_monitor_wait() and gaio_monitor_wake().
- * Whoever waits, and whoever shows the monitor to GLib, is the owner of the context; the rest may
+ * The waits, and what is called around a poll of GLib, are the owner's of the context; the rest may
  * come from any thread. */
 
 #define GAIO_MONITOR_MAX_EVENTS 128
@@ -37,8 +37,8 @@ typedef struct
 {
   const char *name;
 
-  /* The kernel hears of what was added or modified only when it is asked next: if the loop sleeps,
-   * it has to be woken. */
+  /* What was added or modified reaches the kernel only with the next wait: a loop that sleeps has
+   * to be woken. */
   gboolean lazy;
 
   /* Takes what it needs from the kernel, and watches mon->wake_fd and, unless that is -1,
@@ -52,17 +52,17 @@ typedef struct
    * was in the set under a number that has been closed since. A mask of 0 keeps the fd in the set,
    * silent. */
   int (*add) (GaioMonitor *mon, int fd, guint32 mask, guint64 key);
-  /* ENOENT if the number means another file by now, as far as can be told. */
+  /* ENOENT if the number means another file by now, as far as one can know. */
   int (*modify) (GaioMonitor *mon, int fd, guint32 mask, guint64 key);
   /* Not 0 if the set may go on to know a file that it should not. */
   int (*remove) (GaioMonitor *mon, int fd);
 
-  /* GLib is about to sleep: makes what it polls for @source, beside gaio_monitor_get_glib_fd(),
+  /* GLib is about to poll: makes what it polls for @source, beside gaio_monitor_get_glib_fd(),
    * complete. FALSE if the kernel has refused something, which is to be tried again. Or NULL. */
-  gboolean (*show) (GaioMonitor *mon, GSource *source);
-  /* GLib has polled: keeps what would not be heard again, see gaio_tells_once(). TRUE if there is
-   * any. Or NULL. */
-  gboolean (*see_glib) (GaioMonitor *mon, GSource *source);
+  gboolean (*before_glib_poll) (GaioMonitor *mon, GSource *source);
+  /* GLib has polled: keeps what nobody would report again, see gaio_reports_once(). TRUE if there
+   * is any. Or NULL. */
+  gboolean (*after_glib_poll) (GaioMonitor *mon, GSource *source);
 
   /* A wait has three parts, of which the middle one is without the lock. end_wait() fills
    * mon->events with at most @max_events and returns how many; each is fresh: the kernel has looked
@@ -77,12 +77,12 @@ struct _GaioMonitor
 {
   const GaioMonitorOps *ops; /* NULL until first needed */
   GaioMonitorType requested; /* (const) */
-  const char *note;          /* why it is not the one that was asked for, or NULL */
+  const char *note;          /* why it is not the requested one, or NULL */
   int fd;                    /* of the epoll set; -1 if there is none */
   int wake_fd;
   int timer_fd;
-  gint64 armed;      /* what the timerfd is set to, -1 when it is not */
-  GSource *shown_to; /* whose pollfds have been set, or NULL */
+  gint64 armed;         /* what the timerfd is set to, -1 when it is not */
+  GSource *glib_source; /* whose pollfds have been set, or NULL */
   GaioMonitorPoll *poll;
   struct epoll_event events[GAIO_MONITOR_MAX_EVENTS];
 };

@@ -7,7 +7,7 @@
 
 #include "base/gaio-file-id-private.h"
 #include "gaio-monitor-wakeup-private.h"
-#include "gaio-tells-once-private.h"
+#include "gaio-reports-once-private.h"
 
 /* poll(2), for kernels and sandboxes that have nothing better, and as the oracle for the others;
  * and for what may not be in an epoll set, see gaio-monitor-mixed.c. Everything about it is O(n),
@@ -17,7 +17,7 @@
 /* How soon to try again what the kernel has refused, and that at once it was not to be waited for:
  * a GLib that sees an fd ready dispatches us over and over. */
 #define RETRY_US 10000
-#define RETRY_LOOK_US 1000
+#define RETRY_NOW_US 1000
 
 typedef struct
 {
@@ -26,21 +26,21 @@ typedef struct
   guint64 since; /* it is part of waits from this one on */
   gpointer tag;  /* GLib's, or NULL */
   gboolean changed;
-  gboolean tells_once; /* see gaio_tells_once() */
-  guint32 told;        /* by such a one, also to GLib, and to be handed on */
+  gboolean reports_once; /* see gaio_reports_once() */
+  guint32 reported;      /* by such a file, perhaps to GLib, and not yet to the caller */
   GaioFileId file;
 } Entry;
 
 struct _GaioMonitorPoll
 {
   GArray *entries;    /* of Entry */
-  GArray *pollfds;    /* of struct pollfd, one for each entry; fd -1 where nothing is asked for */
+  GArray *pollfds;    /* of struct pollfd, one for each entry; fd -1 where the mask is 0 */
   GHashTable *places; /* fd -> its entry */
-  GArray *asked;      /* of struct pollfd: what the wait is for; the others may change meanwhile */
+  GArray *polled;     /* of struct pollfd: those of the wait; the others may change meanwhile */
   GArray *changed;    /* of int: fds whose entry GLib does not know as it is */
   GPtrArray *gone;    /* tags of entries that have been removed */
   guint64 n_waits;
-  guint next; /* where the next look begins, so that everybody has a turn */
+  guint next; /* where the next wait begins to read, so that everybody has a turn */
 };
 
 static Entry *
@@ -80,7 +80,7 @@ drop_changes_of_removed (GaioMonitorPoll *self)
       g_array_append_val (self->changed, entry_at (self, i)->fd);
 }
 
-/* GLib is to be told. It may never ask: fds that come and go must not pile up. */
+/* For GLib, which may never poll: fds that come and go must not pile up. */
 static void
 mark_changed (GaioMonitorPoll *self, Entry *entry)
 {
@@ -111,7 +111,7 @@ gaio_monitor_poll_add (GaioMonitor *mon, int fd, guint32 mask, guint64 key)
 
   if (errsv != 0)
     return errsv;
-  entry.tells_once = gaio_tells_once (fd);
+  entry.reports_once = gaio_reports_once (fd);
   set_place (self, fd, self->entries->len);
   g_array_append_val (self->entries, entry);
   g_array_append_val (self->pollfds, nothing);
@@ -129,7 +129,7 @@ gaio_monitor_poll_modify (GaioMonitor *mon, int fd, guint32 mask, guint64 key)
     return ENOENT;
   entry_at (self, place)->key = key;
   set_mask (self, place, mask);
-  if (entry_at (self, place)->told != 0 && mask != 0)
+  if (entry_at (self, place)->reported != 0 && mask != 0)
     gaio_monitor_wake (mon->wake_fd);
   return 0;
 }
@@ -165,7 +165,7 @@ gaio_monitor_poll_clear (GaioMonitor *mon)
   g_array_unref (self->entries);
   g_array_unref (self->pollfds);
   g_hash_table_unref (self->places);
-  g_array_unref (self->asked);
+  g_array_unref (self->polled);
   g_array_unref (self->changed);
   g_ptr_array_unref (self->gone);
   g_free (self);
@@ -179,7 +179,7 @@ gaio_monitor_poll_make (GaioMonitor *mon)
   self->entries = g_array_new (FALSE, FALSE, sizeof (Entry));
   self->pollfds = g_array_new (FALSE, FALSE, sizeof (struct pollfd));
   self->places = g_hash_table_new (NULL, NULL);
-  self->asked = g_array_new (FALSE, FALSE, sizeof (struct pollfd));
+  self->polled = g_array_new (FALSE, FALSE, sizeof (struct pollfd));
   self->changed = g_array_new (FALSE, FALSE, sizeof (int));
   self->gone = g_ptr_array_new ();
   mon->poll = self;
@@ -206,11 +206,11 @@ gaio_monitor_poll_has (const GaioMonitor *mon, int fd)
 }
 
 gboolean
-gaio_monitor_poll_tells_once (const GaioMonitor *mon, int fd)
+gaio_monitor_poll_reports_once (const GaioMonitor *mon, int fd)
 {
   guint place = place_of (mon->poll, fd);
 
-  return place != NOWHERE && entry_at (mon->poll, place)->tells_once;
+  return place != NOWHERE && entry_at (mon->poll, place)->reports_once;
 }
 
 gboolean
@@ -221,24 +221,24 @@ gaio_monitor_poll_is_still (const GaioMonitor *mon, int fd)
   return place != NOWHERE && gaio_file_id_is_still (&entry_at (mon->poll, place)->file, fd);
 }
 
-/* What has been told, and is asked for, makes the next wait end at once: nobody would say it again.
- */
+/* What has been reported, and is in the mask, makes the next wait end at once: nobody would report
+ * it again. */
 void
-gaio_monitor_poll_wake_for_told (GaioMonitor *mon)
+gaio_monitor_poll_wake_for_reported (GaioMonitor *mon)
 {
   GaioMonitorPoll *self = mon->poll;
 
   for (guint i = 0; i < self->entries->len; i++)
-    if (entry_at (self, i)->told != 0 && pollfd_at (self, i)->fd >= 0)
+    if (entry_at (self, i)->reported != 0 && pollfd_at (self, i)->fd >= 0)
       {
         gaio_monitor_wake (mon->wake_fd);
         return;
       }
 }
 
-/* A source that knows nothing yet: tags of another one mean nothing. */
+/* A source that has no pollfds yet: tags of another one mean nothing. */
 static void
-begin_to_show (GaioMonitorPoll *self)
+forget_tags (GaioMonitorPoll *self)
 {
   g_ptr_array_set_size (self->gone, 0);
   for (guint i = 0; i < self->entries->len; i++)
@@ -249,7 +249,7 @@ begin_to_show (GaioMonitorPoll *self)
 }
 
 static void
-show_entry (GSource *source, Entry *entry, const struct pollfd *pollfd)
+update_source (GSource *source, Entry *entry, const struct pollfd *pollfd)
 {
   if (entry->tag != NULL && pollfd->fd >= 0)
     g_source_modify_unix_fd (source, entry->tag, pollfd->events);
@@ -261,16 +261,16 @@ show_entry (GSource *source, Entry *entry, const struct pollfd *pollfd)
 }
 
 gboolean
-gaio_monitor_poll_show (GaioMonitor *mon, GSource *source)
+gaio_monitor_poll_before_glib_poll (GaioMonitor *mon, GSource *source)
 {
   GaioMonitorPoll *self = mon->poll;
 
-  if (mon->shown_to != source)
+  if (mon->glib_source != source)
     {
-      begin_to_show (self);
-      gaio_monitor_poll_wake_for_told (mon);
+      forget_tags (self);
+      gaio_monitor_poll_wake_for_reported (mon);
     }
-  mon->shown_to = source;
+  mon->glib_source = source;
   for (guint i = 0; i < self->gone->len; i++)
     g_source_remove_unix_fd (source, self->gone->pdata[i]);
   g_ptr_array_set_size (self->gone, 0);
@@ -279,30 +279,30 @@ gaio_monitor_poll_show (GaioMonitor *mon, GSource *source)
       guint place = place_of (self, g_array_index (self->changed, int, i));
 
       if (place != NOWHERE && entry_at (self, place)->fd != gaio_monitor_get_glib_fd (mon))
-        show_entry (source, entry_at (self, place), pollfd_at (self, place));
+        update_source (source, entry_at (self, place), pollfd_at (self, place));
     }
   g_array_set_size (self->changed, 0);
   return TRUE;
 }
 
-/* What those that tell once have told GLib. TRUE if they have told anything. */
+/* Keeps what the files that report once have reported to GLib. TRUE if there is any. */
 gboolean
-gaio_monitor_poll_see_glib (GaioMonitor *mon, GSource *source)
+gaio_monitor_poll_after_glib_poll (GaioMonitor *mon, GSource *source)
 {
   GaioMonitorPoll *self = mon->poll;
-  gboolean told = FALSE;
+  gboolean reported = FALSE;
 
-  if (mon->shown_to != source)
+  if (mon->glib_source != source)
     return FALSE;
   for (guint i = 0; i < self->entries->len; i++)
     {
       Entry *entry = entry_at (self, i);
 
-      if (entry->tells_once && entry->tag != NULL)
-        entry->told |= g_source_query_unix_fd (source, entry->tag);
-      told |= entry->told != 0 && pollfd_at (self, i)->fd >= 0;
+      if (entry->reports_once && entry->tag != NULL)
+        entry->reported |= g_source_query_unix_fd (source, entry->tag);
+      reported |= entry->reported != 0 && pollfd_at (self, i)->fd >= 0;
     }
-  return told;
+  return reported;
 }
 
 void
@@ -311,13 +311,13 @@ gaio_monitor_poll_begin_wait (GaioMonitor *mon)
   GaioMonitorPoll *self = mon->poll;
 
   self->n_waits++;
-  g_array_set_size (self->asked, 0);
-  g_array_append_vals (self->asked, self->pollfds->data, self->pollfds->len);
+  g_array_set_size (self->polled, 0);
+  g_array_append_vals (self->polled, self->pollfds->data, self->pollfds->len);
 }
 
 /* -1 us waits for ever. */
 static int
-ask (struct pollfd *pollfds, guint n, gint64 timeout_us)
+poll_fds (struct pollfd *pollfds, guint n, gint64 timeout_us)
 {
   gint64 wait_us = MIN (timeout_us, GAIO_MONITOR_LONGEST_WAIT_US);
   struct timespec ts = { .tv_sec = wait_us / G_USEC_PER_SEC,
@@ -337,7 +337,7 @@ drain (int fd)
 }
 
 /* The kernel has refused: no memory, or more fds than the limit, which has been lowered since. To
- * ask for the eventfd alone takes little of either, and it ends the wait as always. */
+ * poll the eventfd alone takes little of either, and it ends the wait as always. */
 static int
 wait_for_retry (GaioMonitor *mon, gint64 timeout_us)
 {
@@ -347,10 +347,10 @@ wait_for_retry (GaioMonitor *mon, gint64 timeout_us)
 
   if (timeout_us == 0)
     {
-      g_usleep (RETRY_LOOK_US);
+      g_usleep (RETRY_NOW_US);
       return 0;
     }
-  n = ask (&own, 1, wait_us);
+  n = poll_fds (&own, 1, wait_us);
   if (n < 0 && errno == EINTR)
     return n;
   if (n < 0)
@@ -368,53 +368,54 @@ wait_for_retry (GaioMonitor *mon, gint64 timeout_us)
 int
 gaio_monitor_poll_wait (GaioMonitor *mon, int max_events, gint64 timeout_us)
 {
-  GArray *asked = mon->poll->asked;
-  int n = ask ((struct pollfd *) (void *) asked->data, asked->len, timeout_us);
+  GArray *polled = mon->poll->polled;
+  int n = poll_fds ((struct pollfd *) (void *) polled->data, polled->len, timeout_us);
 
   return n >= 0 || errno == EINTR ? n : wait_for_retry (mon, timeout_us);
 }
 
-/* Appends what @asked says to mon->events, if it still is of interest. FALSE if somebody has closed
- * an fd of ours. */
+/* Appends what @polled reports to mon->events, if it still is of interest. FALSE if somebody has
+ * closed an fd of ours. */
 static gboolean
-report (GaioMonitor *mon, const struct pollfd *asked, int *n_events)
+report (GaioMonitor *mon, const struct pollfd *polled, int *n_events)
 {
   GaioMonitorPoll *self = mon->poll;
-  guint place = asked->fd >= 0 ? place_of (self, asked->fd) : NOWHERE;
-  gboolean own = gaio_monitor_owns (mon, asked->fd);
+  guint place = polled->fd >= 0 ? place_of (self, polled->fd) : NOWHERE;
+  gboolean own = gaio_monitor_owns (mon, polled->fd);
   struct epoll_event *event = &mon->events[*n_events];
-  guint32 told;
+  guint32 reported;
 
   if (place == NOWHERE || entry_at (self, place)->since > self->n_waits)
     return TRUE;
-  told = asked->revents | entry_at (self, place)->told;
-  if (told == 0)
+  reported = polled->revents | entry_at (self, place)->reported;
+  if (reported == 0)
     return TRUE;
-  entry_at (self, place)->told = 0;
-  event->events = told;
+  entry_at (self, place)->reported = 0;
+  event->events = reported;
   event->data.u64 = entry_at (self, place)->key;
-  if ((told & POLLNVAL) != 0)
-    event->data.u64 = (guint64) asked->fd << 32 | GAIO_MONITOR_KEY_GONE;
-  else if (asked->fd == mon->wake_fd || asked->fd == mon->timer_fd)
-    drain (asked->fd);
+  if ((reported & POLLNVAL) != 0)
+    event->data.u64 = (guint64) polled->fd << 32 | GAIO_MONITOR_KEY_GONE;
+  else if (polled->fd == mon->wake_fd || polled->fd == mon->timer_fd)
+    drain (polled->fd);
   ++*n_events;
-  return !own || (told & POLLNVAL) == 0;
+  return !own || (reported & POLLNVAL) == 0;
 }
 
-/* There is no room to report it now, and nobody would say it again: the next wait ends at once. */
+/* There is no room to report it now, and nobody would report it again: the next wait ends at once.
+ */
 static void
-keep_told (GaioMonitor *mon, const struct pollfd *asked)
+keep_reported (GaioMonitor *mon, const struct pollfd *polled)
 {
-  guint place = asked->fd >= 0 ? place_of (mon->poll, asked->fd) : NOWHERE;
+  guint place = polled->fd >= 0 ? place_of (mon->poll, polled->fd) : NOWHERE;
   Entry *entry;
 
   if (place == NOWHERE)
     return;
   entry = entry_at (mon->poll, place);
-  if (!entry->tells_once || entry->since > mon->poll->n_waits ||
-      (asked->revents | entry->told) == 0)
+  if (!entry->reports_once || entry->since > mon->poll->n_waits ||
+      (polled->revents | entry->reported) == 0)
     return;
-  entry->told |= asked->revents;
+  entry->reported |= polled->revents;
   gaio_monitor_wake (mon->wake_fd);
 }
 
@@ -422,19 +423,19 @@ int
 gaio_monitor_poll_end_wait (GaioMonitor *mon, int n, int max_events)
 {
   GaioMonitorPoll *self = mon->poll;
-  guint n_asked = self->asked->len, next = self->next;
+  guint n_polled = self->polled->len, next = self->next;
   int n_events = 0;
 
   if (n < 0)
     return n;
-  for (guint i = 0; i < n_asked; i++)
+  for (guint i = 0; i < n_polled; i++)
     {
-      guint at = (self->next + 1 + i) % n_asked;
-      const struct pollfd *asked = &g_array_index (self->asked, struct pollfd, at);
+      guint at = (self->next + 1 + i) % n_polled;
+      const struct pollfd *polled = &g_array_index (self->polled, struct pollfd, at);
 
       if (n_events == max_events)
-        keep_told (mon, asked);
-      else if (!report (mon, asked, &n_events))
+        keep_reported (mon, polled);
+      else if (!report (mon, polled, &n_events))
         {
           errno = EBADF;
           return -1;
@@ -452,11 +453,11 @@ const GaioMonitorOps gaio_monitor_poll_ops = {
   .open = monitor_poll_open,
   .close = monitor_poll_close,
   .clear = gaio_monitor_poll_clear,
-  .see_glib = gaio_monitor_poll_see_glib,
+  .after_glib_poll = gaio_monitor_poll_after_glib_poll,
   .add = gaio_monitor_poll_add,
   .modify = gaio_monitor_poll_modify,
   .remove = gaio_monitor_poll_remove,
-  .show = gaio_monitor_poll_show,
+  .before_glib_poll = gaio_monitor_poll_before_glib_poll,
   .begin_wait = gaio_monitor_poll_begin_wait,
   .wait = gaio_monitor_poll_wait,
   .end_wait = gaio_monitor_poll_end_wait,

@@ -14,7 +14,7 @@ void gaio_monitor_lose (GaioMonitor *mon);
 void gaio_monitor_clear (GaioMonitor *mon);
 const char *gaio_monitor_get_name (const GaioMonitor *mon);
 int gaio_monitor_add (GaioMonitor *mon, int fd, guint32 mask, guint64 key);
-gboolean gaio_monitor_tells_once (const GaioMonitor *mon, int fd);
+gboolean gaio_monitor_reports_once (const GaioMonitor *mon, int fd);
 gboolean gaio_monitor_is_still (const GaioMonitor *mon, int fd);
 
 /* Returns the monitor that does the wait: meanwhile another thread may make it another one. */
@@ -46,7 +46,7 @@ gaio_monitor_end_wait (GaioMonitor *mon, const GaioMonitorOps *ops, int n, int m
 
 /* All three parts, for a wait that does not wait. */
 static inline int
-gaio_monitor_look (GaioMonitor *mon, int max_events)
+gaio_monitor_poll_now (GaioMonitor *mon, int max_events)
 {
   if (gaio_monitor_is_epoll (mon))
     return epoll_wait (mon->fd, mon->events, max_events, 0);

@@ -7,7 +7,7 @@
 
 #include "gaio-monitor-mixed-private.h"
 #include "gaio-monitor-poll-private.h"
-#include "gaio-tells-once-private.h"
+#include "gaio-reports-once-private.h"
 
 void
 gaio_monitor_init (GaioMonitor *mon, GaioMonitorType requested)
@@ -16,7 +16,7 @@ gaio_monitor_init (GaioMonitor *mon, GaioMonitorType requested)
   mon->requested = requested;
   mon->fd = mon->wake_fd = mon->timer_fd = -1;
   mon->armed = -1;
-  mon->shown_to = NULL;
+  mon->glib_source = NULL;
 }
 
 /* The one to begin with. */
@@ -103,7 +103,7 @@ close_own (GaioMonitor *mon)
   close_fd (&mon->timer_fd);
   close_fd (&mon->wake_fd);
   mon->armed = -1;
-  mon->shown_to = NULL;
+  mon->glib_source = NULL;
 }
 
 /* Unless it is open already. Returns 0 or an errno. */
@@ -146,19 +146,19 @@ gaio_monitor_clear (GaioMonitor *mon)
 int
 gaio_monitor_add (GaioMonitor *mon, int fd, guint32 mask, guint64 key)
 {
-  if (mon->ops != &gaio_monitor_poll_ops && G_UNLIKELY (gaio_tells_once (fd)))
+  if (mon->ops != &gaio_monitor_poll_ops && G_UNLIKELY (gaio_reports_once (fd)))
     return gaio_monitor_mixed_add_apart (mon, fd, mask, key);
   return mon->ops->add (mon, fd, mask, key);
 }
 
-/* Whether @fd, which has been added, says only once that it is ready. */
+/* Whether the file of @fd, which has been added, reports only once that it is ready. */
 gboolean
-gaio_monitor_tells_once (const GaioMonitor *mon, int fd)
+gaio_monitor_reports_once (const GaioMonitor *mon, int fd)
 {
-  return mon->ops->see_glib != NULL && gaio_monitor_poll_tells_once (mon, fd);
+  return mon->ops->after_glib_poll != NULL && gaio_monitor_poll_reports_once (mon, fd);
 }
 
-/* Whether the number of one that tells once still means the file that was added. */
+/* Whether @fd, of a file that reports once, still means the file that was added. */
 gboolean
 gaio_monitor_is_still (const GaioMonitor *mon, int fd)
 {

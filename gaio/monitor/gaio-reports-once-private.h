@@ -3,4 +3,4 @@
 
 #include <glib.h>
 
-gboolean gaio_tells_once (int fd);
+gboolean gaio_reports_once (int fd);

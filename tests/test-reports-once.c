@@ -8,7 +8,8 @@
 
 #include "test-support.h"
 
-/* Files that say only once that they are ready: whoever asks them takes it from who asks next. */
+/* Files that report only once that they are ready: whoever polls them takes it from who polls
+ * next. */
 
 #define N_EVENTS 5
 
@@ -267,7 +268,7 @@ assert_once (Fixture *self, guint calls)
 
 /* Without a wait that another event could end. */
 static void
-wait_until_told (Fixture *self)
+wait_until_called (Fixture *self)
 {
   for (guint n = 0; self->calls == 0; n++)
     {
@@ -279,7 +280,7 @@ wait_until_told (Fixture *self)
 /* --- Stories: nothing in between loses an event --- */
 
 static void
-each_event_is_told (Fixture *self)
+each_event_is_reported (Fixture *self)
 {
   for (guint i = 0; i < N_EVENTS; i++)
     {
@@ -289,7 +290,7 @@ each_event_is_told (Fixture *self)
 }
 
 static void
-each_handler_is_told (Fixture *self)
+each_handler_is_called (Fixture *self)
 {
   guint calls = 0;
   GaioHandler *second =
@@ -368,19 +369,19 @@ note_ready (GaioReadySet *set, guint n_ready, gpointer data)
 }
 
 static void
-ready_set_is_told_once (Fixture *self)
+ready_set_is_reported_once (Fixture *self)
 {
   g_autoptr (GaioReadySet) set = gaio_ready_set_new (self->context);
   GaioHandler *member = gaio_ready_set_add_fd (set, self->fd, self->kind->condition, 7, NULL);
-  guint told = 0;
+  guint calls = 0;
 
-  gaio_ready_set_set_func (set, note_ready, &told, NULL);
+  gaio_ready_set_set_func (set, note_ready, &calls, NULL);
   settle (self);
-  told = 0;
+  calls = 0;
   happen (self);
   wait_for_call (self);
   settle (self);
-  assert_once (self, told);
+  assert_once (self, calls);
   gaio_clear_handler (&member);
 }
 
@@ -418,9 +419,10 @@ pending_does_not_lose_it (Fixture *self)
 
 static gboolean take_fd (gint fd, GIOCondition condition, gpointer data);
 
-/* GLib knows that the source is ready, so it polls once more and asks the source nothing. */
+/* GLib knows that the source is ready, so it polls once more and does not call check() of the
+ * source. */
 static void
-one_of_a_source_that_is_ready_is_told (Fixture *self)
+one_of_a_source_that_is_ready_is_reported (Fixture *self)
 {
   gint fd = eventfd_new (0);
   guint calls = 0;
@@ -433,12 +435,12 @@ one_of_a_source_that_is_ready_is_told (Fixture *self)
   self->calls = 0;
   self->kind->happen ();
   step (self);
-  wait_until_told (self);
+  wait_until_called (self);
   gaio_clear_handler (&handler);
   close (fd);
 }
 
-/* GLib has been told, and the handler is silent when that would be handed on. */
+/* The file has reported to GLib, and the handler is silent when that would be passed on. */
 static void
 silenced_one_hears_of_it_later (Fixture *self)
 {
@@ -449,12 +451,12 @@ silenced_one_hears_of_it_later (Fixture *self)
   settle (self);
   g_assert_cmpuint (self->calls, ==, 0);
   gaio_handler_set_condition (self->handler, self->kind->condition, NULL);
-  wait_until_told (self);
+  wait_until_called (self);
 }
 
-/* GLib has been told in the one, and the other knows nothing of it. */
+/* The file has reported in the one, and the other knows nothing of it. */
 static void
-moved_to_another_main_context_it_is_told (Fixture *self)
+moved_to_another_main_context_it_is_reported (Fixture *self)
 {
   happen (self);
   if (self->main_context == NULL)
@@ -464,7 +466,7 @@ moved_to_another_main_context_it_is_told (Fixture *self)
   g_main_context_unref (self->main_context);
   self->main_context = main_context_new ();
   attach (self->context, self->main_context);
-  wait_until_told (self);
+  wait_until_called (self);
 }
 
 /* What there is no room for is kept, also while the wake-up of the last time is not seen yet. */
@@ -483,7 +485,7 @@ limit_of_one_does_not_lose_it (Fixture *self)
         step (self);
       self->calls = calls = 0;
       self->kind->happen ();
-      wait_until_told (self);
+      wait_until_called (self);
       for (guint i = 0; i < 8; i++)
         step (self);
       g_assert_cmpuint (calls, >, 0);
@@ -571,21 +573,21 @@ added_by_another_thread (Fixture *self)
 static const struct
 {
   const char *name;
-  void (*tell) (Fixture *self);
+  void (*run) (Fixture *self);
 } stories[] = {
   { "added-by-another-thread", added_by_another_thread },
-  { "each-event-is-told", each_event_is_told },
-  { "each-handler-is-told", each_handler_is_told },
+  { "each-event-is-reported", each_event_is_reported },
+  { "each-handler-is-called", each_handler_is_called },
   { "limit-does-not-lose-it", limit_does_not_lose_it },
   { "silent-one-hears-of-it-later", silent_one_hears_of_it_later },
   { "one-in-its-callback-hears-of-it-later", one_in_its_callback_hears_of_it_later },
-  { "ready-set-is-told-once", ready_set_is_told_once },
+  { "ready-set-is-reported-once", ready_set_is_reported_once },
   { "higher-priority-does-not-lose-it", higher_priority_does_not_lose_it },
   { "pending-does-not-lose-it", pending_does_not_lose_it },
   { "closed-one-is-dormant", closed_one_is_dormant },
-  { "one-of-a-source-that-is-ready-is-told", one_of_a_source_that_is_ready_is_told },
+  { "one-of-a-source-that-is-ready-is-reported", one_of_a_source_that_is_ready_is_reported },
   { "silenced-one-hears-of-it-later", silenced_one_hears_of_it_later },
-  { "moved-to-another-main-context-it-is-told", moved_to_another_main_context_it_is_told },
+  { "moved-to-another-main-context-it-is-reported", moved_to_another_main_context_it_is_reported },
   { "limit-of-one-does-not-lose-it", limit_of_one_does_not_lose_it },
   { "others-go-on", others_go_on },
 };
@@ -594,17 +596,17 @@ typedef struct
 {
   const Kind *kind;
   Way way;
-  void (*tell) (Fixture *self);
+  void (*run) (Fixture *self);
 } Case;
 
 static void
 test_case (gconstpointer data)
 {
-  const Case *told = data;
+  const Case *test = data;
   Fixture self;
 
-  if (set_up (&self, told->kind, told->way))
-    told->tell (&self);
+  if (set_up (&self, test->kind, test->way))
+    test->run (&self);
   tear_down (&self);
 }
 
@@ -618,10 +620,10 @@ main (int argc, char **argv)
     for (guint way = 0; way < N_WAYS; way++)
       for (guint i = 0; i < G_N_ELEMENTS (stories); i++)
         {
-          g_autofree char *path = g_strdup_printf ("/tells-once/%s/%s/%s", stories[i].name,
+          g_autofree char *path = g_strdup_printf ("/reports-once/%s/%s/%s", stories[i].name,
                                                    kinds[k].name, way_names[way]);
 
-          cases[k][way][i] = (Case){ &kinds[k], way, stories[i].tell };
+          cases[k][way][i] = (Case){ &kinds[k], way, stories[i].run };
           g_test_add_data_func (path, &cases[k][way][i], test_case);
         }
   return g_test_run ();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "gaio-tells-once-private.h"
+#include "gaio-reports-once-private.h"
 
 #include <linux/magic.h>
 #include <linux/perf_event.h>
@@ -14,10 +14,11 @@ is_perf_event (int fd)
   return ioctl (fd, PERF_EVENT_IOC_ID, &id) == 0;
 }
 
-/* Whether to ask if @fd is ready takes back that it is: so do a table of mounts, a setting of the
- * kernel, a trigger for pressure, a perf event. */
+/* Whether the file's poll operation reports only once that it is ready, and takes that back with
+ * the report: so do a table of mounts, a setting of the kernel, a trigger for pressure, a perf
+ * event. */
 gboolean
-gaio_tells_once (int fd)
+gaio_reports_once (int fd)
 {
   struct statfs fs;
 
