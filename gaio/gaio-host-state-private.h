@@ -9,7 +9,7 @@
 #include "monitor/gaio-monitor-private.h"
 
 /* What gaio_context_run () and gaio_ready_set_wait () keep in a context between their wait and the
- * round that follows. They are the host: the thread that runs the GMainContext.
+ * round that follows. The thread that is inside one of them is the host.
  *
  * The host waits for GLib and for the context with one epoll_wait(2), without the lock: GLib's
  * wake-up fd is in the epoll set too. It stores the events, and the dispatch of our source takes
@@ -19,8 +19,8 @@
  * afterwards. It does so under the lock, and cancels the wait first: it changes @wait from STARTED
  * to CANCELLED, writes to the eventfd and waits for @wait_ended, still with the lock. So the host
  * stores its events and changes @wait back to NONE before it takes the lock, and posts @wait_ended
- * if it was cancelled. Who has the lock, has cancelled the wait and finds NONE sees all that the
- * host has stored, and may drop it.
+ * if it was cancelled. Once the other thread has waited for @wait_ended, or has found NONE, it sees
+ * all that the host has stored, and may drop it. tests/models/host.pml shows that this suffices.
  *
  * Each field says who may touch it, as in gaio-core-private.h; none is touched but by the functions
  * here. */

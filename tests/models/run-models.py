@@ -15,10 +15,10 @@ import sys
 import tempfile
 
 FOLDER = pathlib.Path(__file__).resolve().parent
-MODELS = ["notify", "notify-nested", "removal"]
-LITMUS = ["bottom-half", "entry", "host", "last-user", "notifier", "room"]
+MODELS = ["notify", "notify-nested", "busy-poll", "host", "removal"]
+LITMUS = ["bottom-half", "entry", "host-wait", "last-user", "notifier", "room"]
 # Each run of these comes to an end: a cycle is a loop that spins.
-ENDING = {"notify", "notify-nested"}
+ENDING = {"notify", "notify-nested", "busy-poll", "host"}
 
 NAME = re.compile(r"\b(?:VARIANT|MUTANT)_\w+")
 # What pan says when it has not seen everything.
