@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What a thread does that has to wait for another: it sleeps, so that the other may run, and needs
  * nothing of the kernel that a sandbox may forbid. */
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -9,15 +8,13 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "test-loop.h"
+#include "test-waits.h"
 
 /* --- What stands in for the C library's --- */
-
-#define NEXT(name) ((__typeof__ (&name)) dlsym (RTLD_NEXT, #name))
 
 /* More than this is spinning: who spins would not let the other run, if that has less priority. */
 #define MANY_YIELDS 1000
@@ -76,14 +73,11 @@ write (int fd, const void *buffer, size_t size)
   return NEXT (write) (fd, buffer, size);
 }
 
-int
-epoll_wait (int set, struct epoll_event *events, int max, int timeout)
+static void
+call_back_after_wait (int n_events, int timeout, const void *caller)
 {
-  int n = NEXT (epoll_wait) (set, events, max, timeout);
-
   if (timeout != 0)
-    call_back_once (&in_epoll_wait, __builtin_return_address (0), NULL);
-  return n;
+    call_back_once (&in_epoll_wait, caller, NULL);
 }
 
 /* --- The other thread --- */
@@ -399,6 +393,7 @@ int
 main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
+  epoll_waited = call_back_after_wait;
 
   g_test_add_data_func ("/blocking/lock-is-waited-for-asleep", NULL, test_lock);
   g_test_add_data_func ("/blocking/lock-is-waited-for-asleep/real-time", "", test_lock);

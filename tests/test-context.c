@@ -1,24 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <dlfcn.h>
 #include <signal.h>
 
 #include "test-support.h"
-
-/* --- A clock that leaps each time it is read: stands in for GLib's --- */
-
-static gint64 clock_leap_us;
-static gint64 clock_ahead_us;
-
-gint64
-g_get_monotonic_time (void)
-{
-  gint64 (*next) (void) = dlsym (RTLD_NEXT, "g_get_monotonic_time");
-
-  if (clock_leap_us == 0)
-    return next ();
-  clock_ahead_us += clock_leap_us;
-  return next () + clock_ahead_us;
-}
+#include "test-clock.h"
 
 /* A context and one of each kind of thing in it, each with a notify that counts. */
 typedef struct
@@ -246,7 +230,7 @@ test_timeout_holds_when_the_clock_leaps (void)
 
   for (clock_leap_us = 100; clock_leap_us < 1000; clock_leap_us += 100)
     g_assert_false (gaio_context_iterate (context, 1000));
-  clock_leap_us = 0;
+  clock_leap (0);
 }
 
 static void

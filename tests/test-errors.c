@@ -1,29 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
-#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "test-support.h"
-
-/* --- How often the kernel is asked: stands in for the C library's --- */
-
-static atomic_uint n_epoll_waits;
-
-int
-epoll_wait (int set, struct epoll_event *events, int max_events, int timeout)
-{
-  int (*next) (int, struct epoll_event *, int, int) = dlsym (RTLD_NEXT, "epoll_wait");
-
-  n_epoll_waits++;
-  return next (set, events, max_events, timeout);
-}
+#include "test-waits.h"
 
 /* --- A kernel that refuses --- */
 

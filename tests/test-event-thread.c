@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <dlfcn.h>
 #include <gio/gio.h>
 #include <sched.h>
 #include <sys/resource.h>
 
 #include "test-support.h"
+#include "test-stand-in.h"
 
 /* --- Threads: these stand in for the C library's --- */
 
@@ -18,20 +18,15 @@ pthread_create (pthread_t *thread,
                 void *(*start) (void *),
                 void *data)
 {
-  int (*next) (pthread_t *, const pthread_attr_t *, void *(*) (void *), void *) =
-      dlsym (RTLD_NEXT, "pthread_create");
-
-  return no_more_threads ? EAGAIN : next (thread, attributes, start, data);
+  return no_more_threads ? EAGAIN : NEXT (pthread_create) (thread, attributes, start, data);
 }
 
 int
 pthread_detach (pthread_t thread)
 {
-  int (*next) (pthread_t) = dlsym (RTLD_NEXT, "pthread_detach");
-
   if (pthread_equal (thread, atomic_load (&dropped)))
     atomic_fetch_add (&n_detached, 1);
-  return next (thread);
+  return NEXT (pthread_detach) (thread);
 }
 
 static GaioThread *
@@ -987,7 +982,8 @@ main (int argc, char *argv[])
   g_test_add_func ("/event-thread/no-thread-left", test_no_thread_left);
   g_test_add_func ("/event-thread/no-fd-left", test_no_fd_left);
   g_test_add_func ("/event-thread/misuse-is-a-critical", test_misuse_is_a_critical);
-  /* Last: GIO's pool may hold the task, and with it the main context and its fd, a little longer. */
+  /* Last: GIO's pool may hold the task, and with it the main context and its fd, a little longer.
+   */
   g_test_add_func ("/event-thread/gio-completes-in-it", test_gio_completes_in_it);
 
   return g_test_run ();

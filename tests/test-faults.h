@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -18,6 +17,8 @@
 #include <unistd.h>
 
 #include <glib.h>
+
+#include "test-stand-in.h"
 
 /* Stands in for the functions of the C library by which the library asks the kernel, and has one
  * call after another fail. What others call goes through.
@@ -173,15 +174,13 @@ fault_strikes (Function function, const void *caller)
   return atomic_load (&fault.errsv);
 }
 
-#define FAULT_NEXT(name) ((__typeof__ (&name)) dlsym (RTLD_NEXT, #name))
-
 #define FAULT_STAND_IN(type, name, function, failure, params, args)                                \
   type name params                                                                                 \
   {                                                                                                \
     int errsv = fault_strikes (function, __builtin_return_address (0));                            \
                                                                                                    \
     if (errsv == 0)                                                                                \
-      return FAULT_NEXT (name) args;                                                               \
+      return NEXT (name) args;                                                                     \
     errno = errsv;                                                                                 \
     return failure;                                                                                \
   }
@@ -192,7 +191,7 @@ void
 g_usleep (gulong us)
 {
   if (us > 0)
-    FAULT_NEXT (g_usleep) (us);
+    NEXT (g_usleep) (us);
 }
 
 /* To delete may not fail but for a file that is not in the set. */
@@ -246,7 +245,7 @@ epoll_ctl (int set, int operation, int fd, struct epoll_event *event)
   int errsv = function != N_FUNCTIONS ? fault_strikes (function, __builtin_return_address (0)) : 0;
 
   if (errsv == 0)
-    return FAULT_NEXT (epoll_ctl) (set, operation, fd, event);
+    return NEXT (epoll_ctl) (set, operation, fd, event);
   errno = errsv;
   return -1;
 }
@@ -262,7 +261,7 @@ fcntl (int fd, int command, ...)
   argument = va_arg (list, void *);
   va_end (list);
   if (errsv == 0)
-    return FAULT_NEXT (fcntl) (fd, command, argument);
+    return NEXT (fcntl) (fd, command, argument);
   errno = errsv;
   return -1;
 }
@@ -281,8 +280,8 @@ syscall (long number, ...)
     arguments[i] = va_arg (list, long);
   va_end (list);
   if (errsv == 0)
-    return FAULT_NEXT (syscall) (number, arguments[0], arguments[1], arguments[2], arguments[3],
-                                 arguments[4], arguments[5]);
+    return NEXT (syscall) (number, arguments[0], arguments[1], arguments[2], arguments[3],
+                           arguments[4], arguments[5]);
   errno = errsv;
   return -1;
 }

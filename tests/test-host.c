@@ -1,37 +1,24 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <dlfcn.h>
 #include <glib-unix.h>
 #include <poll.h>
 #include <stdbool.h>
-#include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 
 #include "test-support.h"
+#include "test-waits.h"
 
 /* gaio_context_run(): all that holds for a main loop of GLib holds for it. */
 
-/* --- How often the kernel is asked: stands in for the C library's --- */
+/* --- How often poll() waits: stands in for the C library's --- */
 
 static atomic_uint n_polls;
-static atomic_uint n_epoll_waits;
 
 int
 poll (struct pollfd *fds, nfds_t n_fds, int timeout)
 {
-  int (*next) (struct pollfd *, nfds_t, int) = dlsym (RTLD_NEXT, "poll");
-
   n_polls++;
-  return next (fds, n_fds, timeout);
-}
-
-int
-epoll_wait (int set, struct epoll_event *events, int max_events, int timeout)
-{
-  int (*next) (int, struct epoll_event *, int, int) = dlsym (RTLD_NEXT, "epoll_wait");
-
-  n_epoll_waits++;
-  return next (set, events, max_events, timeout);
+  return NEXT (poll) (fds, n_fds, timeout);
 }
 
 /* --- Who still uses a main context that has gone: stands in for GLib's --- */
@@ -41,10 +28,8 @@ static gboolean main_context_gone;
 void
 g_main_context_release (GMainContext *main_context)
 {
-  void (*next) (GMainContext *) = dlsym (RTLD_NEXT, "g_main_context_release");
-
   g_assert_false (main_context_gone);
-  next (main_context);
+  NEXT (g_main_context_release) (main_context);
 }
 
 typedef struct _Fixture Fixture;
@@ -391,9 +376,8 @@ static gboolean
 checked_check (GSource *source)
 {
   struct pollfd pollfd = { .fd = checked_fd, .events = POLLIN };
-  int (*next) (struct pollfd *, nfds_t, int) = dlsym (RTLD_NEXT, "poll");
 
-  return next (&pollfd, 1, 0) == 1;
+  return NEXT (poll) (&pollfd, 1, 0) == 1;
 }
 
 static gboolean

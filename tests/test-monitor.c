@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <dlfcn.h>
 #include <malloc.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -10,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "test-support.h"
+#include "test-stand-in.h"
 
 /* What only monitors have, or what is hard for one of them. The other tests run for each of them
  * too. */
@@ -21,10 +21,8 @@ static gint refused_epoll;
 int
 epoll_create1 (int flags)
 {
-  int (*next) (int) = dlsym (RTLD_NEXT, "epoll_create1");
-
   if (refused_epoll == 0)
-    return next (flags);
+    return NEXT (epoll_create1) (flags);
   errno = refused_epoll;
   return -1;
 }
@@ -35,13 +33,10 @@ static atomic_uint n_waits_for_one; /* meanwhile */
 int
 ppoll (struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
-  int (*next) (struct pollfd *, nfds_t, const struct timespec *, const sigset_t *) =
-      dlsym (RTLD_NEXT, "ppoll");
-
   if (refuses_many_fds && n <= 1)
     atomic_fetch_add (&n_waits_for_one, 1);
   if (!refuses_many_fds || n <= 1)
-    return next (fds, n, timeout, mask);
+    return NEXT (ppoll) (fds, n, timeout, mask);
   errno = ENOMEM;
   return -1;
 }
@@ -52,12 +47,10 @@ static atomic_uint n_deaf_sleeps;
 void
 g_usleep (gulong us)
 {
-  void (*next) (gulong) = dlsym (RTLD_NEXT, "g_usleep");
-
   if (us == 0)
     return;
   atomic_fetch_add (&n_deaf_sleeps, 1);
-  next (us);
+  NEXT (g_usleep) (us);
 }
 
 /* As in a setuid program. */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <dlfcn.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 
 #include "test-support.h"
+#include "test-stand-in.h"
 
 /* --- System calls: these stand in for the C library's --- */
 
@@ -39,15 +39,14 @@ is_interrupted (void)
 ssize_t
 read (int fd, void *buffer, size_t size)
 {
-  ssize_t (*next) (int, void *, size_t) = dlsym (RTLD_NEXT, "read");
   ssize_t length;
 
   if (hooked == NULL || fd != gaio_notifier_get_fd (hooked))
-    return next (fd, buffer, size);
+    return NEXT (read) (fd, buffer, size);
   if (is_interrupted ())
     return -1;
   run_hook (&before_read);
-  length = next (fd, buffer, size);
+  length = NEXT (read) (fd, buffer, size);
   run_hook (&after_read);
   return length;
 }
@@ -55,24 +54,20 @@ read (int fd, void *buffer, size_t size)
 ssize_t
 write (int fd, const void *buffer, size_t size)
 {
-  ssize_t (*next) (int, const void *, size_t) = dlsym (RTLD_NEXT, "write");
-
   if (hooked == NULL || fd != gaio_notifier_get_fd (hooked))
-    return next (fd, buffer, size);
+    return NEXT (write) (fd, buffer, size);
   if (is_interrupted ())
     return -1;
   run_hook (&before_write);
-  return next (fd, buffer, size);
+  return NEXT (write) (fd, buffer, size);
 }
 
 int
 epoll_ctl (int set, int op, int fd, struct epoll_event *event)
 {
-  int (*next) (int, int, int, struct epoll_event *) = dlsym (RTLD_NEXT, "epoll_ctl");
-
   if (hooked != NULL && fd == gaio_notifier_get_fd (hooked))
     run_hook (&before_epoll_ctl);
-  return next (set, op, fd, event);
+  return NEXT (epoll_ctl) (set, op, fd, event);
 }
 
 static GaioNotifier *

@@ -2,12 +2,11 @@
 /* Another thread closes a watched fd while its event is on the way, and the number comes back as
  * another file with another handler. The old handler is not called for the new file, the new one
  * hears nothing of the old file, and nothing that happens is lost. */
-#include <dlfcn.h>
 #include <poll.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include "test-loop.h"
+#include "test-waits.h"
 
 /* --- Where the loop is held: whoever gets to that place waits for @go --- */
 
@@ -44,23 +43,17 @@ hold_bottom_half (gpointer data)
 
 /* These stand in for the C library's. They hold what sleeps, which does so without a lock. */
 
-int
-epoll_wait (int set, struct epoll_event *events, int max_events, int timeout)
+static void
+hold_fetched (int n_events, int timeout, const void *caller)
 {
-  int (*next) (int, struct epoll_event *, int, int) = dlsym (RTLD_NEXT, "epoll_wait");
-  int n = next (set, events, max_events, timeout);
-
-  if (n > 0 && timeout != 0)
+  if (n_events > 0 && timeout != 0)
     hold_at (FETCHED);
-  return n;
 }
 
 int
 ppoll (struct pollfd *fds, nfds_t n_fds, const struct timespec *timeout, const sigset_t *mask)
 {
-  int (*next) (struct pollfd *, nfds_t, const struct timespec *, const sigset_t *) =
-      dlsym (RTLD_NEXT, "ppoll");
-  int n = next (fds, n_fds, timeout, mask);
+  int n = NEXT (ppoll) (fds, n_fds, timeout, mask);
 
   if (n > 0 && timeout == NULL)
     hold_at (FETCHED);
@@ -337,11 +330,9 @@ static struct
 int
 epoll_ctl (int set, int operation, int fd, struct epoll_event *event)
 {
-  int (*next) (int, int, int, struct epoll_event *) = dlsym (RTLD_NEXT, "epoll_ctl");
-
   if (swap.party != NULL && fd == swap.fd && operation == swap.operation)
     reopen (fd, g_steal_pointer (&swap.party));
-  return next (set, operation, fd, event);
+  return NEXT (epoll_ctl) (set, operation, fd, event);
 }
 
 /* A copy keeps a file in the set that nobody can delete by its number: that takes a new set.
@@ -529,6 +520,7 @@ int
 main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
+  epoll_waited = hold_fetched;
   for (guint i = 0; i < G_N_ELEMENTS (stories); i++)
     g_test_add_data_func (stories[i].path, &stories[i], test_event_on_the_way);
   g_test_add_data_func ("/reuse/set-made-anew/before-it-is-told", GINT_TO_POINTER (EPOLL_CTL_ADD),

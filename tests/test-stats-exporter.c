@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <dlfcn.h>
 #include <sys/socket.h>
 
 #include <gio/gio.h>
 
 #include "test-loop.h"
+#include "test-clock.h"
 
 #define ROOT "/org/gaio/Stats"
 #define INTERFACE "org.gaio.Stats1"
@@ -20,19 +20,6 @@ __tsan_default_options (void)
 }
 #endif
 
-/* --- The clock as the library sees it, which only the tests move, and how often it looks: stands
- * in for GLib's --- */
-
-static atomic_llong clock_ahead;
-static atomic_uint clock_readings;
-
-gint64
-g_get_monotonic_time (void)
-{
-  atomic_fetch_add (&clock_readings, 1);
-  return 1000 * (gint64) G_USEC_PER_SEC + atomic_load (&clock_ahead);
-}
-
 /* --- What comes in between while a call is answered: stands in for GLib's --- */
 
 static GaioStatsExporter *to_stop;
@@ -40,11 +27,9 @@ static GaioStatsExporter *to_stop;
 const char *
 g_get_prgname (void)
 {
-  const char *(*next) (void) = dlsym (RTLD_NEXT, "g_get_prgname");
-
   if (to_stop != NULL)
     gaio_stats_exporter_stop (g_steal_pointer (&to_stop));
-  return next ();
+  return NEXT (g_get_prgname) ();
 }
 
 /* --- Who takes a mutex: stands in for the C library's --- */
@@ -55,11 +40,9 @@ static guint n_locks;
 int
 pthread_mutex_lock (pthread_mutex_t *mutex)
 {
-  int (*next) (pthread_mutex_t *) = dlsym (RTLD_NEXT, "pthread_mutex_lock");
-
   if (counts_locks)
     n_locks++;
-  return next (mutex);
+  return NEXT (pthread_mutex_lock) (mutex);
 }
 
 /* --- How many this thread destroys: likewise --- */
@@ -69,10 +52,8 @@ static _Thread_local guint n_mutexes_destroyed;
 int
 pthread_mutex_destroy (pthread_mutex_t *mutex)
 {
-  int (*next) (pthread_mutex_t *) = dlsym (RTLD_NEXT, "pthread_mutex_destroy");
-
   n_mutexes_destroyed++;
-  return next (mutex);
+  return NEXT (pthread_mutex_destroy) (mutex);
 }
 
 /* --- When the timing ends: stands in for GLib's --- */
@@ -125,13 +106,12 @@ g_dbus_connection_register_object (GDBusConnection *connection,
                                    GDestroyNotify notify,
                                    GError **error)
 {
-  __typeof__ (&g_dbus_connection_register_object) next =
-      dlsym (RTLD_NEXT, "g_dbus_connection_register_object");
   Register how = next_register;
 
   next_register = ACCEPTS;
   if (how == ACCEPTS)
-    return next (connection, path, info, vtable, data, notify, error);
+    return NEXT (g_dbus_connection_register_object) (connection, path, info, vtable, data, notify,
+                                                     error);
   g_set_error (error, G_IO_ERROR, G_IO_ERROR_EXISTS, "%s is taken", path);
   refused_data = data;
   refused_notify = notify;
@@ -375,14 +355,14 @@ static gboolean
 take_time_fd (gint fd, GIOCondition condition, gpointer data)
 {
   g_assert_true (eventfd_take (fd));
-  atomic_fetch_add (&clock_ahead, GPOINTER_TO_INT (data) * 1000);
+  atomic_fetch_add (&clock_ahead_us, GPOINTER_TO_INT (data) * 1000);
   return G_SOURCE_CONTINUE;
 }
 
 static void
 take_time (gpointer ms)
 {
-  atomic_fetch_add (&clock_ahead, GPOINTER_TO_INT (ms) * 1000);
+  atomic_fetch_add (&clock_ahead_us, GPOINTER_TO_INT (ms) * 1000);
 }
 
 static GaioHandler *
@@ -919,6 +899,8 @@ int
 main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
+  clock_read_us = 1000 * (gint64) G_USEC_PER_SEC;
+  clock_stands = TRUE;
   g_test_add_func ("/stats-exporter/tells-what-the-context-tells", test_tells_stats);
   g_test_add_func ("/stats-exporter/each-has-a-path-of-its-own", test_paths);
   g_test_add_data_func ("/stats-exporter/refused-path-frees-nothing-twice/not-notified",

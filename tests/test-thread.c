@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <dlfcn.h>
 #include <stdbool.h>
 
 #include "test-loop.h"
+#include "test-stand-in.h"
 
 /* --- Writes to eventfds: stands in for the C library's --- */
 
@@ -12,11 +12,9 @@ static atomic_uint n_writes;
 ssize_t
 write (int fd, const void *buffer, size_t size)
 {
-  ssize_t (*next) (int, const void *, size_t) = dlsym (RTLD_NEXT, "write");
-
   if (size == sizeof (guint64) && atomic_load (&counts_writes))
     atomic_fetch_add (&n_writes, 1);
-  return next (fd, buffer, size);
+  return NEXT (write) (fd, buffer, size);
 }
 
 /* --- Where others come in between: these, too, stand in for what the library calls --- */
@@ -33,8 +31,7 @@ let_others_in (void)
 int
 pthread_mutex_unlock (pthread_mutex_t *mutex)
 {
-  int (*next) (pthread_mutex_t *) = dlsym (RTLD_NEXT, "pthread_mutex_unlock");
-  int errsv = next (mutex);
+  int errsv = NEXT (pthread_mutex_unlock) (mutex);
 
   let_others_in ();
   return errsv;
@@ -43,10 +40,8 @@ pthread_mutex_unlock (pthread_mutex_t *mutex)
 guint
 g_source_attach (GSource *source, GMainContext *main_context)
 {
-  guint (*next) (GSource *, GMainContext *) = dlsym (RTLD_NEXT, "g_source_attach");
-
   let_others_in ();
-  return next (source, main_context);
+  return NEXT (g_source_attach) (source, main_context);
 }
 
 /* --- Adding and removing --- */

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -12,37 +10,11 @@
 #include <gaio.h>
 
 #include "test-hostile.h"
+#include "test-waits.h"
 
 /* A guard against hanging, never a measure. */
 #define TEST_PATIENCE_US (G_GINT64_CONSTANT (60) * G_USEC_PER_SEC)
 #define TEST_MAX_STEPS 2000
-
-/* --- How often the kernel is asked: stands in for the C library's, as each test is one file --- */
-
-static gint test_n_waits;
-
-int
-epoll_wait (int set, struct epoll_event *events, int max_events, int timeout)
-{
-  int (*next) (int, struct epoll_event *, int, int) = dlsym (RTLD_NEXT, "epoll_wait");
-
-  g_atomic_int_inc (&test_n_waits);
-  return next (set, events, max_events, timeout);
-}
-
-int
-epoll_pwait2 (int set,
-              struct epoll_event *events,
-              int max_events,
-              const struct timespec *timeout,
-              const sigset_t *mask)
-{
-  int (*next) (int, struct epoll_event *, int, const struct timespec *, const sigset_t *) =
-      dlsym (RTLD_NEXT, "epoll_pwait2");
-
-  g_atomic_int_inc (&test_n_waits);
-  return next (set, events, max_events, timeout, mask);
-}
 
 /* --- A loop: the same story told over iterate(), under GLib, and with both --- */
 
@@ -153,14 +125,14 @@ test_loop_assert_sleeps (TestLoop *self)
 
   test_loop_settle (self);
   gaio_timer_arm (timer, 20 * 1000);
-  waits_before = g_atomic_int_get (&test_n_waits);
+  waits_before = n_epoll_waits;
   for (guint n = 0; !alarm.fired; n++)
     {
       g_assert_cmpuint (n, <, 8 + test_interruptions () - interruptions);
       test_loop_step_full (self, TRUE);
     }
   /* One that is interrupted may look at the clock, and find that it has to wait no more. */
-  g_assert_cmpint (g_atomic_int_get (&test_n_waits) - waits_before, <,
+  g_assert_cmpint (n_epoll_waits - waits_before, <,
                    16 + 2 * (gint) (test_interruptions () - interruptions));
   gaio_clear_timer (&timer);
   test_run_until (self, alarm.gone);

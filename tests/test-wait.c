@@ -1,49 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/epoll.h>
 #include <sys/time.h>
 
 #include "test-support.h"
+#include "test-waits.h"
 
 /* gaio_ready_set_wait(): another event loop on top of GLib's. */
 
-/* --- How often the kernel is asked: stands in for the C library's --- */
+/* --- How often epoll sets are changed: stands in for the C library's --- */
 
-static atomic_uint n_epoll_waits;
 static atomic_uint n_epoll_ctls;
-
-int
-epoll_wait (int set, struct epoll_event *events, int max_events, int timeout)
-{
-  int (*next) (int, struct epoll_event *, int, int) = dlsym (RTLD_NEXT, "epoll_wait");
-
-  n_epoll_waits++;
-  return next (set, events, max_events, timeout);
-}
-
-int
-epoll_pwait2 (int set,
-              struct epoll_event *events,
-              int max_events,
-              const struct timespec *timeout,
-              const sigset_t *mask)
-{
-  int (*next) (int, struct epoll_event *, int, const struct timespec *, const sigset_t *) =
-      dlsym (RTLD_NEXT, "epoll_pwait2");
-
-  n_epoll_waits++;
-  return next (set, events, max_events, timeout, mask);
-}
 
 int
 epoll_ctl (int set, int operation, int fd, struct epoll_event *event)
 {
-  int (*next) (int, int, int, struct epoll_event *) = dlsym (RTLD_NEXT, "epoll_ctl");
-
   n_epoll_ctls++;
-  return next (set, operation, fd, event);
+  return NEXT (epoll_ctl) (set, operation, fd, event);
 }
 
 typedef struct
