@@ -11,6 +11,7 @@
 
 #include <gaio.h>
 
+#include "test-epoll-fd.h"
 #include "test-hostile.h"
 
 /* Only a guard against hanging for ever: nothing is expected to take long. */
@@ -138,21 +139,6 @@ count_open_fds (void)
     n++;
   g_dir_close (dir);
   return n;
-}
-
-/* Returns the number of an epoll set, or -1 if there is none. */
-static inline gint
-find_epoll_fd (void)
-{
-  for (gint fd = 3; fd < 64; fd++)
-    {
-      g_autofree char *path = g_strdup_printf ("/proc/self/fd/%d", fd);
-      g_autofree char *file = g_file_read_link (path, NULL);
-
-      if (g_strcmp0 (file, "anon_inode:[eventpoll]") == 0)
-        return fd;
-    }
-  return -1;
 }
 
 /* --- Contexts of GLib --- */

@@ -9,6 +9,7 @@
 
 #include <gaio.h>
 
+#include "test-epoll-fd.h"
 #include "test-hostile.h"
 #include "test-waits.h"
 
@@ -310,6 +311,29 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (TestWatch, test_watch_stop)
 /* clang-format off */
 #define TEST_WATCH_INIT { .fd = -1 }
 /* clang-format on */
+
+/* --- What their callbacks do beside --- */
+
+static inline void
+test_remove_other (TestWatch *self)
+{
+  gaio_handler_remove (self->other->handler);
+}
+
+static inline void
+test_signal_other_and_wait (TestWatch *self)
+{
+  guint before = self->other->calls;
+
+  test_signal (self->other->fd);
+  test_run_until (self->loop, self->other->calls > before);
+}
+
+static inline void
+test_assert_sleeps (TestWatch *self)
+{
+  test_loop_assert_sleeps (self->loop);
+}
 
 /* --- Running a test in its modes --- */
 
