@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the tests in Python have in common."""
 
+import contextlib
 import faulthandler
+import resource
 import signal
 import sys
 import threading
@@ -9,6 +11,8 @@ import time
 import traceback
 
 DEADLINE = 120
+# For Python, and for what a loop needs itself.
+SPARE_FDS = 100
 MAIN_STAT = f'/proc/self/task/{threading.main_thread().native_id}/stat'
 
 
@@ -24,6 +28,31 @@ def wait_until_main_sleeps():
         with open(MAIN_STAT, encoding='ascii') as stat:
             asleep = stat.read().rpartition(')')[2].split()[0] == 'S'
         looks = looks + 1 if asleep else 0
+
+
+@contextlib.contextmanager
+def need_fds(n):
+    """The limit does not keep the block from having n fds more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = n + SPARE_FDS
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise Skip(f'needs {needed} fds, the limit is {hard}')
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextlib.contextmanager
+def caught_by_hook():
+    """The exceptions that end in C."""
+    caught = []
+    hook, sys.excepthook = sys.excepthook, lambda *exception: caught.append(exception[0])
+    try:
+        yield caught
+    finally:
+        sys.excepthook = hook
 
 
 def run(namespace):

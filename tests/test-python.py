@@ -22,25 +22,18 @@ from gi._gi import Direction, EnumInfo
 from gi.repository import Gaio, Gio, GLib
 
 IN = GLib.IOCondition.IN
-# For Python, and for what a context needs itself.
-SPARE_FDS = 100
 
 
 @contextlib.contextmanager
 def pipes(n=1):
-    """Makes n pipes; need not be so many that the limit is in the way."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 2 * n + SPARE_FDS
-    if hard != resource.RLIM_INFINITY and needed > hard:
-        raise tap.Skip(f'needs {needed} fds, the limit is {hard}')
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
-    made = [os.pipe() for _ in range(n)]
-    try:
-        yield made
-    finally:
-        for fd in sum(made, ()):
-            os.close(fd)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    """Makes n pipes."""
+    with tap.need_fds(2 * n):
+        made = [os.pipe() for _ in range(n)]
+        try:
+            yield made
+        finally:
+            for fd in sum(made, ()):
+                os.close(fd)
 
 
 @contextlib.contextmanager
@@ -52,17 +45,6 @@ def no_more_fds():
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-@contextlib.contextmanager
-def caught_by_hook():
-    """The exceptions that end in C."""
-    caught = []
-    hook, sys.excepthook = sys.excepthook, lambda *exception: caught.append(exception[0])
-    try:
-        yield caught
-    finally:
-        sys.excepthook = hook
 
 
 @contextlib.contextmanager
@@ -367,7 +349,7 @@ def test_exception_removes_the_handler():
         calls.append(fd)
         raise KeyError(fd)
 
-    with pipes(2) as made, caught_by_hook() as caught:
+    with pipes(2) as made, tap.caught_by_hook() as caught:
         handlers = [context.add_fd(reader, 'r', on_readable) for reader, _ in made]
         for _, writer in made:
             os.write(writer, b'x')
@@ -504,12 +486,8 @@ def test_ten_thousand_fds():
     """One is ready, one is called."""
     context = Gaio.Context()
     n = 9500
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < n + SPARE_FDS:
-        raise tap.Skip(f'needs {n + SPARE_FDS} fds, the limit is {hard}')
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, n + SPARE_FDS), hard))
     calls = []
-    with pipes() as [(reader, writer)]:
+    with pipes() as [(reader, writer)], tap.need_fds(n):
         copies = [os.dup(reader) for _ in range(n)]
         handlers = [context.add_fd(copy, 'w', lambda fd, condition: calls.append(fd) or True)
                     for copy in copies]
@@ -521,7 +499,6 @@ def test_ten_thousand_fds():
         for handler, copy in zip(handlers, copies):
             handler.remove()
             os.close(copy)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_batch():

@@ -38,7 +38,6 @@ LIBC = ctypes.CDLL(None)
 DEADLINE = 50
 N_CLIENTS = 3000
 N_ENTRIES = 4  # of each client
-SPARE_FDS = 100
 COMMANDS = """
 [Commands]
 well=true
@@ -234,18 +233,6 @@ class Client:
         self.socket.close()
 
 
-@contextlib.contextmanager
-def fds(n):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < n + SPARE_FDS:
-        raise tap.Skip(f"needs {n + SPARE_FDS} fds, the limit is {hard}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, n + SPARE_FDS), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 # What it does
 
 
@@ -376,7 +363,7 @@ class Crowd:
 
 def test_nothing_acknowledged_is_lost_or_doubled():
     total = N_CLIENTS * N_ENTRIES
-    with fds(N_CLIENTS), Session() as session:
+    with tap.need_fds(N_CLIENTS), Session() as session:
         daemon = session.start()
         crowd = Crowd(session, N_CLIENTS)
         for n_safe, end in (total // 3, daemon.stop), (2 * total // 3, None), (total, None):

@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Files and GIO in coroutines."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import tempfile
+
+import gi
+
+import tap
+
+gi.require_version('Gaio', '1.0')
+import gaio
+from asyncio_support import (
+    future, idle, installed, left_as_it_was, output_of, pair, raises, run_in_main_loop, size_of,
+    tcp_echo, watched)
+from gi.repository import Gio, GLib
+
+SERVICE = '''<node><interface name='org.gaio.Test'>
+  <method name='Double'><arg type='i' direction='in'/><arg type='i' direction='out'/></method>
+  <signal name='Doubled'><arg type='i'/></signal>
+</interface></node>'''
+
+
+async def wrap(*args):
+    """What hangs fails."""
+    return await asyncio.wait_for(gaio.wrap(*args), 20)
+
+
+# Files and GIO in coroutines.
+
+def test_readable_and_writable():
+    """For numbers and for what has a fileno(), and both for one fd at a time."""
+    async def main():
+        with pair() as (one, other):
+            await gaio.writable(one)
+            for file in (one, one.fileno()):
+                waiting = asyncio.create_task(gaio.readable(file))
+                await asyncio.sleep(0)
+                await gaio.writable(file)
+                assert not waiting.done()
+                other.send(b'x')
+                await waiting
+                assert one.recv(8) == b'x'
+
+    gaio.run(main())
+
+
+def test_cancelled_wait_is_removed():
+    """Nothing watches the fd any more, and it can be waited for again."""
+    async def main():
+        loop = asyncio.get_running_loop()
+        with pair() as (one, other):
+            before = watched()
+            for _ in range(10):
+                task = asyncio.create_task(gaio.readable(one))
+                await asyncio.sleep(0)
+                task.cancel()
+                with raises(asyncio.CancelledError):
+                    await task
+                assert watched() == before
+                assert not loop.remove_reader(one)
+            with raises(asyncio.TimeoutError):
+                await asyncio.wait_for(gaio.readable(one), 0.001)
+            other.send(b'x')
+            await gaio.readable(one)
+            assert one.recv(8) == b'x'
+
+    with left_as_it_was():
+        gaio.run(main())
+
+
+def test_any_number_waits_for_one_fd():
+    """Also beside add_reader(). All are told, and each that leaves leaves the others alone."""
+    async def main():
+        loop = asyncio.get_running_loop()
+        calls = []
+        with pair() as (one, other):
+            loop.add_reader(one, calls.append, 'reader')
+            waiting = [asyncio.create_task(gaio.readable(one)) for _ in range(3)]
+            await asyncio.sleep(0)
+            waiting.pop().cancel()
+            await asyncio.sleep(0)
+            assert not calls and not any(task.done() for task in waiting)
+            other.send(b'x')
+            await asyncio.gather(*waiting)
+            while not calls:
+                await asyncio.sleep(0)
+            loop.remove_reader(one)
+
+    gaio.run(main())
+
+
+def test_wait_for_what_is_not_open_fails():
+    """At once, as an OSError."""
+    async def main():
+        with pair() as (one, _):
+            number = one.fileno()
+        for wait in (gaio.readable, gaio.writable):
+            with raises(OSError, errno.EBADF):
+                await wait(number)
+
+    gaio.run(main())
+
+
+def test_wrap_returns_what_finish_returns():
+    """As the method that blocks does."""
+    async def main():
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b'contents')
+            file.flush()
+            gfile = Gio.File.new_for_path(file.name)
+            assert await gaio.wrap(gfile.load_contents_async) == gfile.load_contents(None)
+            assert await size_of(file.name) == len(b'contents')
+
+    gaio.run(main())
+
+
+def test_wrap_raises_what_finish_raises():
+    """A GLib.Error."""
+    async def main():
+        gfile = Gio.File.new_for_path('/nowhere')
+        try:
+            await gaio.wrap(gfile.load_contents_async)
+        except GLib.Error as error:
+            assert error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.NOT_FOUND), repr(error)
+        else:
+            assert False, 'no exception'
+
+    gaio.run(main())
+
+
+def test_wrap_that_is_cancelled_cancels_the_operation():
+    """It has taken nothing from the stream, and another can be started."""
+    async def main():
+        reader, writer = os.pipe()
+        stream = Gio.UnixInputStream.new(reader, True)
+        for _ in range(3):
+            task = asyncio.create_task(gaio.wrap(stream.read_bytes_async, 8, GLib.PRIORITY_DEFAULT))
+            await asyncio.sleep(0)
+            assert stream.has_pending()
+            task.cancel()
+            with raises(asyncio.CancelledError):
+                await task
+            while stream.has_pending():
+                await asyncio.sleep(0)
+        os.write(writer, b'x')
+        data = await gaio.wrap(stream.read_bytes_async, 8, GLib.PRIORITY_DEFAULT)
+        assert data.get_data() == b'x'
+        os.close(writer)
+        stream.close()
+
+    with left_as_it_was():
+        gaio.run(main())
+
+
+def test_wrap_with_a_cancellable_of_ones_own():
+    """To cancel that, from GLib, cancels what waits for it."""
+    async def main():
+        reader, writer = os.pipe()
+        stream = Gio.UnixInputStream.new(reader, True)
+        cancellable = Gio.Cancellable()
+        idle(cancellable.cancel)
+        with raises(asyncio.CancelledError):
+            await gaio.wrap(stream.read_bytes_async, 8, GLib.PRIORITY_DEFAULT,
+                            cancellable=cancellable)
+        os.close(writer)
+        stream.close()
+
+    with left_as_it_was():
+        gaio.run(main())
+
+
+def test_wrap_checks_arguments():
+    """One too few and one too many, and then nothing has been started."""
+    async def main():
+        gfile = Gio.File.new_for_path('/')
+        for args in ((), ('standard::*', Gio.FileQueryInfoFlags.NONE, 0, 'too many')):
+            with raises(TypeError):
+                await gaio.wrap(gfile.query_info_async, *args)
+
+    gaio.run(main())
+
+
+def test_wrap_works_in_an_installed_loop():
+    """As in a loop that is run."""
+    with installed() as loop:
+        assert run_in_main_loop(loop, size_of(__file__)) == os.path.getsize(__file__)
+
+
+# All at once, with a real bus.
+
+@contextlib.contextmanager
+def bus():
+    """Makes connections to a dbus-daemon."""
+    address = os.environ.get('DBUS_SESSION_BUS_ADDRESS')
+    if not address:
+        raise tap.Skip('there is no session bus: use dbus-run-session')
+    flags = (Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT
+             | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION)
+    connections = [Gio.DBusConnection.new_for_address_sync(address, flags, None, None)
+                   for _ in range(2)]
+    try:
+        yield connections
+    finally:
+        for connection in connections:
+            connection.close_sync(None)
+
+
+def export_doubler(connection):
+    """A service with a method and a signal."""
+    def on_call(connection, sender, path, interface, method, parameters, invocation):
+        result = GLib.Variant('(i)', (2 * parameters[0],))
+        connection.emit_signal(None, path, interface, 'Doubled', result)
+        invocation.return_value(result)
+
+    interface = Gio.DBusNodeInfo.new_for_xml(SERVICE).interfaces[0]
+    connection.register_object('/', interface, on_call, None, None)
+
+
+async def double(connection, name, number):
+    done = future()
+
+    def on_answer(connection, result):
+        done.set_result(connection.call_finish(result)[0])
+
+    connection.call(name, '/', 'org.gaio.Test', 'Double', GLib.Variant('(i)', (number,)),
+                    GLib.VariantType('(i)'), Gio.DBusCallFlags.NONE, -1, None, on_answer)
+    return await done
+
+
+async def call_and_hear(service, client, number):
+    """A call and its answer, and the signal in between."""
+    heard = future()
+
+    def on_signal(connection, sender, path, interface, signal_name, parameters):
+        if not heard.done():
+            heard.set_result(parameters[0])
+
+    subscription = client.signal_subscribe(None, 'org.gaio.Test', 'Doubled', '/', None,
+                                           Gio.DBusSignalFlags.NONE, on_signal)
+    try:
+        return await double(client, service.get_unique_name(), number), await heard
+    finally:
+        client.signal_unsubscribe(subscription)
+
+
+def test_dbus_while_asyncio_waits():
+    """Both ends in this process: calls, answers and signals go through the bus."""
+    async def main(service, client):
+        for number in range(20):
+            assert await call_and_hear(service, client, number) == (2 * number, 2 * number)
+
+    with bus() as (service, client):
+        export_doubler(service)
+        gaio.run(main(service, client))
+
+
+def test_wrap_works_for_what_is_not_called_async():
+    """Calls, constructors and functions, which have a _finish as well."""
+    async def main(service, client):
+        number = GLib.Variant('(i)', (3,))
+        answer = await gaio.wrap(client.call, service.get_unique_name(), '/', 'org.gaio.Test',
+                                 'Double', number, None, Gio.DBusCallFlags.NONE, -1)
+        assert answer.unpack() == (6,)
+        proxy = await gaio.wrap(Gio.DBusProxy.new, client, Gio.DBusProxyFlags.NONE, None,
+                                service.get_unique_name(), '/', 'org.gaio.Test')
+        answer = await gaio.wrap(proxy.call, 'Double', number, Gio.DBusCallFlags.NONE, -1)
+        assert answer.unpack() == (6,)
+        with raises(GLib.Error):
+            await gaio.wrap(proxy.call, 'Triple', number, Gio.DBusCallFlags.NONE, -1)
+        session = await gaio.wrap(Gio.bus_get, Gio.BusType.SESSION)
+        assert session.get_unique_name()
+        session.set_exit_on_close(False)
+
+    with bus() as (service, client):
+        export_doubler(service)
+        gaio.run(main(service, client))
+
+
+def test_wrap_fills_in_what_is_beside_the_callback():
+    """Another callback, which gets what C's gets, its notify, and what is only given back."""
+    async def main(service, client):
+        paths = []
+
+        def get_proxy_type(manager, path, interface):
+            paths.append(path)
+            return (Gio.DBusProxy if interface else Gio.DBusObjectProxy).__gtype__
+
+        server = Gio.DBusObjectManagerServer.new('/')
+        skeleton = Gio.DBusObjectSkeleton.new('/thing')
+        server.export(skeleton)
+        server.set_connection(service)
+        manager = await wrap(Gio.DBusObjectManagerClient.new, client,
+                             Gio.DBusObjectManagerClientFlags.NONE, service.get_unique_name(), '/',
+                             get_proxy_type)
+        assert [thing.get_object_path() for thing in manager.get_objects()] == ['/thing'], paths
+        assert '/thing' in paths, paths
+        call = Gio.DBusMessage.new_method_call(service.get_unique_name(), '/', 'org.gaio.Test',
+                                               'Double')
+        call.set_body(GLib.Variant('(i)', (3,)))
+        answer = await wrap(client.send_message_with_reply, call,
+                            Gio.DBusSendMessageFlags.NONE, -1)
+        assert answer.get_body().unpack() == (6,)
+
+    with bus() as (service, client):
+        export_doubler(service)
+        gaio.run(main(service, client))
+
+
+def test_wrap_refuses_what_pygobject_makes_of_an_unknown_name():
+    """For a method of D-Bus it says how to call it."""
+    async def main(service, client):
+        proxy = await gaio.wrap(Gio.DBusProxy.new, client, Gio.DBusProxyFlags.NONE, None,
+                                service.get_unique_name(), '/', 'org.gaio.Test')
+        try:
+            await wrap(proxy.Double, '(i)', 3)
+        except TypeError as error:
+            assert "gaio.wrap(proxy.call, 'Double'" in str(error), error
+        else:
+            assert False, 'no TypeError'
+
+    with bus() as (service, client):
+        export_doubler(service)
+        gaio.run(main(service, client))
+
+
+async def everything(service, client):
+    ticks = 0
+
+    def tick():
+        nonlocal ticks
+        ticks += 1
+        return True
+
+    source = GLib.timeout_add(1, tick)
+    for number in range(5):
+        results = await asyncio.gather(
+            call_and_hear(service, client, number), output_of('echo', 'child'), tcp_echo(),
+            asyncio.to_thread(pow, 2, 3), asyncio.sleep(0.002, 'slept'))
+        expected = [(2 * number, 2 * number), (b'child\n', 0), b'hello\n', 8, 'slept']
+        assert results == expected, results
+    while ticks < 3:
+        await asyncio.sleep(0.001)
+    GLib.source_remove(source)
+    return True
+
+
+def test_everything_at_once():
+    """A GLib timeout, D-Bus, children, TCP, threads and timers."""
+    with bus() as (service, client):
+        export_doubler(service)
+        assert gaio.run(everything(service, client))
+
+
+def test_everything_at_once_in_an_installed_loop():
+    """The same, in GLib's main loop."""
+    with bus() as (service, client), installed() as loop:
+        export_doubler(service)
+        assert run_in_main_loop(loop, everything(service, client))
+
+
+tap.run(globals())
