@@ -16,15 +16,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <gaio.h>
 
+#include "relay-client.h"
+
 #define DEFAULT_CONNECTIONS 9000
-#define SPARE_FDS 64
-#define MAX_OPENING 256
 #define MAX_LINE 256
 #define STALL_SECONDS 30
 
@@ -68,21 +67,6 @@ typedef struct
   gint64 late_max_us;
 } ServerStats;
 
-static void load_fail (Load *load, const char *format, ...) G_GNUC_PRINTF (2, 3);
-
-/* The first failure ends the run. */
-static void
-load_fail (Load *load, const char *format, ...)
-{
-  va_list arguments;
-
-  if (load->failure != NULL)
-    return;
-  va_start (arguments, format);
-  load->failure = g_strdup_vprintf (format, arguments);
-  va_end (arguments);
-}
-
 /* Talking to the server */
 
 static int
@@ -99,23 +83,6 @@ load_connect (Load *load)
     }
   setsockopt (fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof (int));
   return fd;
-}
-
-/* Only a few short lines are ever under way on a connection, so its buffer takes this one whole. */
-static void
-load_send (Load *load, int fd, const char *line)
-{
-  if (send (fd, line, strlen (line), MSG_DONTWAIT | MSG_NOSIGNAL) != (gssize) strlen (line))
-    load_fail (load, "cannot send: %s", g_strerror (errno));
-}
-
-static gint64
-stats_get (const char *line, const char *key)
-{
-  g_autofree char *pattern = g_strdup_printf (" %s=", key);
-  const char *found = strstr (line, pattern);
-
-  return found != NULL ? g_ascii_strtoll (found + strlen (pattern), NULL, 10) : 0;
 }
 
 static ServerStats
@@ -395,23 +362,11 @@ load_run (Load *load, guint seconds, gboolean machine)
     close (control_fd);
 }
 
-/* Also answers how many connections there can be. */
-static guint
-raise_fd_limit (void)
-{
-  struct rlimit limit;
-
-  getrlimit (RLIMIT_NOFILE, &limit);
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit (RLIMIT_NOFILE, &limit);
-  return CLAMP (limit.rlim_cur, SPARE_FDS + 1, G_MAXINT) - SPARE_FDS;
-}
-
 int
 main (int argc, char **argv)
 {
   Load load = { .address = { .sin_family = AF_INET } };
-  int max_connections = raise_fd_limit ();
+  int max_connections = MAX (raise_fd_limit (), 1);
   int connections = MIN (DEFAULT_CONNECTIONS, max_connections);
   int port = 0, active = 16, seconds = 5, status = 0;
   gboolean machine = FALSE;

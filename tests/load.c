@@ -20,15 +20,15 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <gaio.h>
+
+#include "../examples/relay-client.h"
 
 /* What the relay promises. */
 #define MAX_LINE 4096
@@ -37,8 +37,6 @@
 
 #define DEFAULT_READERS 9000
 #define MIN_READERS 16
-#define SPARE_FDS 64
-#define MAX_OPENING 256
 #define READERS_PER_TOPIC 4
 #define TOPICS_PER_READER 2
 #define MAX_SUBSCRIPTIONS (TOPICS_PER_READER + 1) /* the flood */
@@ -193,21 +191,6 @@ struct _Load
   char *failure;
 };
 
-static void load_fail (Load *load, const char *format, ...) G_GNUC_PRINTF (2, 3);
-
-/* The first failure ends the run. */
-static void
-load_fail (Load *load, const char *format, ...)
-{
-  va_list arguments;
-
-  if (load->failure != NULL)
-    return;
-  va_start (arguments, format);
-  load->failure = g_strdup_vprintf (format, arguments);
-  va_end (arguments);
-}
-
 #define load_run_until(load, what)                                                                 \
   G_STMT_START                                                                                     \
   {                                                                                                \
@@ -266,14 +249,6 @@ load_watch (Load *load, GaioHandler *handler, GIOCondition condition)
 
   if (!gaio_handler_set_condition (handler, condition, &error))
     load_fail (load, "%s", error->message);
-}
-
-/* For a few bytes on a connection that has nothing else to send. */
-static void
-load_send (Load *load, int fd, const char *text)
-{
-  if (send (fd, text, strlen (text), MSG_NOSIGNAL) != (gssize) strlen (text))
-    load_fail (load, "cannot send: %s", g_strerror (errno));
 }
 
 /* Adds what has come to @in: how much, 0 at the end, also if it was a reset, -1 for nothing yet. */
@@ -821,15 +796,6 @@ relay_count_fds (Load *load)
 
 /* Its statistics */
 
-static gint64
-stats_get (const char *line, const char *key)
-{
-  g_autofree char *pattern = g_strdup_printf (" %s=", key);
-  const char *found = strstr (line, pattern);
-
-  return found != NULL ? g_ascii_strtoll (found + strlen (pattern), NULL, 10) : 0;
-}
-
 static gboolean
 on_control_ready (gint fd, GIOCondition condition, gpointer user_data)
 {
@@ -1206,18 +1172,6 @@ load_finish (Load *load)
   g_clear_pointer (&load->topics, g_free);
   g_clear_pointer (&load->pool, g_free);
   g_clear_pointer (&load->failure, g_free);
-}
-
-/* Also answers how many readers there can be. */
-static guint
-raise_fd_limit (void)
-{
-  struct rlimit limit;
-
-  getrlimit (RLIMIT_NOFILE, &limit);
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit (RLIMIT_NOFILE, &limit);
-  return CLAMP (limit.rlim_cur, SPARE_FDS, G_MAXINT) - SPARE_FDS;
 }
 
 int
