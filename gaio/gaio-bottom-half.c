@@ -42,7 +42,7 @@ struct _GaioBottomHalf
   GSourceOnceFunc func; /* (const) */
   guint64 seq;          /* (lock) its place in the queue */
   atomic_uint asked;    /* IDLE and URGENT; cleared under the lock */
-  bool urgent;          /* (lock) counted in core->n_urgent */
+  bool urgent;          /* (lock) counted in core->bottom_halves.n_urgent */
   bool set_aside;       /* (lock) came up while it was running */
 };
 
@@ -78,8 +78,8 @@ add_call (GaioCore *core, GaioCall *call)
   added = gaio_core_check (core, NULL);
   if (added)
     {
-      call->seq = ++core->bottom_half_seq;
-      gaio_call_queue_push (&core->calls, call);
+      call->seq = ++core->bottom_halves.seq;
+      gaio_call_queue_push (&core->bottom_halves.calls, call);
       gaio_core_unlock_and_kick (core);
     }
   else
@@ -99,7 +99,7 @@ bottom_half_add (GaioCore *core, GSourceOnceFunc func, gpointer user_data, GDest
     {
       added = gaio_core_check (core, NULL);
       if (added)
-        gaio_list_push (&core->all_bottom_halves, &self->entry.siblings);
+        gaio_list_push (&core->bottom_halves.all, &self->entry.siblings);
       gaio_core_unlock (core);
     }
   if (!added)
@@ -202,8 +202,8 @@ enqueue (GaioBottomHalf *self)
   if (self->set_aside || gaio_link_is_linked (&self->entry.link))
     return;
   atomic_fetch_or_explicit (&self->asked, QUEUED, memory_order_relaxed);
-  self->seq = ++core->bottom_half_seq;
-  gaio_list_push (&core->bottom_halves, &self->entry.link);
+  self->seq = ++core->bottom_halves.seq;
+  gaio_list_push (&core->bottom_halves.scheduled, &self->entry.link);
 }
 
 /* TRUE if the loop is to be kicked for it. With the lock held. */
@@ -213,7 +213,7 @@ make_urgent (GaioBottomHalf *self)
   if (self->urgent || self->set_aside)
     return FALSE;
   self->urgent = true;
-  self->entry.core->n_urgent++;
+  self->entry.core->bottom_halves.n_urgent++;
   return TRUE;
 }
 
@@ -221,10 +221,10 @@ make_urgent (GaioBottomHalf *self)
 static void
 limit_sleep (GaioCore *core)
 {
-  if (core->idle_deadline != -1)
+  if (core->bottom_halves.idle_deadline != -1)
     return;
-  core->idle_deadline = g_get_monotonic_time () + IDLE_DELAY_US;
-  gaio_core_deadline_moved (core, core->idle_deadline);
+  core->bottom_halves.idle_deadline = g_get_monotonic_time () + IDLE_DELAY_US;
+  gaio_core_deadline_moved (core, core->bottom_halves.idle_deadline);
 }
 
 static void
@@ -297,10 +297,10 @@ dequeue (GaioBottomHalf *self)
 
   gaio_link_unlink (&self->entry.link);
   if (self->urgent)
-    core->n_urgent--;
+    core->bottom_halves.n_urgent--;
   self->urgent = false;
-  if (gaio_list_is_empty (&core->bottom_halves))
-    core->idle_deadline = -1;
+  if (gaio_list_is_empty (&core->bottom_halves.scheduled))
+    core->bottom_halves.idle_deadline = -1;
 }
 
 /* With the lock held. */
@@ -385,7 +385,7 @@ gaio_clear_bottom_half (GaioBottomHalf **bottom_half_ptr)
 void
 gaio_bottom_half_give_calls_back (GaioCore *core)
 {
-  gaio_call_queue_prepend_all (&core->calls, &core->taken_calls);
+  gaio_call_queue_prepend_all (&core->bottom_halves.calls, &core->bottom_halves.taken_calls);
 }
 
 /* The context is closed. By the owner, without the lock. */
@@ -394,7 +394,7 @@ gaio_bottom_half_drop_calls (GaioCore *core)
 {
   GaioCall call;
 
-  while (!gaio_core_is_forked (core) && gaio_call_queue_pop (&core->calls, &call))
+  while (!gaio_core_is_forked (core) && gaio_call_queue_pop (&core->bottom_halves.calls, &call))
     end_call (&call);
 }
 
@@ -403,9 +403,9 @@ static void
 put_back (GaioBottomHalf *self)
 {
   GaioCore *core = self->entry.core;
-  GaioLink *place = core->bottom_halves.head.next;
+  GaioLink *place = core->bottom_halves.scheduled.head.next;
 
-  while (place != &core->bottom_halves.head && from_queue (place)->seq < self->seq)
+  while (place != &core->bottom_halves.scheduled.head && from_queue (place)->seq < self->seq)
     place = place->next;
   gaio_link_insert_before (&self->entry.link, place);
   self->set_aside = false;
@@ -419,7 +419,7 @@ pop (GaioCore *core, guint64 last_seq)
 {
   GaioLink *link;
 
-  while ((link = gaio_list_first (&core->bottom_halves)) != NULL)
+  while ((link = gaio_list_first (&core->bottom_halves.scheduled)) != NULL)
     {
       GaioBottomHalf *self = from_queue (link);
 
@@ -473,24 +473,24 @@ serve_call (GaioCore *core, const GaioCall *call)
 static void
 take_calls (GaioCore *core, guint64 last_seq)
 {
-  const GaioCall *first = gaio_call_queue_first (&core->calls);
-  GaioLink *next = gaio_list_first (&core->bottom_halves);
+  const GaioCall *first = gaio_call_queue_first (&core->bottom_halves.calls);
+  GaioLink *next = gaio_list_first (&core->bottom_halves.scheduled);
 
   if (first == NULL || first->seq > last_seq)
     return;
-  gaio_call_queue_prepend_all (&core->taken_calls, &core->calls);
-  core->taken_calls_end = next != NULL ? from_queue (next)->seq : G_MAXUINT64;
+  gaio_call_queue_prepend_all (&core->bottom_halves.taken_calls, &core->bottom_halves.calls);
+  core->bottom_halves.taken_calls_end = next != NULL ? from_queue (next)->seq : G_MAXUINT64;
 }
 
 /* The next call that has been taken and may be called before all bottom halves. */
 static gboolean
 pop_taken_call (GaioCore *core, guint64 last_seq, GaioCall *call)
 {
-  const GaioCall *first = gaio_call_queue_first (&core->taken_calls);
+  const GaioCall *first = gaio_call_queue_first (&core->bottom_halves.taken_calls);
 
-  if (first == NULL || first->seq > MIN (last_seq, core->taken_calls_end))
+  if (first == NULL || first->seq > MIN (last_seq, core->bottom_halves.taken_calls_end))
     return FALSE;
-  return gaio_call_queue_pop (&core->taken_calls, call);
+  return gaio_call_queue_pop (&core->bottom_halves.taken_calls, call);
 }
 
 /* Takes what comes next: a bottom half, which is returned, or calls. With the lock held. */
@@ -501,7 +501,7 @@ take_next (GaioCore *core, guint64 last_seq)
   GaioBottomHalf *self;
 
   gaio_bottom_half_give_calls_back (core);
-  first = gaio_call_queue_first (&core->calls);
+  first = gaio_call_queue_first (&core->bottom_halves.calls);
   self = pop (core, first != NULL ? MIN (first->seq, last_seq) : last_seq);
   if (self == NULL)
     take_calls (core, last_seq);

@@ -15,5 +15,5 @@ void gaio_busy_poll_adapt (GaioCore *core);
 static inline gboolean
 gaio_busy_poll_is_on (GaioCore *core)
 {
-  return G_UNLIKELY (core->poll_max_us > 0) && gaio_busy_poll_is_usable (core);
+  return G_UNLIKELY (core->busy_poll.max_us > 0) && gaio_busy_poll_is_usable (core);
 }

@@ -23,7 +23,7 @@ extra_from_pollers (GaioLink *link)
 gboolean
 gaio_busy_poll_is_usable (GaioCore *core)
 {
-  return core->n_pollers > 0 && core->n_pollers == core->counters.n_handlers;
+  return core->busy_poll.n_pollers > 0 && core->busy_poll.n_pollers == core->handlers.n_handlers;
 }
 
 /* Each is held as in its callback, so that gaio_handler_remove_sync() waits for the end. */
@@ -32,7 +32,7 @@ take_pollers (GaioCore *core)
 {
   GArray *pollers = g_array_new (FALSE, FALSE, sizeof (Poller));
 
-  gaio_list_foreach (&core->pollers, link)
+  gaio_list_foreach (&core->busy_poll.pollers, link)
     {
       GaioHandler *handler = extra_from_pollers (link)->handler;
       Poller poller = { gaio_handler_ref (handler), extra_from_pollers (link)->poll_funcs };
@@ -107,7 +107,7 @@ end_all (GArray *pollers)
 static gboolean
 is_disturbed (GaioCore *core)
 {
-  return atomic_load_explicit (&core->sleep, memory_order_relaxed) != GAIO_POLLING;
+  return gaio_sleep_get (&core->sleep) != GAIO_POLLING;
 }
 
 static gboolean
@@ -123,33 +123,33 @@ ask_until (GaioCore *core, GArray *pollers, gint64 end)
 static gint64
 longest_window (GaioCore *core)
 {
-  gint64 longest = core->poll_window_us;
+  gint64 longest = core->busy_poll.window_us;
 
-  gaio_list_foreach (&core->pollers, link)
+  gaio_list_foreach (&core->busy_poll.pollers, link)
     longest = MAX (longest, extra_from_pollers (link)->window_us);
-  return MIN (longest, core->poll_max_us);
+  return MIN (longest, core->busy_poll.max_us);
 }
 
 static gint64
 grown (GaioCore *core, gint64 window)
 {
   if (window == 0)
-    return MIN (FIRST_WINDOW_US, core->poll_max_us);
-  return window > core->poll_max_us / core->poll_grow ? core->poll_max_us
-                                                      : window * core->poll_grow;
+    return MIN (FIRST_WINDOW_US, core->busy_poll.max_us);
+  return window > core->busy_poll.max_us / core->busy_poll.grow ? core->busy_poll.max_us
+                                                                : window * core->busy_poll.grow;
 }
 
 static gint64
 shrunk (GaioCore *core, gint64 window)
 {
-  return core->poll_shrink > 0 ? window / core->poll_shrink : 0;
+  return core->busy_poll.shrink > 0 ? window / core->busy_poll.shrink : 0;
 }
 
 /* A window that was too short for what came in time grows; one in which nothing comes shrinks. */
 static void
 adapt (GaioCore *core, gint64 *window, gint64 waited, gboolean was_ready)
 {
-  if (waited > core->poll_max_us)
+  if (waited > core->busy_poll.max_us)
     *window = shrunk (core, *window);
   else if (was_ready && waited > *window)
     *window = grown (core, *window);
@@ -158,18 +158,20 @@ adapt (GaioCore *core, gint64 *window, gint64 waited, gboolean was_ready)
 static void
 adapt_all (GaioCore *core, gboolean news)
 {
-  gint64 waited = g_get_monotonic_time () - core->poll_started;
+  gint64 waited = g_get_monotonic_time () - core->busy_poll.started;
 
-  if (core->poll_started == 0)
+  if (core->busy_poll.started == 0)
     return;
-  core->poll_started = 0;
-  adapt (core, &core->poll_window_us, waited, news && core->n_pollers < core->counters.n_handlers);
-  gaio_list_foreach (&core->pollers, link)
+  core->busy_poll.started = 0;
+  adapt (core, &core->busy_poll.window_us, waited,
+         news && core->busy_poll.n_pollers < core->handlers.n_handlers);
+  gaio_list_foreach (&core->busy_poll.pollers, link)
     {
       GaioHandlerExtra *extra = extra_from_pollers (link);
       GaioHandler *handler = extra->handler;
-      gboolean was_ready =
-          news && handler->entry.stamp == gaio_core_stamp (core) && handler->revents != 0;
+      gboolean was_ready = news &&
+                           handler->entry.stamp == gaio_ready_list_get_stamp (&core->ready) &&
+                           handler->revents != 0;
 
       adapt (core, &extra->window_us, waited, was_ready);
     }
@@ -186,7 +188,7 @@ gaio_busy_poll_adapt (GaioCore *core)
 static void
 let_others_in (GaioCore *core)
 {
-  atomic_store_explicit (&core->sleep, GAIO_POLLING, memory_order_relaxed);
+  gaio_sleep_set (&core->sleep, GAIO_POLLING);
   gaio_core_unlock (core);
 }
 
@@ -198,9 +200,8 @@ come_back (GaioCore *core)
   gboolean disturbed;
 
   gaio_core_lock_again (core);
-  disturbed = atomic_load_explicit (&core->sleep, memory_order_relaxed) != GAIO_POLLING ||
-              gaio_core_is_forked (core);
-  atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
+  disturbed = gaio_sleep_get (&core->sleep) != GAIO_POLLING || gaio_core_is_forked (core);
+  gaio_sleep_set (&core->sleep, GAIO_AWAKE);
   return disturbed;
 }
 
@@ -230,10 +231,10 @@ gaio_busy_poll_session (GaioCore *core, gint64 deadline)
   /* The wait before was in vain. */
   adapt_all (core, FALSE);
   window = longest_window (core);
-  core->poll_started = g_get_monotonic_time ();
+  core->busy_poll.started = g_get_monotonic_time ();
   if (window == 0)
     return gaio_busy_poll_look (core);
-  end = core->poll_started + window;
+  end = core->busy_poll.started + window;
   if (deadline != -1)
     end = MIN (end, deadline);
   pollers = take_pollers (core);

@@ -18,20 +18,20 @@ bury_everything (GaioCore *core)
 {
   GaioLink *link;
 
-  for (guint fd = 0; fd < gaio_slots_size (&core->slots); fd++)
+  for (guint fd = 0; fd < gaio_slots_size (&core->handlers.slots); fd++)
     {
       GaioSlot *slot = gaio_registration_lookup (core, fd);
 
       while (slot != NULL && slot->members.first != NULL)
         bury_handler (slot->members.first);
     }
-  while ((link = gaio_list_first (&core->dormant)) != NULL)
+  while ((link = gaio_list_first (&core->handlers.dormant)) != NULL)
     bury_handler (link);
-  while ((link = gaio_list_first (&core->set_funcs)) != NULL)
+  while ((link = gaio_list_first (&core->handlers.set_funcs)) != NULL)
     gaio_ready_set_watch_bury (gaio_link_entry (link, GaioReadySetWatch, entry.siblings));
-  while ((link = gaio_list_first (&core->all_timers)) != NULL)
+  while ((link = gaio_list_first (&core->timers.all)) != NULL)
     gaio_timer_bury (gaio_timer_from_siblings (link));
-  while ((link = gaio_list_first (&core->all_bottom_halves)) != NULL)
+  while ((link = gaio_list_first (&core->bottom_halves.all)) != NULL)
     gaio_bottom_half_bury (gaio_bottom_half_from_siblings (link));
 }
 
@@ -43,7 +43,7 @@ tear_down (GaioCore *core, GSource *source)
   int lost_fd;
 
   gaio_core_lock (core);
-  lost_fd = core->lost_fd;
+  lost_fd = core->life.lost_fd;
   bury_everything (core);
   gaio_core_unlock (core);
   if (lost_fd != -1)
@@ -60,8 +60,8 @@ tear_down (GaioCore *core, GSource *source)
 
   if (!gaio_core_lock (core))
     return;
-  core->buried = TRUE;
-  if (core->n_lingering == 0)
+  core->life.stage = GAIO_LIFE_EMPTIED;
+  if (core->nesting.n_detached_sources == 0)
     gaio_core_close_fds (core);
   gaio_core_unlock (core);
 }
@@ -71,8 +71,8 @@ tear_down (GaioCore *core, GSource *source)
 static gboolean
 acquire_main_context (GaioCore *core, GMainContext **main_context)
 {
-  core->main_context = gaio_core_get_main_context (core);
-  *main_context = core->main_context;
+  core->nesting.main_context = gaio_nesting_get_main_context (&core->nesting);
+  *main_context = core->nesting.main_context;
   return *main_context == NULL || g_main_context_acquire (*main_context);
 }
 
@@ -81,11 +81,11 @@ acquire_main_context (GaioCore *core, GMainContext **main_context)
 static gboolean
 claim (GaioCore *core, GMainContext **main_context)
 {
-  if (core->torn_down || !gaio_core_is_closed (core) ||
+  if (core->life.stage != GAIO_LIFE_CLOSED ||
       atomic_load_explicit (&core->round_thread, memory_order_acquire) != NULL ||
       !acquire_main_context (core, main_context))
     return FALSE;
-  core->torn_down = TRUE;
+  core->life.stage = GAIO_LIFE_TEARING_DOWN;
   atomic_store_explicit (&core->round_thread, gaio_this_thread (), memory_order_relaxed);
   core->depth = 1;
   return TRUE;
@@ -96,10 +96,10 @@ claim (GaioCore *core, GMainContext **main_context)
 static gboolean
 take_reference (GaioCore *core)
 {
-  if (core->shell != NULL || !core->torn_down || core->released ||
+  if (core->life.shell != NULL || core->life.stage != GAIO_LIFE_EMPTIED ||
       atomic_load_explicit (&core->round_thread, memory_order_relaxed) != NULL)
     return FALSE;
-  core->released = TRUE;
+  core->life.stage = GAIO_LIFE_RELEASED;
   return TRUE;
 }
 
@@ -107,9 +107,9 @@ take_reference (GaioCore *core)
 void
 gaio_close_leave_in_child (GaioCore *core)
 {
-  if (--core->depth > 0 || core->shell != NULL || core->released)
+  if (--core->depth > 0 || core->life.shell != NULL || core->life.stage == GAIO_LIFE_RELEASED)
     return;
-  core->released = TRUE;
+  core->life.stage = GAIO_LIFE_RELEASED;
   gaio_core_unref (core);
 }
 
@@ -141,8 +141,8 @@ gaio_close_finish (GaioCore *core)
   gboolean claimed = claim (core, &main_context);
   gboolean last = !claimed && take_reference (core);
 
-  if (claimed && core->source != NULL)
-    source = g_source_ref (core->source);
+  if (claimed && core->nesting.source != NULL)
+    source = g_source_ref (core->nesting.source);
   gaio_core_unlock (core);
   if (claimed)
     {
@@ -159,7 +159,7 @@ gaio_close_finish (GaioCore *core)
 static void
 mark_closed (GaioCore *core)
 {
-  atomic_store_explicit (&core->open_in, GAIO_CLOSED, memory_order_release);
+  gaio_life_close (&core->life);
   gaio_core_kick (core);
   gaio_close_finish (core);
 }
@@ -178,10 +178,10 @@ gaio_close (GaioCore *core)
 static void
 drop_shell_in_child (GaioCore *core)
 {
-  core->shell = NULL;
+  core->life.shell = NULL;
   if (core->depth > 0)
     return;
-  core->released = TRUE;
+  core->life.stage = GAIO_LIFE_RELEASED;
   gaio_core_unref (core);
 }
 
@@ -194,6 +194,6 @@ gaio_close_drop_shell (GaioCore *core)
       drop_shell_in_child (core);
       return;
     }
-  core->shell = NULL;
+  core->life.shell = NULL;
   mark_closed (core);
 }

@@ -211,7 +211,7 @@ gaio_context_wakeup (GaioContext *self)
 
   if (!gaio_core_lock (self->core))
     return;
-  atomic_store_explicit (&self->core->wake_requested, true, memory_order_relaxed);
+  atomic_store_explicit (&self->core->sleep.wake_requested, true, memory_order_relaxed);
   gaio_core_kick (self->core);
   gaio_core_unlock (self->core);
 }
@@ -234,7 +234,7 @@ void
 gaio_context_close (GaioContext *self)
 {
   g_return_if_fail (GAIO_IS_CONTEXT (self));
-  g_return_if_fail (self->core->shared_with == NULL);
+  g_return_if_fail (self->core->nesting.shared_with == NULL);
   gaio_close (self->core);
 }
 
@@ -299,9 +299,9 @@ gaio_context_set_poll_params (GaioContext *self, gint64 max_us, guint grow, guin
 
   if (!gaio_core_lock (self->core))
     return;
-  self->core->poll_max_us = max_us;
-  self->core->poll_grow = grow > 0 ? grow : 2;
-  self->core->poll_shrink = shrink;
+  self->core->busy_poll.max_us = max_us;
+  self->core->busy_poll.grow = grow > 0 ? grow : 2;
+  self->core->busy_poll.shrink = shrink;
   gaio_core_kick (self->core);
   gaio_core_unlock (self->core);
 }
@@ -319,10 +319,10 @@ add_counters (GVariantDict *dict, GaioCore *core)
 {
   const GaioCounters *counters = &core->counters;
 
-  g_variant_dict_insert (dict, "handlers", "u", counters->n_handlers);
-  g_variant_dict_insert (dict, "dormant-handlers", "u", counters->n_dormant);
-  g_variant_dict_insert (dict, "timers", "u", core->timers.reserved);
-  g_variant_dict_insert (dict, "armed-timers", "u", core->timers.length);
+  g_variant_dict_insert (dict, "handlers", "u", core->handlers.n_handlers);
+  g_variant_dict_insert (dict, "dormant-handlers", "u", core->handlers.n_dormant);
+  g_variant_dict_insert (dict, "timers", "u", core->timers.heap.reserved);
+  g_variant_dict_insert (dict, "armed-timers", "u", core->timers.heap.length);
   g_variant_dict_insert (dict, "rounds", "t", counters->rounds);
   g_variant_dict_insert (dict, "callbacks", "t",
                          atomic_load_explicit (&counters->callbacks, memory_order_relaxed));
@@ -386,7 +386,7 @@ gaio_context_get_current (void)
 
   if (core != NULL && gaio_core_lock (core))
     {
-      shell = core->shell;
+      shell = core->life.shell;
       gaio_core_unlock (core);
     }
   return shell;

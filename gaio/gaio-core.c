@@ -15,29 +15,18 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
 
   gaio_trace_init ();
   gaio_ref_count_init (&core->ref_count, 1);
-  core->fork_generation = gaio_fork_get_generation ();
-  atomic_init (&core->open_in, core->fork_generation);
   pthread_mutex_init (&core->lock, NULL);
-  pthread_cond_init (&core->callback_ended, NULL);
-  atomic_init (&core->wake_users, 1);
-  g_weak_ref_init (&core->context, shell);
-  core->shell = shell;
+  gaio_life_init (&core->life, shell);
+  gaio_sleep_init (&core->sleep);
   gaio_monitor_init (&core->monitor, monitor);
   gaio_host_state_init (&core->host);
+  gaio_handler_table_init (&core->handlers);
+  gaio_ready_list_init (&core->ready);
+  gaio_timer_queue_init (&core->timers);
+  gaio_bottom_half_queue_init (&core->bottom_halves);
+  gaio_busy_poll_state_init (&core->busy_poll);
+  gaio_removal_init (&core->removal);
   gaio_profile_init (&core->profile);
-  gaio_list_init (&core->always);
-  gaio_list_init (&core->dormant);
-  gaio_list_init (&core->ready);
-  gaio_list_init (&core->due);
-  gaio_list_init (&core->all_timers);
-  gaio_list_init (&core->bottom_halves);
-  gaio_list_init (&core->all_bottom_halves);
-  gaio_list_init (&core->set_funcs);
-  gaio_list_init (&core->dead);
-  gaio_list_init (&core->pollers);
-  core->restless = TRUE;
-  core->lost_fd = -1;
-  core->idle_deadline = -1;
   atomic_init (&core->max_callbacks, GAIO_MONITOR_MAX_EVENTS);
   return core;
 }
@@ -54,17 +43,17 @@ gaio_core_unref (GaioCore *core)
 {
   if (!gaio_ref_count_dec (&core->ref_count))
     return;
-  g_weak_ref_clear (&core->context);
+  g_weak_ref_clear (&core->life.context);
   gaio_monitor_clear (&core->monitor);
-  gaio_slots_clear (&core->slots);
-  gaio_heap_clear (&core->timers);
-  gaio_call_queue_clear (&core->calls);
-  gaio_call_queue_clear (&core->taken_calls);
+  gaio_slots_clear (&core->handlers.slots);
+  gaio_heap_clear (&core->timers.heap);
+  gaio_call_queue_clear (&core->bottom_halves.calls);
+  gaio_call_queue_clear (&core->bottom_halves.taken_calls);
   gaio_profile_clear (&core->profile);
   if (!gaio_core_is_forked (core))
     {
       gaio_host_state_clear (&core->host);
-      pthread_cond_destroy (&core->callback_ended);
+      pthread_cond_destroy (&core->removal.callback_ended);
       pthread_mutex_destroy (&core->lock);
     }
   g_free (core);
@@ -74,19 +63,7 @@ gaio_core_unref (GaioCore *core)
 GaioContext *
 gaio_core_dup_context (GaioCore *core)
 {
-  return g_weak_ref_get (&core->context);
-}
-
-/* Where @core is nested, or NULL. A source that was destroyed before it was attached is nowhere,
- * and may not be asked. With the lock held. */
-GMainContext *
-gaio_core_get_main_context (GaioCore *core)
-{
-  if (core->main_context != NULL)
-    return core->main_context;
-  if (core->source == NULL || g_source_is_destroyed (core->source))
-    return NULL;
-  return g_source_get_context (core->source);
+  return g_weak_ref_get (&core->life.context);
 }
 
 /* Whether things may be added. With the lock held, or in a forked child without. */
@@ -118,21 +95,13 @@ gaio_core_open_monitor (GaioCore *core, GError **error)
   return errsv == 0;
 }
 
-/* There is something to look at. TRUE if somebody sleeps, and is to be woken now. With the lock
- * held: the sleeper has looked at everything under the lock before it said that it sleeps. */
 static gboolean
 end_sleep (GaioCore *core)
 {
-  int sleep = atomic_load_explicit (&core->sleep, memory_order_relaxed);
+  gboolean wake = gaio_sleep_end (&core->sleep);
 
-  core->restless = TRUE;
-  if (sleep == GAIO_AWAKE)
-    return FALSE;
-  atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
-  if (sleep == GAIO_POLLING)
-    return FALSE;
-  core->counters.wakeups++;
-  return TRUE;
+  core->counters.wakeups += wake;
+  return wake;
 }
 
 /* There is something to look at: ends the sleep, if there is one. With the lock held. */
@@ -143,11 +112,10 @@ gaio_core_kick (GaioCore *core)
     gaio_monitor_wake (core->monitor.wake_fd);
 }
 
-/* The last user closes it: its number is not another file's as long as anybody writes to it. */
 static void
 leave_wake_fd (GaioCore *core, int wake_fd)
 {
-  if (atomic_fetch_sub_explicit (&core->wake_users, 1, memory_order_acq_rel) == 1)
+  if (gaio_ref_count_dec (&core->sleep.wake_users))
     close (wake_fd);
 }
 
@@ -160,7 +128,7 @@ gaio_core_unlock_and_kick (GaioCore *core)
   gboolean wake = end_sleep (core) && wake_fd >= 0;
 
   if (wake)
-    atomic_fetch_add_explicit (&core->wake_users, 1, memory_order_relaxed);
+    gaio_ref_count_inc (&core->sleep.wake_users);
   gaio_core_unlock (core);
   if (!wake)
     return;
@@ -176,7 +144,7 @@ prepare_for_child (GaioCore *core)
   pthread_mutex_init (&core->lock, NULL);
   gaio_monitor_clear (&core->monitor);
   gaio_host_state_drop_events (&core->host);
-  core->restless = TRUE;
+  core->sleep.has_other_work = TRUE;
 }
 
 /* In the middle of what needs the lock, after user code, which may have forked, has run without. */
@@ -205,10 +173,9 @@ gaio_core_close_fds (GaioCore *core)
 void
 gaio_core_deadline_moved (GaioCore *core, gint64 deadline)
 {
-  int sleep = atomic_load_explicit (&core->sleep, memory_order_relaxed);
-
-  core->restless = TRUE;
-  if (sleep == GAIO_ASLEEP_IN_GLIB && gaio_monitor_arm (&core->monitor, deadline))
+  core->sleep.has_other_work = TRUE;
+  if (gaio_sleep_get (&core->sleep) == GAIO_ASLEEP_IN_GLIB &&
+      gaio_monitor_arm (&core->monitor, deadline))
     return;
   gaio_core_kick (core);
 }

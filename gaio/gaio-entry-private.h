@@ -61,14 +61,14 @@ void gaio_entry_attend (GaioEntry *entry);
 static inline void
 gaio_entry_forget_gathering (GaioEntry *entry)
 {
-  entry->stamp = gaio_core_stamp (entry->core) - 1;
+  entry->stamp = gaio_ready_list_get_stamp (&entry->core->ready) - 1;
 }
 
 /* A hint, without the lock. */
 static inline gboolean
 gaio_entry_have_dead (GaioCore *core)
 {
-  return atomic_load_explicit (&core->have_dead, memory_order_relaxed);
+  return atomic_load_explicit (&core->removal.has_pending_notifies, memory_order_relaxed);
 }
 
 static inline gboolean

@@ -45,8 +45,7 @@ gaio_entry_bury (GaioEntry *entry)
 
   atomic_store_explicit (&entry->removed, true, memory_order_release);
   gaio_link_unlink (&entry->siblings);
-  gaio_list_push (&core->dead, &entry->siblings);
-  atomic_store_explicit (&core->have_dead, true, memory_order_relaxed);
+  gaio_removal_add_pending (&core->removal, &entry->siblings);
   gaio_core_kick (core);
 }
 
@@ -79,7 +78,7 @@ take_dead (GaioCore *core, GaioList *batch)
   gaio_list_init (batch);
   if (!gaio_core_lock (core))
     return;
-  while ((link = gaio_list_pop (&core->dead)) != NULL)
+  while ((link = gaio_list_pop (&core->removal.pending_notifies)) != NULL)
     {
       GaioEntry *entry = gaio_link_entry (link, GaioEntry, siblings);
 
@@ -91,7 +90,7 @@ take_dead (GaioCore *core, GaioList *batch)
       gaio_link_unlink (&entry->link);
       gaio_list_push (batch, link);
     }
-  atomic_store_explicit (&core->have_dead, false, memory_order_relaxed);
+  atomic_store_explicit (&core->removal.has_pending_notifies, false, memory_order_relaxed);
   gaio_core_unlock (core);
 }
 
@@ -118,10 +117,7 @@ gaio_entry_attend (GaioEntry *entry)
     return;
   atomic_fetch_and_explicit (&entry->state, ~(guint) GAIO_ENTRY_ATTENTION, memory_order_relaxed);
   if (gaio_entry_is_removed (entry) && !gaio_link_is_linked (&entry->siblings))
-    {
-      gaio_list_push (&core->dead, &entry->siblings);
-      atomic_store_explicit (&core->have_dead, true, memory_order_relaxed);
-    }
-  if (core->n_sync_waiters > 0)
-    pthread_cond_broadcast (&core->callback_ended);
+    gaio_removal_add_pending (&core->removal, &entry->siblings);
+  if (core->removal.n_sync_waiters > 0)
+    pthread_cond_broadcast (&core->removal.callback_ended);
 }

@@ -29,7 +29,7 @@ offer (GaioCore *core, GaioHandler *handler, guint events)
 {
   guint ready = events & atomic_load_explicit (&handler->mask, memory_order_relaxed);
 
-  handler->entry.stamp = gaio_core_stamp (core);
+  handler->entry.stamp = gaio_ready_list_get_stamp (&core->ready);
   handler->revents = ready;
   if (ready == 0)
     return FALSE;
@@ -45,7 +45,7 @@ offer (GaioCore *core, GaioHandler *handler, guint events)
   if (handler->entry.kind == GAIO_ENTRY_MEMBER)
     return gaio_ready_set_gather (handler, ready);
   if (!gaio_link_is_linked (&handler->entry.link))
-    gaio_list_push (&core->ready, &handler->entry.link);
+    gaio_list_push (&core->ready.entries, &handler->entry.link);
   return TRUE;
 }
 
@@ -74,12 +74,13 @@ see_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
 {
   GaioHandler *handler = gaio_link_entry (slot->members.first, GaioHandler, entry.siblings);
 
-  if (G_UNLIKELY (handler->entry.stamp == gaio_core_stamp (core)) && !slot->reports_once)
+  if (G_UNLIKELY (handler->entry.stamp == gaio_ready_list_get_stamp (&core->ready)) &&
+      !slot->reports_once)
     self->again = TRUE;
   else if (G_LIKELY (slot->plain) ? offer (core, handler, events)
                                   : offer_to_all (core, slot, events))
     self->news = TRUE;
-  else if (G_UNLIKELY (core->suspect) && !gaio_registration_expects (slot, events))
+  else if (G_UNLIKELY (core->handlers.may_be_stale) && !gaio_registration_expects (slot, events))
     /* Nobody has asked for that, under this number and in this life: there are two of it. */
     self->stale = TRUE;
 }
@@ -112,7 +113,7 @@ see_event (GaioCore *core, const struct epoll_event *event, GaioGathering *self)
 static inline gboolean
 wants_all (GaioCore *core)
 {
-  return core->n_members > 0 || !gaio_list_is_empty (&core->ready);
+  return core->handlers.n_members > 0 || !gaio_list_is_empty (&core->ready.entries);
 }
 
 /* Nearly every event is for one handler, which waits for just that. NULL if this is another one. */
@@ -140,8 +141,8 @@ see_plain_event (GaioCore *core, const struct epoll_event *event, guint32 seq)
 static inline G_ALWAYS_INLINE int
 see_plain_events (GaioCore *core, int n_events)
 {
-  GaioBatch *batch = &core->batch;
-  guint32 seq = gaio_core_stamp (core);
+  GaioBatch *batch = &core->ready.batch;
+  guint32 seq = gaio_ready_list_get_stamp (&core->ready);
   GaioHandler *handler;
   int n = 0;
 
@@ -161,7 +162,7 @@ see_events (GaioCore *core, int n_events, GaioGathering *self)
   self->news |= n > 0;
   for (; n < n_events; n++)
     see_event (core, &core->monitor.events[n], self);
-  if (G_UNLIKELY (self->stale) && core->suspect)
+  if (G_UNLIKELY (self->stale) && core->handlers.may_be_stale)
     self->stale = !gaio_registration_clean_up (core);
 }
 
@@ -174,15 +175,15 @@ gather_always (GaioCore *core, guint room, GaioGathering *self)
   guint n = 0;
   GaioLink *link;
 
-  while (n < most && (link = gaio_list_first (&core->always)) != NULL)
+  while (n < most && (link = gaio_list_first (&core->handlers.always)) != NULL)
     {
       GaioHandler *handler = gaio_link_entry (link, GaioHandlerExtra, always)->handler;
 
-      if (handler->entry.stamp == gaio_core_stamp (core))
+      if (handler->entry.stamp == gaio_ready_list_get_stamp (&core->ready))
         break;
       gaio_link_unlink (link);
-      gaio_list_push (&core->always, link);
-      handler->entry.stamp = gaio_core_stamp (core);
+      gaio_list_push (&core->handlers.always, link);
+      handler->entry.stamp = gaio_ready_list_get_stamp (&core->ready);
       /* One whose callback is running takes no place. */
       n += gaio_registration_check_always (handler) && offer (core, handler, handler->extra->known);
     }
@@ -194,7 +195,7 @@ gather_always (GaioCore *core, guint room, GaioGathering *self)
 static inline gboolean
 is_ready_still (GaioEntry *entry)
 {
-  if (entry->stamp == gaio_core_stamp (entry->core))
+  if (entry->stamp == gaio_ready_list_get_stamp (&entry->core->ready))
     return TRUE;
   if (entry->kind != GAIO_ENTRY_HANDLER ||
       (!((GaioHandler *) entry)->always_ready && !((GaioHandler *) entry)->reports_once))
@@ -205,7 +206,7 @@ is_ready_still (GaioEntry *entry)
 static inline void
 drop_unseen (GaioCore *core)
 {
-  gaio_list_foreach (&core->ready, link)
+  gaio_list_foreach (&core->ready.entries, link)
     if (!is_ready_still (gaio_link_entry (link, GaioEntry, link)))
       gaio_link_unlink (link);
 }
@@ -215,13 +216,13 @@ drop_unseen (GaioCore *core)
 static G_NO_INLINE void
 check_set (GaioCore *core)
 {
-  if (errno == EINTR || core->lost_fd != -1)
+  if (errno == EINTR || core->life.lost_fd != -1)
     return;
-  core->lost_fd = core->monitor.fd >= 0 ? core->monitor.fd : core->monitor.wake_fd;
+  core->life.lost_fd = core->monitor.fd >= 0 ? core->monitor.fd : core->monitor.wake_fd;
   /* Whose they are now nobody knows: they are left alone. */
   gaio_monitor_lose (&core->monitor);
-  core->restless = TRUE;
-  atomic_store_explicit (&core->open_in, GAIO_CLOSED, memory_order_release);
+  core->sleep.has_other_work = TRUE;
+  gaio_life_close (&core->life);
 }
 
 /* What else is ready after a first load, if that was full; and what is left over from an earlier
@@ -247,8 +248,8 @@ static inline G_ALWAYS_INLINE void
 gaio_gather_begin (GaioCore *core, guint room, GaioGathering *self)
 {
   *self = (GaioGathering){ .all = wants_all (core), .max = GAIO_MONITOR_MAX_EVENTS };
-  core->gather_seq++;
-  if (G_UNLIKELY (!gaio_list_is_empty (&core->always)))
+  core->ready.gather_seq++;
+  if (G_UNLIKELY (!gaio_list_is_empty (&core->handlers.always)))
     room = gather_always (core, room, self);
   if (!self->all && room < GAIO_MONITOR_MAX_EVENTS)
     self->max = room;
@@ -272,11 +273,12 @@ gaio_gather_end (GaioCore *core, int n, GaioGathering *self)
 static inline gboolean
 gaio_gather_polled (GaioCore *core, gboolean news)
 {
-  gaio_list_foreach (&core->pollers, link)
+  gaio_list_foreach (&core->busy_poll.pollers, link)
     {
       GaioHandlerExtra *extra = gaio_link_entry (link, GaioHandlerExtra, pollers);
       GaioHandler *handler = extra->handler;
-      gboolean seen = handler->entry.stamp == gaio_core_stamp (core) && handler->revents != 0;
+      gboolean seen =
+          handler->entry.stamp == gaio_ready_list_get_stamp (&core->ready) && handler->revents != 0;
 
       if (atomic_exchange_explicit (&extra->polled, false, memory_order_relaxed) && !seen)
         news |=

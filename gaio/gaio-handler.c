@@ -155,8 +155,8 @@ try_add (GaioCore *core, const GaioHandlerParams *params, GError **error)
       discard (self);
       return NULL;
     }
-  core->counters.n_handlers++;
-  core->n_members += self->entry.kind == GAIO_ENTRY_MEMBER;
+  core->handlers.n_handlers++;
+  core->handlers.n_members += self->entry.kind == GAIO_ENTRY_MEMBER;
   gaio_trace (add, core, self->fd);
   return self;
 }
@@ -392,7 +392,7 @@ stop_polling (GaioHandler *self)
   if (self->extra == NULL || !gaio_link_is_linked (&self->extra->pollers))
     return;
   gaio_link_unlink (&self->extra->pollers);
-  self->entry.core->n_pollers--;
+  self->entry.core->busy_poll.n_pollers--;
 }
 
 /* With the lock held. */
@@ -417,9 +417,9 @@ gaio_handler_bury (GaioHandler *self)
     {
       /* Not on the ready list but among those its set has silenced, which is under the lock. */
       gaio_link_unlink (&self->entry.link);
-      core->n_members--;
+      core->handlers.n_members--;
     }
-  core->counters.n_handlers--;
+  core->handlers.n_handlers--;
   stop_polling (self);
   gaio_entry_bury (&self->entry);
 }
@@ -451,13 +451,13 @@ wait_until_not_running (GaioHandler *self)
 {
   GaioCore *core = self->entry.core;
 
-  core->n_sync_waiters++;
+  core->removal.n_sync_waiters++;
   /* Pairs with gaio_entry_begin() and gaio_entry_end(): the owner sees that the mask is 0, or we
    * see that it is running; then it sees that we wait. */
   gaio_entry_need_attention (&self->entry);
   while (gaio_entry_is_running (&self->entry))
-    pthread_cond_wait (&core->callback_ended, &core->lock);
-  core->n_sync_waiters--;
+    pthread_cond_wait (&core->removal.callback_ended, &core->lock);
+  core->removal.n_sync_waiters--;
 }
 
 /* For those calls of the set's functions that may know of it still. Later ones do not. */
@@ -468,10 +468,10 @@ wait_until_set_has_returned (GaioHandler *self)
   GaioSetCalls *calls = self->membership->calls;
   guint64 n_times = calls->n_times;
 
-  core->n_sync_waiters++;
+  core->removal.n_sync_waiters++;
   while (calls->running > 0 && calls->n_times == n_times)
-    pthread_cond_wait (&core->callback_ended, &core->lock);
-  core->n_sync_waiters--;
+    pthread_cond_wait (&core->removal.callback_ended, &core->lock);
+  core->removal.n_sync_waiters--;
 }
 
 /* By the owner: whether this is inside its callback. */
@@ -606,8 +606,8 @@ start_polling (GaioHandler *self, const GaioPollFuncs *funcs)
   GaioHandlerExtra *extra = gaio_handler_get_extra (self);
 
   extra->poll_funcs = *funcs;
-  gaio_list_push (&core->pollers, &extra->pollers);
-  core->n_pollers++;
+  gaio_list_push (&core->busy_poll.pollers, &extra->pollers);
+  core->busy_poll.n_pollers++;
   gaio_core_kick (core);
 }
 

@@ -91,7 +91,7 @@ watch_together (GaioHost *host, GPollFD **own, GPollFD **glib)
   GaioCore *core = host->core;
   int fd = core->monitor.fd;
 
-  if (core->source == NULL || fd < 0 || !gaio_monitor_is_epoll (&core->monitor))
+  if (core->nesting.source == NULL || fd < 0 || !gaio_monitor_is_epoll (&core->monitor))
     return FALSE;
   *own = host->pollfds[0].fd == fd ? &host->pollfds[0] : &host->pollfds[1];
   *glib = host->pollfds[0].fd == fd ? &host->pollfds[1] : &host->pollfds[0];
@@ -216,7 +216,7 @@ lock_if_nested (GaioHost *host)
 {
   if (!gaio_core_lock (host->core))
     return FALSE;
-  if (gaio_core_get_main_context (host->core) == host->main_context)
+  if (gaio_nesting_get_main_context (&host->core->nesting) == host->main_context)
     return TRUE;
   gaio_core_unlock (host->core);
   return FALSE;
@@ -242,7 +242,8 @@ end_turn (GaioHost *host)
     return;
   gaio_host_state_set_target_set (&core->host, NULL);
   gaio_host_state_drop_events (&core->host);
-  if (core->source != NULL && gaio_round_see_glib_poll (core, core->glib_polls.open))
+  if (core->nesting.source != NULL &&
+      gaio_round_see_glib_poll (core, core->nesting.glib_polls.open))
     gaio_monitor_wake (core->monitor.wake_fd);
   gaio_round_mind_outer_polls (core);
   gaio_core_unlock (core);
@@ -334,8 +335,8 @@ be_nested (GaioContext *self, GMainContext *main_context, gboolean *attached, GE
 
   if (gaio_core_lock (core))
     {
-      nested = core->source != NULL && !g_source_is_destroyed (core->source);
-      elsewhere = nested && g_source_get_context (core->source) != main_context;
+      nested = core->nesting.source != NULL && !g_source_is_destroyed (core->nesting.source);
+      elsewhere = nested && g_source_get_context (core->nesting.source) != main_context;
       gaio_core_unlock (core);
     }
   if (elsewhere)
@@ -418,7 +419,7 @@ acquire_main_context (GaioCore *core, GError **error)
     return NULL;
   if (gaio_core_lock (core))
     {
-      main_context = gaio_core_get_main_context (core);
+      main_context = gaio_nesting_get_main_context (&core->nesting);
       if (main_context != NULL)
         g_main_context_ref (main_context);
       gaio_core_unlock (core);
@@ -441,7 +442,7 @@ is_nested_in (GaioCore *core, GMainContext *main_context)
 
   if (!gaio_core_lock (core))
     return FALSE;
-  nested = gaio_core_get_main_context (core) == main_context;
+  nested = gaio_nesting_get_main_context (&core->nesting) == main_context;
   gaio_core_unlock (core);
   return nested;
 }

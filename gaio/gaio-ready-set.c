@@ -173,7 +173,7 @@ unsilence (GaioReadySet *self)
 static void
 forget_reported (GaioReadySet *self)
 {
-  gaio_list_foreach (&self->core->always, link)
+  gaio_list_foreach (&self->core->handlers.always, link)
     {
       GaioHandler *handler = gaio_link_entry (link, GaioHandlerExtra, always)->handler;
 
@@ -216,7 +216,7 @@ replace_watch (GaioReadySet *self, GaioReadySetWatch *watch)
     return;
   watch->set = self;
   gaio_entry_forget_gathering (&watch->entry);
-  gaio_list_push (&self->core->set_funcs, &watch->entry.siblings);
+  gaio_list_push (&self->core->handlers.set_funcs, &watch->entry.siblings);
 }
 
 static GaioReadySetWatch *
@@ -323,13 +323,14 @@ gaio_ready_set_gather (GaioHandler *handler, guint ready)
       return FALSE;
     }
   gaio_records_merge (&self->records, &membership->record, membership->token, handler->fd, ready);
-  if (watch == NULL && core->source != NULL && !gaio_host_state_is_target_set (&core->host, self))
+  if (watch == NULL && core->nesting.source != NULL &&
+      !gaio_host_state_is_target_set (&core->host, self))
     silence (self, handler);
   if (watch != NULL)
     {
-      watch->entry.stamp = gaio_core_stamp (core);
+      watch->entry.stamp = gaio_ready_list_get_stamp (&core->ready);
       if (!gaio_link_is_linked (&watch->entry.link))
-        gaio_list_push (&core->ready, &watch->entry.link);
+        gaio_list_push (&core->ready.entries, &watch->entry.link);
     }
   return TRUE;
 }
@@ -354,8 +355,8 @@ end_call (GaioCore *core, GaioSetCalls *calls)
   if (--calls->running > 0)
     return;
   calls->n_times++;
-  if (core->n_sync_waiters > 0)
-    pthread_cond_broadcast (&core->callback_ended);
+  if (core->removal.n_sync_waiters > 0)
+    pthread_cond_broadcast (&core->removal.callback_ended);
 }
 
 /* With the lock held. */

@@ -29,11 +29,11 @@ typedef struct
 {
   GaioHandler *handler;
   char *name;
-  GaioLink always; /* in core->always, while it may be called for what is known of it */
+  GaioLink always; /* in core->handlers.always, while it may be called for what is known of it */
   guint16 known;   /* (lock) to be ready, whatever the kernel says when it is asked again */
   GaioFileId file; /* of such an fd */
 
-  GaioLink pollers; /* in core->pollers, if there is */
+  GaioLink pollers; /* in core->busy_poll.pollers, if there is */
   GaioPollFuncs poll_funcs;
   gint64 window_us;   /* (lock) how long to ask before the loop sleeps */
   atomic_bool polled; /* (owner) what poll has said */
@@ -102,7 +102,7 @@ G_STATIC_ASSERT (sizeof (GaioSlot) == 128 && G_STRUCT_OFFSET (GaioEntry, stamp) 
 static inline GaioSlot *
 gaio_registration_lookup (GaioCore *core, guint fd)
 {
-  return gaio_slots_lookup (&core->slots, fd, sizeof (GaioSlot));
+  return gaio_slots_lookup (&core->handlers.slots, fd, sizeof (GaioSlot));
 }
 
 GaioHandlerExtra *gaio_handler_get_extra (GaioHandler *handler);

@@ -95,7 +95,7 @@ update_always (GaioHandler *handler)
   gaio_link_unlink (&handler->extra->always);
   if ((wanted_of (handler) & handler->extra->known) != 0)
     {
-      gaio_list_push (&handler->entry.core->always, &handler->extra->always);
+      gaio_list_push (&handler->entry.core->handlers.always, &handler->extra->always);
       gaio_core_kick (handler->entry.core);
     }
 }
@@ -126,7 +126,7 @@ leave_set (GaioCore *core, GaioSlot *slot, gint fd)
   /* A number that is closed or means another file by now: a copy of the fd may keep the old file in
    * the set, from where only a rebuild removes it. */
   if (slot->state == IN_SET && core->monitor.ops->remove (&core->monitor, fd) != 0)
-    core->suspect = TRUE;
+    core->handlers.may_be_stale = TRUE;
   slot->state = EMPTY;
   slot->reports_once = slot->hung_up = FALSE;
   slot->mask = 0;
@@ -148,8 +148,8 @@ make_dormant (GaioCore *core, GaioSlot *slot, gint fd)
       handler->dormant = true;
       refresh_mask_and_record (handler);
       update_always (handler);
-      gaio_list_push (&core->dormant, link);
-      core->counters.n_dormant++;
+      gaio_list_push (&core->handlers.dormant, link);
+      core->handlers.n_dormant++;
     }
 }
 
@@ -239,7 +239,7 @@ enter_slot (GaioCore *core, GaioSlot *slot, GaioHandler *handler)
 GaioHandler *
 gaio_registration_take_room (GaioCore *core, gint fd)
 {
-  GaioSlot *slot = gaio_slots_get (&core->slots, fd, sizeof (GaioSlot));
+  GaioSlot *slot = gaio_slots_get (&core->handlers.slots, fd, sizeof (GaioSlot));
 
   if (atomic_load_explicit (&slot->taken, memory_order_acquire))
     return NULL;
@@ -324,7 +324,7 @@ gaio_registration_remove (GaioHandler *handler)
   if (handler->dormant)
     {
       gaio_link_unlink (&handler->entry.siblings);
-      core->counters.n_dormant--;
+      core->handlers.n_dormant--;
       return;
     }
   remove_member (slot, handler);
@@ -449,7 +449,7 @@ rebuild_set (GaioCore *core)
   if (!gaio_monitor_epoll_rebuild_begin (&core->monitor, &rebuild))
     return FALSE;
   complete = TRUE;
-  for (guint fd = 0; complete && fd < gaio_slots_size (&core->slots); fd++)
+  for (guint fd = 0; complete && fd < gaio_slots_size (&core->handlers.slots); fd++)
     {
       GaioSlot *slot = gaio_registration_lookup (core, fd);
 
@@ -458,8 +458,8 @@ rebuild_set (GaioCore *core)
     }
   if (!gaio_monitor_epoll_rebuild_end (&core->monitor, &rebuild, complete))
     return FALSE;
-  core->suspect = rebuild.suspect;
-  core->n_stale = 0;
+  core->handlers.may_be_stale = rebuild.suspect;
+  core->handlers.n_stale = 0;
   core->counters.rebuilds++;
   gaio_host_state_set_rebuilt (&core->host);
   return TRUE;
@@ -471,7 +471,7 @@ rebuild_set (GaioCore *core)
 gboolean
 gaio_registration_clean_up (GaioCore *core)
 {
-  if (++core->n_stale < core->counters.n_handlers / HANDLERS_PER_STALE)
+  if (++core->handlers.n_stale < core->handlers.n_handlers / HANDLERS_PER_STALE)
     return FALSE;
   return rebuild_set (core);
 }

@@ -43,21 +43,22 @@ typedef struct
 static gboolean
 is_pending (GaioCore *core)
 {
-  return core->n_urgent > 0 || core->calls.n_calls > 0 || !gaio_list_is_empty (&core->due) ||
-         !gaio_list_is_empty (&core->always) || gaio_entry_have_dead (core) ||
-         atomic_load_explicit (&core->wake_requested, memory_order_relaxed) ||
-         gaio_core_is_over (core);
+  return gaio_bottom_half_queue_get_n_urgent (&core->bottom_halves) > 0 ||
+         !gaio_list_is_empty (&core->timers.due) || !gaio_list_is_empty (&core->handlers.always) ||
+         gaio_entry_have_dead (core) ||
+         atomic_load_explicit (&core->sleep.wake_requested, memory_order_relaxed) ||
+         gaio_life_is_over (&core->life);
 }
 
 /* With the lock held: when something will be to do at the latest, or -1. */
 static gint64
 next_deadline (GaioCore *core)
 {
-  gint64 deadline = core->idle_deadline;
+  gint64 deadline = core->bottom_halves.idle_deadline;
 
-  if (gaio_heap_first (&core->timers) != NULL &&
-      (deadline == -1 || gaio_heap_first_key (&core->timers) < deadline))
-    deadline = gaio_heap_first_key (&core->timers);
+  if (gaio_heap_first (&core->timers.heap) != NULL &&
+      (deadline == -1 || gaio_heap_first_key (&core->timers.heap) < deadline))
+    deadline = gaio_heap_first_key (&core->timers.heap);
   return deadline;
 }
 
@@ -86,12 +87,13 @@ claim (GaioCore *core)
 static inline void
 spill_batch (GaioCore *core)
 {
-  GaioBatch *batch = &core->batch;
+  GaioBatch *batch = &core->ready.batch;
 
   if (G_LIKELY (batch->end == 0))
     return;
   while (batch->end > batch->next)
-    gaio_link_insert_before (&batch->handlers[--batch->end]->entry.link, core->ready.head.next);
+    gaio_link_insert_before (&batch->handlers[--batch->end]->entry.link,
+                             core->ready.entries.head.next);
   batch->next = batch->end = 0;
 }
 
@@ -100,7 +102,7 @@ static inline void
 give_back (GaioCore *core)
 {
   spill_batch (core);
-  if (G_UNLIKELY (core->taken_calls.n_calls > 0))
+  if (G_UNLIKELY (core->bottom_halves.taken_calls.n_calls > 0))
     gaio_bottom_half_give_calls_back (core);
 }
 
@@ -117,7 +119,7 @@ enter (GaioRound *round, GaioCore *core)
   round->left = round->limit;
   give_back (core);
   gaio_core_current = core;
-  atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
+  gaio_sleep_set (&core->sleep, GAIO_AWAKE);
   return TRUE;
 }
 
@@ -127,13 +129,14 @@ collect (GaioRound *round)
 {
   GaioCore *core = round->core;
 
-  atomic_store_explicit (&core->wake_requested, false, memory_order_relaxed);
-  if (gaio_heap_first (&core->timers) != NULL)
+  atomic_store_explicit (&core->sleep.wake_requested, false, memory_order_relaxed);
+  if (gaio_heap_first (&core->timers.heap) != NULL)
     gaio_timer_collect_due (core, &round->timers);
-  round->last_bottom_half = core->bottom_half_seq;
-  round->have_bottom_halves = !gaio_list_is_empty (&core->bottom_halves) || core->calls.n_calls > 0;
-  round->have_due = !gaio_list_is_empty (&core->due);
-  core->restless = is_pending (core) || next_deadline (core) != -1;
+  round->last_bottom_half = core->bottom_halves.seq;
+  round->have_bottom_halves =
+      !gaio_list_is_empty (&core->bottom_halves.scheduled) || core->bottom_halves.calls.n_calls > 0;
+  round->have_due = !gaio_list_is_empty (&core->timers.due);
+  core->sleep.has_other_work = is_pending (core) || next_deadline (core) != -1;
 }
 
 /* What this round will serve: nothing that comes later. Gives up the lock. */
@@ -143,11 +146,11 @@ commit (GaioRound *round)
   GaioCore *core = round->core;
   gint64 max_time_us = atomic_load_explicit (&core->max_time_us, memory_order_relaxed);
 
-  if (core->restless)
+  if (core->sleep.has_other_work)
     collect (round);
   if (G_UNLIKELY (max_time_us > 0))
     round->stop_at = g_get_monotonic_time () + MIN (max_time_us, G_MAXINT64 / 2);
-  round->seq = core->gather_seq;
+  round->seq = core->ready.gather_seq;
   core->counters.rounds++;
   gaio_core_unlock (core);
 }
@@ -166,7 +169,7 @@ may_go_on (const GaioRound *round)
 static gboolean
 serve_bottom_halves (GaioRound *round)
 {
-  while (round->have_bottom_halves && !gaio_core_is_over (round->core))
+  while (round->have_bottom_halves && !gaio_life_is_over (&round->core->life))
     {
       if (!may_go_on (round))
         return FALSE;
@@ -182,7 +185,7 @@ serve_bottom_halves (GaioRound *round)
 static inline gboolean
 may_serve_batch (const GaioRound *round)
 {
-  const GaioBatch *batch = &round->core->batch;
+  const GaioBatch *batch = &round->core->ready.batch;
 
   return round->stop_at == 0 && round->left >= batch->end - batch->next;
 }
@@ -192,10 +195,10 @@ static inline G_ALWAYS_INLINE void
 serve_batch (GaioRound *round)
 {
   GaioCore *core = round->core;
-  GaioBatch *batch = &core->batch;
+  GaioBatch *batch = &core->ready.batch;
   guint n = 0;
 
-  while (batch->next < batch->end && !gaio_core_is_over (core))
+  while (batch->next < batch->end && !gaio_life_is_over (&core->life))
     n += gaio_handler_serve (core, batch->handlers[batch->next++]);
   round->left -= n;
 }
@@ -214,7 +217,7 @@ take_reported (GaioCore *core, GaioHandler *handler)
 static gboolean
 serve_next_ready (GaioCore *core)
 {
-  GaioEntry *entry = gaio_link_entry (gaio_list_pop (&core->ready), GaioEntry, link);
+  GaioEntry *entry = gaio_link_entry (gaio_list_pop (&core->ready.entries), GaioEntry, link);
 
   if (entry->kind == GAIO_ENTRY_HANDLER)
     {
@@ -234,8 +237,8 @@ serve_ready (GaioRound *round)
     serve_batch (round);
   spill_batch (core);
   /* A nested round, and a GLib that was about to sleep, make what is left here old news. */
-  while (core->gather_seq == round->seq && !gaio_list_is_empty (&core->ready) &&
-         !gaio_core_is_over (core))
+  while (core->ready.gather_seq == round->seq && !gaio_list_is_empty (&core->ready.entries) &&
+         !gaio_life_is_over (&core->life))
     {
       if (!may_go_on (round))
         return FALSE;
@@ -248,7 +251,7 @@ serve_ready (GaioRound *round)
 static gboolean
 serve_timers (GaioRound *round)
 {
-  while (round->have_due && !gaio_core_is_over (round->core))
+  while (round->have_due && !gaio_life_is_over (&round->core->life))
     {
       if (!may_go_on (round))
         return FALSE;
@@ -315,9 +318,9 @@ gaio_round_see_glib_poll (GaioCore *core, gboolean ends)
 {
   GaioMonitor *monitor = &core->monitor;
 
-  return gaio_glib_polls_see (&core->glib_polls, core->pollfd, ends) &&
+  return gaio_glib_polls_see (&core->nesting.glib_polls, core->nesting.pollfd, ends) &&
          gaio_monitor_is_open (monitor) && G_UNLIKELY (monitor->ops->after_glib_poll != NULL) &&
-         monitor->ops->after_glib_poll (monitor, core->source);
+         monitor->ops->after_glib_poll (monitor, core->nesting.source);
 }
 
 /* A poll of GLib that this thread is inside of, in a poll function, say, has looked before what has
@@ -328,14 +331,14 @@ gaio_round_mind_outer_polls (GaioCore *core)
   gint64 deadline;
 
   gaio_host_state_update_timer (&core->host, &core->monitor);
-  if (G_LIKELY (core->glib_polls.n == 0) || gaio_core_is_closed (core))
+  if (G_LIKELY (core->nesting.glib_polls.n == 0) || gaio_core_is_closed (core))
     return;
-  atomic_store_explicit (&core->sleep, GAIO_ASLEEP_IN_GLIB, memory_order_relaxed);
+  gaio_sleep_set (&core->sleep, GAIO_ASLEEP_IN_GLIB);
   deadline = next_deadline (core);
   if (is_pending (core))
     gaio_core_kick (core);
   else if (deadline != -1 && !gaio_monitor_arm (&core->monitor, deadline) &&
-           gaio_glib_polls_tell (&core->glib_polls, deadline))
+           gaio_glib_polls_tell (&core->nesting.glib_polls, deadline))
     gaio_core_kick (core);
 }
 
@@ -405,7 +408,7 @@ finish (GaioRound *round)
 static guint
 room_for_ready (const GaioRound *round)
 {
-  guint n_urgent = round->core->n_urgent + round->core->calls.n_calls;
+  guint n_urgent = gaio_bottom_half_queue_get_n_urgent (&round->core->bottom_halves);
 
   return round->left > n_urgent ? round->left - n_urgent : 1;
 }
@@ -415,7 +418,7 @@ static inline void
 fall_asleep (GaioCore *core)
 {
   gaio_trace (sleep, core, next_deadline (core));
-  atomic_store_explicit (&core->sleep, GAIO_ASLEEP_IN_ITERATE, memory_order_relaxed);
+  gaio_sleep_set (&core->sleep, GAIO_ASLEEP_IN_ITERATE);
   gaio_core_unlock (core);
 }
 
@@ -423,7 +426,7 @@ static inline void
 wake_up (GaioCore *core)
 {
   pthread_mutex_lock (&core->lock);
-  atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
+  gaio_sleep_set (&core->sleep, GAIO_AWAKE);
 }
 
 /* Waits without the lock. Nothing to wait with, for want of fds, is tried again soon. */
@@ -524,7 +527,7 @@ lock_for_source (GaioCore *core, GSource *source)
 {
   if (!gaio_core_lock (core))
     return FALSE;
-  if (core->source == source)
+  if (core->nesting.source == source)
     return TRUE;
   gaio_core_unlock (core);
   return FALSE;
@@ -557,7 +560,7 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
     return TRUE;
   if (gaio_round_see_glib_poll (core, TRUE))
     gaio_monitor_wake (core->monitor.wake_fd);
-  gaio_glib_polls_forget_left (&core->glib_polls, frame);
+  gaio_glib_polls_forget_left (&core->nesting.glib_polls, frame);
   show (core, source, timeout_ms);
   if (G_UNLIKELY (runs_elsewhere (core)))
     {
@@ -570,15 +573,16 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
   if (gaio_busy_poll_is_on (core) && !is_pending (core) &&
       (poll_in_prepare (core) || !lock_for_source (core, source)))
     return TRUE;
-  core->gather_seq++;
+  core->ready.gather_seq++;
   gaio_host_state_set_target_set (&core->host, NULL);
-  sleep = !core->restless ||
+  sleep = !core->sleep.has_other_work ||
           (!is_pending (core) && limit_sleep (core, next_deadline (core), timeout_ms));
   if (sleep)
     {
       gaio_trace (sleep, core, next_deadline (core));
-      gaio_glib_polls_begin (&core->glib_polls, core->pollfd, frame, next_deadline (core));
-      atomic_store_explicit (&core->sleep, GAIO_ASLEEP_IN_GLIB, memory_order_relaxed);
+      gaio_glib_polls_begin (&core->nesting.glib_polls, core->nesting.pollfd, frame,
+                             next_deadline (core));
+      gaio_sleep_set (&core->sleep, GAIO_ASLEEP_IN_GLIB);
     }
   gaio_core_unlock (core);
   return !sleep;
@@ -593,10 +597,10 @@ gaio_round_check (GaioCore *core, GSource *source)
 
   if (!lock_for_source (core, source))
     return FALSE;
-  revents = core->pollfd->revents;
+  revents = core->nesting.pollfd->revents;
   gaio_round_see_glib_poll (core, TRUE);
-  if (G_LIKELY (core->glib_polls.n == 0 && !runs_elsewhere (core)))
-    atomic_store_explicit (&core->sleep, GAIO_AWAKE, memory_order_relaxed);
+  if (G_LIKELY (core->nesting.glib_polls.n == 0 && !runs_elsewhere (core)))
+    gaio_sleep_set (&core->sleep, GAIO_AWAKE);
   gaio_core_unlock (core);
   return revents != 0 && revents != GAIO_GLIB_POLLS_UNSEEN;
 }
@@ -629,7 +633,7 @@ time_to_wait (GaioCore *core, gint64 end)
 {
   gint64 deadline;
 
-  if (G_LIKELY (!core->restless && end == -1))
+  if (G_LIKELY (!core->sleep.has_other_work && end == -1))
     return -1;
   if (is_pending (core))
     return 0;
@@ -677,11 +681,11 @@ wait_for_news (GaioRound *round, gint64 timeout_us)
 static gboolean
 is_owned_elsewhere (GaioCore *core)
 {
-  if (G_LIKELY (core->main_context == NULL))
+  if (G_LIKELY (core->nesting.main_context == NULL))
     return FALSE;
-  if (!g_main_context_acquire (core->main_context))
+  if (!g_main_context_acquire (core->nesting.main_context))
     return TRUE;
-  g_main_context_release (core->main_context);
+  g_main_context_release (core->nesting.main_context);
   return FALSE;
 }
 

@@ -56,9 +56,9 @@ settle (GaioSource *self)
   if (!gaio_core_lock (self->core))
     return FALSE;
   /* Unless another thread is destroying it just now. */
-  if (self->core->source == &self->parent)
+  if (self->core->nesting.source == &self->parent)
     {
-      self->core->main_context = g_source_get_context (&self->parent);
+      self->core->nesting.main_context = g_source_get_context (&self->parent);
       gaio_monitor_open (&self->core->monitor);
       add_pollfd (self);
     }
@@ -136,15 +136,15 @@ static void
 forget_source (GaioCore *core, GaioSource *self)
 {
   atomic_store_explicit (&self->gone, true, memory_order_relaxed);
-  if (core->source != &self->parent)
+  if (core->nesting.source != &self->parent)
     return;
   gaio_host_state_unwatch_glib (&core->host, &core->monitor);
   gaio_host_state_drop_events (&core->host);
-  core->source = NULL;
-  core->main_context = NULL;
+  core->nesting.source = NULL;
+  core->nesting.main_context = NULL;
   core->monitor.glib_source = NULL;
-  core->pollfd = NULL;
-  core->glib_polls = (GaioGlibPolls){ 0 };
+  core->nesting.pollfd = NULL;
+  core->nesting.glib_polls = (GaioGlibPolls){ 0 };
 }
 
 /* With the lock held. The epoll fd stays open as long as GLib may look at it. */
@@ -154,7 +154,7 @@ stop_lingering (GaioCore *core, GaioSource *self)
   if (!self->lingering)
     return;
   self->lingering = FALSE;
-  if (--core->n_lingering == 0 && core->buried)
+  if (--core->nesting.n_detached_sources == 0 && core->life.stage >= GAIO_LIFE_EMPTIED)
     gaio_core_close_fds (core);
 }
 
@@ -165,8 +165,8 @@ source_gone (GaioSource *self)
   GaioContext *context = g_steal_pointer (&self->context);
   GaioCore *core = context->core;
 
-  if (core->shared_with != NULL)
-    gaio_registry_forget (core->shared_with, context);
+  if (core->nesting.shared_with != NULL)
+    gaio_registry_forget (core->nesting.shared_with, context);
   if (gaio_core_lock (core))
     {
       forget_source (core, self);
@@ -215,8 +215,8 @@ source_new (GaioContext *context)
   /* Another thread may attach it than the one that runs it. GLib's lock is between them, but
    * ThreadSanitizer cannot see it. Pairs with is_gone(). */
   atomic_store_explicit (&self->gone, false, memory_order_release);
-  context->core->source = source;
-  context->core->pollfd = &self->pollfd;
+  context->core->nesting.source = source;
+  context->core->nesting.pollfd = &self->pollfd;
   return source;
 }
 
@@ -228,9 +228,9 @@ try_source_new (GaioContext *context, GError **error)
 
   if (!gaio_core_check (core, error))
     return NULL;
-  if (core->source != NULL && g_source_is_destroyed (core->source))
-    forget_source (core, (GaioSource *) core->source);
-  if (core->source != NULL)
+  if (core->nesting.source != NULL && g_source_is_destroyed (core->nesting.source))
+    forget_source (core, (GaioSource *) core->nesting.source);
+  if (core->nesting.source != NULL)
     {
       g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED, "The context has a source already");
       return NULL;
@@ -322,7 +322,7 @@ gaio_source_attach_shared (GaioContext *context, GMainContext *main_context)
 {
   GSource *source;
 
-  context->core->shared_with = main_context;
+  context->core->nesting.shared_with = main_context;
   g_object_ref (context);
   gaio_core_lock (context->core);
   gaio_monitor_open (&context->core->monitor);
@@ -338,16 +338,16 @@ gaio_source_attach_shared (GaioContext *context, GMainContext *main_context)
 static GSource *
 claim_source (GaioCore *core, GMainContext **main_context)
 {
-  GSource *source = core->source;
+  GSource *source = core->nesting.source;
 
   if (source == NULL)
     return NULL;
-  *main_context = gaio_core_get_main_context (core);
+  *main_context = gaio_nesting_get_main_context (&core->nesting);
   if (*main_context == NULL || g_main_context_acquire (*main_context))
     return g_source_ref (source);
   forget_source (core, (GaioSource *) source);
   ((GaioSource *) source)->lingering = TRUE;
-  core->n_lingering++;
+  core->nesting.n_detached_sources++;
   g_main_context_wakeup (*main_context);
   return NULL;
 }
@@ -377,7 +377,7 @@ gaio_context_detach (GaioContext *self)
   GSource *source;
 
   g_return_if_fail (GAIO_IS_CONTEXT (self));
-  g_return_if_fail (self->core->shared_with == NULL);
+  g_return_if_fail (self->core->nesting.shared_with == NULL);
 
   if (!gaio_core_lock (self->core))
     return;

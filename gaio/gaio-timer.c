@@ -73,11 +73,11 @@ set_deadline (GaioTimer *self, gint64 deadline)
   gaio_link_unlink (&self->entry.link);
   if (deadline == -1)
     {
-      gaio_heap_remove (&core->timers, &self->node);
+      gaio_heap_remove (&core->timers.heap, &self->node);
       return;
     }
-  gaio_heap_set (&core->timers, &self->node, MAX (deadline, core->timer_floor));
-  if (gaio_heap_first (&core->timers) == &self->node)
+  gaio_heap_set (&core->timers.heap, &self->node, MAX (deadline, core->timers.floor));
+  if (gaio_heap_first (&core->timers.heap) == &self->node)
     gaio_core_deadline_moved (core, deadline);
 }
 
@@ -103,8 +103,8 @@ timer_add (GaioTimer *self)
       added = gaio_core_check (core, NULL);
       if (added)
         {
-          gaio_heap_reserve (&core->timers);
-          gaio_list_push (&core->all_timers, &self->entry.siblings);
+          gaio_heap_reserve (&core->timers.heap);
+          gaio_list_push (&core->timers.all, &self->entry.siblings);
           if (self->interval > 0)
             set_deadline (self, add_saturated (g_get_monotonic_time (), self->interval));
         }
@@ -309,7 +309,7 @@ gaio_timer_bury (GaioTimer *self)
   if (gaio_entry_is_removed (&self->entry))
     return;
   set_deadline (self, -1);
-  gaio_heap_unreserve (&self->entry.core->timers);
+  gaio_heap_unreserve (&self->entry.core->timers.heap);
   gaio_entry_bury (&self->entry);
 }
 
@@ -356,48 +356,50 @@ gaio_clear_timer (GaioTimer **timer_ptr)
 static void
 collect_first (GaioCore *core)
 {
-  GaioTimer *self = timer_from_node (gaio_heap_first (&core->timers));
+  GaioTimer *self = timer_from_node (gaio_heap_first (&core->timers.heap));
 
-  gaio_heap_remove (&core->timers, &self->node);
+  gaio_heap_remove (&core->timers.heap, &self->node);
   /* Due again in its own callback: it waits outside of both until that has returned. */
   if (gaio_entry_is_running (&self->entry))
     gaio_entry_need_attention (&self->entry);
   else
-    gaio_list_push (&core->due, &self->entry.link);
+    gaio_list_push (&core->timers.due, &self->entry.link);
 }
 
 static gboolean
 is_first_due_by (GaioCore *core, gint64 now)
 {
-  return gaio_heap_first (&core->timers) != NULL && gaio_heap_first_key (&core->timers) <= now;
+  return gaio_heap_first (&core->timers.heap) != NULL &&
+         gaio_heap_first_key (&core->timers.heap) <= now;
 }
 
 static gboolean
 is_first_within (GaioCore *core, const GaioTimerLimit *limit)
 {
-  return is_first_due_by (core, limit->now) && gaio_heap_first_order (&core->timers) < limit->order;
+  return is_first_due_by (core, limit->now) &&
+         gaio_heap_first_order (&core->timers.heap) < limit->order;
 }
 
-/* Moves so many of those within @limit to core->due that others need not wait long for the lock. As
- * long as some are left, what is armed for the past comes after them: else it would be first, over
- * and over. With the lock held. */
+/* Moves so many of those within @limit to core->timers.due that others need not wait long for the
+ * lock. As long as some are left, what is armed for the past comes after them: else it would be
+ * first, over and over. With the lock held. */
 static void
 collect_portion (GaioCore *core, const GaioTimerLimit *limit)
 {
   for (guint i = 0; i < PORTION && is_first_within (core, limit); i++)
     collect_first (core);
   if (is_first_within (core, limit))
-    core->timer_floor = MAX (core->timer_floor, limit->now);
-  else if (!is_first_due_by (core, core->timer_floor))
-    core->timer_floor = 0;
+    core->timers.floor = MAX (core->timers.floor, limit->now);
+  else if (!is_first_due_by (core, core->timers.floor))
+    core->timers.floor = 0;
 }
 
-/* A round begins: moves timers that are due to core->due, and sets @limit, up to which
+/* A round begins: moves timers that are due to core->timers.due, and sets @limit, up to which
  * gaio_timer_serve_next() may move more. With the lock held. */
 void
 gaio_timer_collect_due (GaioCore *core, GaioTimerLimit *limit)
 {
-  *limit = (GaioTimerLimit){ g_get_monotonic_time (), core->timers.next_order };
+  *limit = (GaioTimerLimit){ g_get_monotonic_time (), core->timers.heap.next_order };
   collect_portion (core, limit);
 }
 
@@ -454,9 +456,9 @@ serve (GaioTimer *self)
 static GaioLink *
 pop_due (GaioCore *core, const GaioTimerLimit *limit)
 {
-  if (gaio_list_is_empty (&core->due))
+  if (gaio_list_is_empty (&core->timers.due))
     collect_portion (core, limit);
-  return gaio_list_pop (&core->due);
+  return gaio_list_pop (&core->timers.due);
 }
 
 /* Calls the first timer that is due. By the owner, without the lock. FALSE if none is. */

@@ -14,13 +14,13 @@
 static void
 set_gatherings (GaioContext *context, guint32 n)
 {
-  context->core->gather_seq = n;
+  context->core->ready.gather_seq = n;
 }
 
 static guint32
 get_gatherings (GaioContext *context)
 {
-  return (guint32) context->core->gather_seq;
+  return (guint32) context->core->ready.gather_seq;
 }
 
 static gboolean

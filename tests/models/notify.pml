@@ -35,7 +35,7 @@ bool restless = true;
 byte n_urgent;
 byte idle_deadline = NEVER;
 byte timer = NEVER; /* the heap: a single timer, or none */
-bool due;           /* it is on core->due */
+bool due;           /* it is on timers.due */
 bool have_dead;
 bool wake_requested;
 byte armed = NEVER;

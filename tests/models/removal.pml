@@ -28,12 +28,12 @@
 
 /* (lock) */
 bool removed;
-bool on_dead; /* entry.siblings is on core->dead */
+bool on_dead; /* entry.siblings is on removal.pending_notifies */
 bool masked;
 byte n_sync_waiters;
-bool waits[N_PROCESSES]; /* for core->callback_ended */
+bool waits[N_PROCESSES]; /* for removal.callback_ended */
 
-bool on_ready;    /* (owner) entry.link is on core->ready */
+bool on_ready;    /* (owner) entry.link is on ready.entries */
 bool can_recurse; /* (const) */
 
 /* What has happened so far. */

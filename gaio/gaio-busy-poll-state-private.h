@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "base/gaio-list-private.h"
+
+/* What busy polling has learned, and is to do. The marks are those of gaio-core-private.h. */
+
+typedef struct
+{
+  gint64 max_us;    /* (lock) 0: off */
+  guint grow;       /* (lock) */
+  guint shrink;     /* (lock) */
+  GaioList pollers; /* (lock) handlers that can be asked in user space */
+  guint n_pollers;  /* (lock) how many */
+  gint64 window_us; /* (lock) for the others, which a monitor can be asked about */
+  gint64 started;   /* (owner) when the wait began, or 0 */
+} GaioBusyPollState;
+
+static inline void
+gaio_busy_poll_state_init (GaioBusyPollState *self)
+{
+  gaio_list_init (&self->pollers);
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <gaio/gaio-types.h>
+
+#include "base/gaio-list-private.h"
+#include "monitor/gaio-monitor-private.h"
+
+/* What has been found ready and is to be called, first in, first out. By the owner. */
+
+/* What nearly every round is: some handlers to call. From an array that costs 28 instructions fewer
+ * for each than from the list. */
+typedef struct
+{
+  guint next;
+  guint end;
+  GaioHandler *handlers[GAIO_MONITOR_MAX_EVENTS];
+} GaioBatch;
+
+typedef struct
+{
+  guint64 gather_seq; /* which gathering this is of */
+  GaioBatch batch;    /* to call first; empty outside of a round */
+  GaioList entries;   /* handlers and functions of ready sets to call then */
+} GaioReadyList;
+
+static inline void
+gaio_ready_list_init (GaioReadyList *self)
+{
+  gaio_list_init (&self->entries);
+}
+
+/* What an entry carries that has been gathered: as much of the number of the gathering as there is
+ * room for. One that has been silent for exactly 2^32 gatherings seems to be gathered already, and
+ * comes in the next, for what is ready stays ready. */
+static inline guint32
+gaio_ready_list_get_stamp (const GaioReadyList *self)
+{
+  return (guint32) self->gather_seq;
+}
