@@ -6,7 +6,7 @@
 #include "gaio-entry-private.h"
 
 gboolean gaio_bottom_half_serve_next (GaioCore *core, guint64 last_seq);
-void gaio_bottom_half_give_calls_back (GaioCore *core);
+void gaio_bottom_half_requeue_calls (GaioCore *core);
 void gaio_bottom_half_drop_calls (GaioCore *core);
-void gaio_bottom_half_bury (GaioBottomHalf *self);
+void gaio_bottom_half_destroy (GaioBottomHalf *self);
 GaioBottomHalf *gaio_bottom_half_from_siblings (GaioLink *link);

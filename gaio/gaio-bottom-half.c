@@ -80,7 +80,7 @@ add_call (GaioCore *core, GaioCall *call)
     {
       call->seq = ++core->bottom_halves.seq;
       gaio_call_queue_push (&core->bottom_halves.calls, call);
-      gaio_core_unlock_and_kick (core);
+      gaio_core_unlock_and_wake (core);
     }
   else
     gaio_core_unlock (core);
@@ -206,7 +206,7 @@ enqueue (GaioBottomHalf *self)
   gaio_list_push (&core->bottom_halves.scheduled, &self->entry.link);
 }
 
-/* TRUE if the loop is to be kicked for it. With the lock held. */
+/* TRUE if the loop is to be woken for it. With the lock held. */
 static gboolean
 make_urgent (GaioBottomHalf *self)
 {
@@ -231,7 +231,7 @@ static void
 schedule (GaioBottomHalf *self, guint how)
 {
   GaioCore *core = self->entry.core;
-  gboolean kick = FALSE;
+  gboolean wake = FALSE;
   guint asked;
 
   /* A read-modify-write also where it changes nothing: what the caller has written before is then
@@ -246,12 +246,12 @@ schedule (GaioBottomHalf *self, guint how)
     {
       enqueue (self);
       if ((asked & URGENT) != 0)
-        kick = make_urgent (self);
+        wake = make_urgent (self);
       else
         limit_sleep (core);
     }
-  if (kick)
-    gaio_core_unlock_and_kick (core);
+  if (wake)
+    gaio_core_unlock_and_wake (core);
   else
     gaio_core_unlock (core);
 }
@@ -333,12 +333,12 @@ gaio_bottom_half_cancel (GaioBottomHalf *self)
 
 /* With the lock held; once more does nothing. */
 void
-gaio_bottom_half_bury (GaioBottomHalf *self)
+gaio_bottom_half_destroy (GaioBottomHalf *self)
 {
   if (gaio_entry_is_removed (&self->entry))
     return;
   cancel (self);
-  gaio_entry_bury (&self->entry);
+  gaio_entry_destroy (&self->entry);
 }
 
 /**
@@ -357,7 +357,7 @@ gaio_bottom_half_remove (GaioBottomHalf *self)
 
   if (!gaio_core_lock (self->entry.core))
     return;
-  gaio_bottom_half_bury (self);
+  gaio_bottom_half_destroy (self);
   gaio_core_unlock (self->entry.core);
 }
 
@@ -383,7 +383,7 @@ gaio_clear_bottom_half (GaioBottomHalf **bottom_half_ptr)
 
 /* By the owner, with the lock held. */
 void
-gaio_bottom_half_give_calls_back (GaioCore *core)
+gaio_bottom_half_requeue_calls (GaioCore *core)
 {
   gaio_call_queue_prepend_all (&core->bottom_halves.calls, &core->bottom_halves.taken_calls);
 }
@@ -410,7 +410,7 @@ put_back (GaioBottomHalf *self)
   gaio_link_insert_before (&self->entry.link, place);
   self->set_aside = false;
   if (make_urgent (self))
-    gaio_core_kick (core);
+    gaio_core_wake (core);
 }
 
 /* Takes the first that was scheduled up to @last_seq and is not running. With the lock held. */
@@ -432,7 +432,7 @@ pop (GaioCore *core, guint64 last_seq)
           return self;
         }
       self->set_aside = true;
-      gaio_entry_need_attention (&self->entry);
+      gaio_entry_want_end (&self->entry);
     }
   return NULL;
 }
@@ -442,7 +442,7 @@ after_callback (GaioBottomHalf *self)
 {
   if (!gaio_core_lock (self->entry.core))
     return;
-  gaio_entry_attend (&self->entry);
+  gaio_entry_handle_end (&self->entry);
   if (self->set_aside)
     put_back (self);
   gaio_core_unlock (self->entry.core);
@@ -500,7 +500,7 @@ take_next (GaioCore *core, guint64 last_seq)
   const GaioCall *first;
   GaioBottomHalf *self;
 
-  gaio_bottom_half_give_calls_back (core);
+  gaio_bottom_half_requeue_calls (core);
   first = gaio_call_queue_first (&core->bottom_halves.calls);
   self = pop (core, first != NULL ? MIN (first->seq, last_seq) : last_seq);
   if (self == NULL)

@@ -9,7 +9,7 @@
 
 gboolean gaio_busy_poll_is_usable (GaioCore *core);
 gboolean gaio_busy_poll_session (GaioCore *core, gint64 deadline);
-gboolean gaio_busy_poll_look (GaioCore *core);
+gboolean gaio_busy_poll_once (GaioCore *core);
 void gaio_busy_poll_adapt (GaioCore *core);
 
 static inline gboolean

@@ -45,7 +45,7 @@ take_pollers (GaioCore *core)
 
 /* Without the lock. */
 static void
-give_back (GaioCore *core, GArray *pollers)
+release_pollers (GaioCore *core, GArray *pollers)
 {
   for (guint i = 0; i < pollers->len; i++)
     {
@@ -59,7 +59,7 @@ give_back (GaioCore *core, GArray *pollers)
 }
 
 static gboolean
-ask (const Poller *poller)
+poll_one (const Poller *poller)
 {
   GaioHandler *handler = poller->handler;
   gboolean ready = atomic_load_explicit (&handler->mask, memory_order_acquire) != 0 &&
@@ -70,12 +70,12 @@ ask (const Poller *poller)
 }
 
 static gboolean
-ask_all (GArray *pollers)
+poll_all (GArray *pollers)
 {
   gboolean ready = FALSE;
 
   for (guint i = 0; i < pollers->len; i++)
-    ready |= ask (&g_array_index (pollers, Poller, i));
+    ready |= poll_one (&g_array_index (pollers, Poller, i));
   return ready;
 }
 
@@ -111,10 +111,10 @@ is_disturbed (GaioCore *core)
 }
 
 static gboolean
-ask_until (GaioCore *core, GArray *pollers, gint64 end)
+poll_until (GaioCore *core, GArray *pollers, gint64 end)
 {
   do
-    if (ask_all (pollers) || is_disturbed (core))
+    if (poll_all (pollers) || is_disturbed (core))
       return TRUE;
   while (g_get_monotonic_time () < end);
   return FALSE;
@@ -199,7 +199,7 @@ come_back (GaioCore *core)
 {
   gboolean disturbed;
 
-  gaio_core_lock_again (core);
+  gaio_core_relock (core);
   disturbed = gaio_sleep_get (&core->sleep) != GAIO_POLLING || gaio_core_is_forked (core);
   gaio_sleep_set (&core->sleep, GAIO_AWAKE);
   return disturbed;
@@ -208,14 +208,14 @@ come_back (GaioCore *core)
 /* Asks once, for the round that is about to gather: what a session has found may have been consumed
  * by another source. TRUE if the loop is not to sleep. */
 gboolean
-gaio_busy_poll_look (GaioCore *core)
+gaio_busy_poll_once (GaioCore *core)
 {
   GArray *pollers = take_pollers (core);
   gboolean ready;
 
   let_others_in (core);
-  ready = ask_all (pollers);
-  give_back (core, pollers);
+  ready = poll_all (pollers);
+  release_pollers (core, pollers);
   return come_back (core) || ready;
 }
 
@@ -233,7 +233,7 @@ gaio_busy_poll_session (GaioCore *core, gint64 deadline)
   window = longest_window (core);
   core->busy_poll.started = g_get_monotonic_time ();
   if (window == 0)
-    return gaio_busy_poll_look (core);
+    return gaio_busy_poll_once (core);
   end = core->busy_poll.started + window;
   if (deadline != -1)
     end = MIN (end, deadline);
@@ -242,10 +242,10 @@ gaio_busy_poll_session (GaioCore *core, gint64 deadline)
     gaio_monitor_begin_wait (&core->monitor);
   let_others_in (core);
   begin_all (pollers);
-  ready = ask_until (core, pollers, end);
+  ready = poll_until (core, pollers, end);
   end_all (pollers);
   /* What came after it was asked for the last time, and was not signalled because of begin. */
-  ready = ready || ask_all (pollers);
-  give_back (core, pollers);
+  ready = ready || poll_all (pollers);
+  release_pollers (core, pollers);
   return come_back (core) || ready;
 }

@@ -7,14 +7,14 @@
 #include "gaio-timer-private.h"
 
 static void
-bury_handler (GaioLink *siblings)
+destroy_handler (GaioLink *siblings)
 {
-  gaio_handler_bury (gaio_link_entry (siblings, GaioHandler, entry.siblings));
+  gaio_handler_destroy (gaio_link_entry (siblings, GaioHandler, entry.siblings));
 }
 
 /* With the lock held. */
 static void
-bury_everything (GaioCore *core)
+destroy_everything (GaioCore *core)
 {
   GaioLink *link;
 
@@ -23,16 +23,16 @@ bury_everything (GaioCore *core)
       GaioSlot *slot = gaio_registration_lookup (core, fd);
 
       while (slot != NULL && slot->members.first != NULL)
-        bury_handler (slot->members.first);
+        destroy_handler (slot->members.first);
     }
   while ((link = gaio_list_first (&core->handlers.dormant)) != NULL)
-    bury_handler (link);
+    destroy_handler (link);
   while ((link = gaio_list_first (&core->handlers.set_funcs)) != NULL)
-    gaio_ready_set_watch_bury (gaio_link_entry (link, GaioReadySetWatch, entry.siblings));
+    gaio_ready_set_watch_destroy (gaio_link_entry (link, GaioReadySetWatch, entry.siblings));
   while ((link = gaio_list_first (&core->timers.all)) != NULL)
-    gaio_timer_bury (gaio_timer_from_siblings (link));
+    gaio_timer_destroy (gaio_timer_from_siblings (link));
   while ((link = gaio_list_first (&core->bottom_halves.all)) != NULL)
-    gaio_bottom_half_bury (gaio_bottom_half_from_siblings (link));
+    gaio_bottom_half_destroy (gaio_bottom_half_from_siblings (link));
 }
 
 /* Claimed by this thread, without the lock. A child that one of the notifies forks leaves the rest
@@ -44,7 +44,7 @@ tear_down (GaioCore *core, GSource *source)
 
   gaio_core_lock (core);
   lost_fd = core->life.lost_fd;
-  bury_everything (core);
+  destroy_everything (core);
   gaio_core_unlock (core);
   if (lost_fd != -1)
     g_critical (
@@ -54,7 +54,7 @@ tear_down (GaioCore *core, GSource *source)
   /* The pollfd leaves GLib before the epoll fd is closed. */
   if (source != NULL)
     g_source_destroy (source);
-  while (gaio_entry_have_dead (core) && !gaio_core_is_forked (core))
+  while (gaio_entry_has_pending_notifies (core) && !gaio_core_is_forked (core))
     gaio_entry_run_notifies (core);
   gaio_bottom_half_drop_calls (core);
 
@@ -160,7 +160,7 @@ static void
 mark_closed (GaioCore *core)
 {
   gaio_life_close (&core->life);
-  gaio_core_kick (core);
+  gaio_core_wake (core);
   gaio_close_finish (core);
 }
 

@@ -212,7 +212,7 @@ gaio_context_wakeup (GaioContext *self)
   if (!gaio_core_lock (self->core))
     return;
   atomic_store_explicit (&self->core->sleep.wake_requested, true, memory_order_relaxed);
-  gaio_core_kick (self->core);
+  gaio_core_wake (self->core);
   gaio_core_unlock (self->core);
 }
 
@@ -302,7 +302,7 @@ gaio_context_set_poll_params (GaioContext *self, gint64 max_us, guint grow, guin
   self->core->busy_poll.max_us = max_us;
   self->core->busy_poll.grow = grow > 0 ? grow : 2;
   self->core->busy_poll.shrink = shrink;
-  gaio_core_kick (self->core);
+  gaio_core_wake (self->core);
   gaio_core_unlock (self->core);
 }
 

@@ -84,9 +84,9 @@ void gaio_core_unref (GaioCore *core);
 GaioContext *gaio_core_dup_context (GaioCore *core);
 gboolean gaio_core_check (GaioCore *core, GError **error);
 gboolean gaio_core_open_monitor (GaioCore *core, GError **error);
-void gaio_core_kick (GaioCore *core);
-void gaio_core_unlock_and_kick (GaioCore *core);
-void gaio_core_lock_again (GaioCore *core);
+void gaio_core_wake (GaioCore *core);
+void gaio_core_unlock_and_wake (GaioCore *core);
+void gaio_core_relock (GaioCore *core);
 void gaio_core_close_fds (GaioCore *core);
 void gaio_core_deadline_moved (GaioCore *core, gint64 deadline);
 

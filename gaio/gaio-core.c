@@ -106,7 +106,7 @@ end_sleep (GaioCore *core)
 
 /* There is something to look at: ends the sleep, if there is one. With the lock held. */
 void
-gaio_core_kick (GaioCore *core)
+gaio_core_wake (GaioCore *core)
 {
   if (end_sleep (core))
     gaio_monitor_wake (core->monitor.wake_fd);
@@ -119,10 +119,10 @@ leave_wake_fd (GaioCore *core, int wake_fd)
     close (wake_fd);
 }
 
-/* gaio_core_kick() for other threads, by one that keeps @core alive. Gives up the lock, and does so
+/* gaio_core_wake() for other threads, by one that keeps @core alive. Gives up the lock, and does so
  * first: else whom it wakes finds the lock taken, goes to sleep again and has to be woken twice. */
 void
-gaio_core_unlock_and_kick (GaioCore *core)
+gaio_core_unlock_and_wake (GaioCore *core)
 {
   int wake_fd = core->monitor.wake_fd;
   gboolean wake = end_sleep (core) && wake_fd >= 0;
@@ -149,7 +149,7 @@ prepare_for_child (GaioCore *core)
 
 /* In the middle of what needs the lock, after user code, which may have forked, has run without. */
 void
-gaio_core_lock_again (GaioCore *core)
+gaio_core_relock (GaioCore *core)
 {
   if (gaio_core_is_forked (core))
     prepare_for_child (core);
@@ -177,5 +177,5 @@ gaio_core_deadline_moved (GaioCore *core, gint64 deadline)
   if (gaio_sleep_get (&core->sleep) == GAIO_ASLEEP_IN_GLIB &&
       gaio_monitor_arm (&core->monitor, deadline))
     return;
-  gaio_core_kick (core);
+  gaio_core_wake (core);
 }

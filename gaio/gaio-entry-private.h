@@ -22,7 +22,7 @@ typedef enum
 enum
 {
   /* gaio_entry_end() has something to tell; set and cleared under the lock. */
-  GAIO_ENTRY_ATTENTION = 1,
+  GAIO_ENTRY_END_WANTED = 1,
   /* As many of these as there are calls of it on the stack of the owner, who changes that. */
   GAIO_ENTRY_RUNNING = 2,
 };
@@ -39,7 +39,7 @@ struct _GaioEntry
   void (*free) (GaioEntry *entry); /* (const) or NULL: g_free() */
   GaioLink link;                   /* in the queue in which it waits to be called */
   guint32 stamp;                   /* (lock) gaio_core_stamp() of when it was gathered */
-  atomic_uint state;               /* GAIO_ENTRY_ATTENTION and GAIO_ENTRY_RUNNING */
+  atomic_uint state;               /* GAIO_ENTRY_END_WANTED and GAIO_ENTRY_RUNNING */
   gpointer user_data;
 };
 
@@ -52,10 +52,10 @@ void gaio_entry_init (GaioEntry *entry,
 gpointer gaio_entry_ref (GaioEntry *entry);
 void gaio_entry_unref (GaioEntry *entry);
 
-void gaio_entry_bury (GaioEntry *entry);
+void gaio_entry_destroy (GaioEntry *entry);
 void gaio_entry_reject (GaioEntry *entry);
 void gaio_entry_run_notifies (GaioCore *core);
-void gaio_entry_attend (GaioEntry *entry);
+void gaio_entry_handle_end (GaioEntry *entry);
 
 /* It has not been gathered just now. With the lock held, before anybody looks for it. */
 static inline void
@@ -66,7 +66,7 @@ gaio_entry_forget_gathering (GaioEntry *entry)
 
 /* A hint, without the lock. */
 static inline gboolean
-gaio_entry_have_dead (GaioCore *core)
+gaio_entry_has_pending_notifies (GaioCore *core)
 {
   return atomic_load_explicit (&core->removal.has_pending_notifies, memory_order_relaxed);
 }
@@ -86,13 +86,13 @@ gaio_entry_is_running (GaioEntry *entry)
 /* gaio_entry_end() shall say so. With the lock held. In another thread than the owner's it pairs
  * with gaio_entry_begin() and gaio_entry_end(). */
 static inline void
-gaio_entry_need_attention (GaioEntry *entry)
+gaio_entry_want_end (GaioEntry *entry)
 {
-  atomic_fetch_or_explicit (&entry->state, GAIO_ENTRY_ATTENTION, memory_order_acq_rel);
+  atomic_fetch_or_explicit (&entry->state, GAIO_ENTRY_END_WANTED, memory_order_acq_rel);
 }
 
 /* Before the callback, and before what decides whether it is called is read. Pairs with
- * gaio_entry_need_attention() in gaio_handler_remove_sync(): if that comes first, we see that it is
+ * gaio_entry_want_end() in gaio_handler_remove_sync(): if that comes first, we see that it is
  * not to be called, else the remover sees that it is running. */
 static inline void
 gaio_entry_begin (GaioEntry *entry)
@@ -100,8 +100,8 @@ gaio_entry_begin (GaioEntry *entry)
   atomic_fetch_add_explicit (&entry->state, GAIO_ENTRY_RUNNING, memory_order_acq_rel);
 }
 
-/* After the callback. TRUE: call gaio_entry_attend(), with the lock held. Pairs with
- * gaio_entry_need_attention() in gaio_handler_remove_sync(): if that comes first, we see that it
+/* After the callback. TRUE: call gaio_entry_handle_end(), with the lock held. Pairs with
+ * gaio_entry_want_end() in gaio_handler_remove_sync(): if that comes first, we see that it
  * waits, else the remover sees that the callback has returned. */
 static inline gboolean
 gaio_entry_end (GaioEntry *entry)
@@ -109,7 +109,7 @@ gaio_entry_end (GaioEntry *entry)
   guint before =
       atomic_fetch_sub_explicit (&entry->state, GAIO_ENTRY_RUNNING, memory_order_acq_rel);
 
-  return (before & GAIO_ENTRY_ATTENTION) != 0;
+  return (before & GAIO_ENTRY_END_WANTED) != 0;
 }
 
 /* As g_return_val_if_fail(), where the caller has handed over a notify that must not be lost. @val

@@ -39,14 +39,14 @@ gaio_entry_unref (GaioEntry *entry)
 /* Marks @entry removed, if its kind has not, and leaves its notify to the owner. Once, with the
  * lock held. */
 void
-gaio_entry_bury (GaioEntry *entry)
+gaio_entry_destroy (GaioEntry *entry)
 {
   GaioCore *core = entry->core;
 
   atomic_store_explicit (&entry->removed, true, memory_order_release);
   gaio_link_unlink (&entry->siblings);
   gaio_removal_add_pending (&core->removal, &entry->siblings);
-  gaio_core_kick (core);
+  gaio_core_wake (core);
 }
 
 static void
@@ -69,9 +69,9 @@ gaio_entry_reject (GaioEntry *entry)
 }
 
 /* Takes those dead whose callback is not on the stack. The others come back with
- * gaio_entry_attend(). */
+ * gaio_entry_handle_end(). */
 static void
-take_dead (GaioCore *core, GaioList *batch)
+take_pending_notifies (GaioCore *core, GaioList *batch)
 {
   GaioLink *link;
 
@@ -84,7 +84,7 @@ take_dead (GaioCore *core, GaioList *batch)
 
       if (gaio_entry_is_running (entry))
         {
-          gaio_entry_need_attention (entry);
+          gaio_entry_want_end (entry);
           continue;
         }
       gaio_link_unlink (&entry->link);
@@ -102,20 +102,20 @@ gaio_entry_run_notifies (GaioCore *core)
   GaioList batch;
   GaioLink *link;
 
-  take_dead (core, &batch);
+  take_pending_notifies (core, &batch);
   while (!gaio_core_is_forked (core) && (link = gaio_list_pop (&batch)) != NULL)
     release (gaio_link_entry (link, GaioEntry, siblings));
 }
 
 /* After gaio_entry_end() said so; with the lock held. */
 void
-gaio_entry_attend (GaioEntry *entry)
+gaio_entry_handle_end (GaioEntry *entry)
 {
   GaioCore *core = entry->core;
 
   if (gaio_entry_is_running (entry))
     return;
-  atomic_fetch_and_explicit (&entry->state, ~(guint) GAIO_ENTRY_ATTENTION, memory_order_relaxed);
+  atomic_fetch_and_explicit (&entry->state, ~(guint) GAIO_ENTRY_END_WANTED, memory_order_relaxed);
   if (gaio_entry_is_removed (entry) && !gaio_link_is_linked (&entry->siblings))
     gaio_removal_add_pending (&core->removal, &entry->siblings);
   if (core->removal.n_sync_waiters > 0)

@@ -25,7 +25,7 @@ typedef struct
 /* TRUE if @events are something to report for @handler. Else what is left over of it, if anything,
  * is no longer. */
 static inline gboolean
-offer (GaioCore *core, GaioHandler *handler, guint events)
+queue_if_ready (GaioCore *core, GaioHandler *handler, guint events)
 {
   guint ready = events & atomic_load_explicit (&handler->mask, memory_order_relaxed);
 
@@ -38,7 +38,7 @@ offer (GaioCore *core, GaioHandler *handler, guint events)
     {
       /* Silent until its callback has returned, so that a nested loop can sleep. */
       gaio_registration_set_masked (handler, TRUE);
-      gaio_entry_need_attention (&handler->entry);
+      gaio_entry_want_end (&handler->entry);
       handler->revents = 0;
       return FALSE;
     }
@@ -50,7 +50,7 @@ offer (GaioCore *core, GaioHandler *handler, guint events)
 }
 
 static inline gboolean
-offer_to_all (GaioCore *core, GaioSlot *slot, guint events)
+queue_ready_handlers (GaioCore *core, GaioSlot *slot, guint events)
 {
   guint32 generation = slot->generation;
   gboolean news = FALSE;
@@ -61,7 +61,7 @@ offer_to_all (GaioCore *core, GaioSlot *slot, guint events)
     {
       GaioHandler *handler = gaio_link_entry (link, GaioHandler, entry.siblings);
 
-      news |= offer (core, handler, slot->reports_once ? handler->extra->known : events);
+      news |= queue_if_ready (core, handler, slot->reports_once ? handler->extra->known : events);
       /* To silence one may show that the file has gone, and take them all off the slot. */
       if (slot->generation != generation)
         break;
@@ -70,15 +70,15 @@ offer_to_all (GaioCore *core, GaioSlot *slot, guint events)
 }
 
 static inline void
-see_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
+handle_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
 {
   GaioHandler *handler = gaio_link_entry (slot->members.first, GaioHandler, entry.siblings);
 
   if (G_UNLIKELY (handler->entry.stamp == gaio_ready_list_get_stamp (&core->ready)) &&
       !slot->reports_once)
     self->again = TRUE;
-  else if (G_LIKELY (slot->plain) ? offer (core, handler, events)
-                                  : offer_to_all (core, slot, events))
+  else if (G_LIKELY (slot->plain) ? queue_if_ready (core, handler, events)
+                                  : queue_ready_handlers (core, slot, events))
     self->news = TRUE;
   else if (G_UNLIKELY (core->handlers.may_be_stale) && !gaio_registration_expects (slot, events))
     /* Nobody has asked for that, under this number and in this life: there are two of it. */
@@ -86,23 +86,23 @@ see_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
 }
 
 static G_NO_INLINE void
-see_event (GaioCore *core, const struct epoll_event *event, GaioGathering *self)
+handle_event (GaioCore *core, const struct epoll_event *event, GaioGathering *self)
 {
   guint64 key = event->data.u64;
   GaioSlot *slot = gaio_registration_lookup (core, (guint32) key);
 
   if (G_LIKELY (slot != NULL && slot->generation == key >> 32))
-    see_slot (core, slot, event->events, self);
+    handle_slot (core, slot, event->events, self);
   else if (key == GAIO_MONITOR_KEY_TIMER)
     {
-      gaio_host_state_see_timer_expired (&core->host);
+      gaio_host_state_set_timer_expired (&core->host);
       gaio_host_state_update_timer (&core->host, &core->monitor);
     }
   else if ((guint32) key == GAIO_MONITOR_KEY_GONE)
     gaio_registration_file_gone (core, key >> 32);
   else if (key == GAIO_MONITOR_KEY_HOST)
     /* Busy polling may have come between GLib's look at its sources and the wait of the host. */
-    gaio_host_state_see_glib_woken (&core->host);
+    gaio_host_state_set_glib_woken (&core->host);
   else if (key != GAIO_MONITOR_KEY_WAKE)
     self->stale = TRUE;
 }
@@ -118,7 +118,7 @@ wants_all (GaioCore *core)
 
 /* Nearly every event is for one handler, which waits for just that. NULL if this is another one. */
 static inline G_ALWAYS_INLINE GaioHandler *
-see_plain_event (GaioCore *core, const struct epoll_event *event, guint32 seq)
+handle_plain_event (GaioCore *core, const struct epoll_event *event, guint32 seq)
 {
   guint64 key = event->data.u64;
   GaioSlot *slot = gaio_registration_lookup (core, (guint32) key);
@@ -139,7 +139,7 @@ see_plain_event (GaioCore *core, const struct epoll_event *event, guint32 seq)
 /* As many of the first @n_events as are plain are a batch, if no callback is on the stack and they
  * begin the queue: nothing overtakes. Returns how many. */
 static inline G_ALWAYS_INLINE int
-see_plain_events (GaioCore *core, int n_events)
+handle_plain_events (GaioCore *core, int n_events)
 {
   GaioBatch *batch = &core->ready.batch;
   guint32 seq = gaio_ready_list_get_stamp (&core->ready);
@@ -148,20 +148,21 @@ see_plain_events (GaioCore *core, int n_events)
 
   if (G_UNLIKELY (core->depth > 1 || wants_all (core) || batch->end > 0))
     return 0;
-  while (n < n_events && (handler = see_plain_event (core, &core->monitor.events[n], seq)) != NULL)
+  while (n < n_events &&
+         (handler = handle_plain_event (core, &core->monitor.events[n], seq)) != NULL)
     batch->handlers[n++] = handler;
   batch->end = n;
   return n;
 }
 
 static inline G_ALWAYS_INLINE void
-see_events (GaioCore *core, int n_events, GaioGathering *self)
+handle_events (GaioCore *core, int n_events, GaioGathering *self)
 {
-  int n = see_plain_events (core, n_events);
+  int n = handle_plain_events (core, n_events);
 
   self->news |= n > 0;
   for (; n < n_events; n++)
-    see_event (core, &core->monitor.events[n], self);
+    handle_event (core, &core->monitor.events[n], self);
   if (G_UNLIKELY (self->stale) && core->handlers.may_be_stale)
     self->stale = !gaio_registration_clean_up (core);
 }
@@ -185,7 +186,8 @@ gather_always (GaioCore *core, guint room, GaioGathering *self)
       gaio_list_push (&core->handlers.always, link);
       handler->entry.stamp = gaio_ready_list_get_stamp (&core->ready);
       /* One whose callback is running takes no place. */
-      n += gaio_registration_check_always (handler) && offer (core, handler, handler->extra->known);
+      n += gaio_registration_check_always (handler) &&
+           queue_if_ready (core, handler, handler->extra->known);
     }
   self->news |= n > 0;
   return MAX (room - n, 1);
@@ -236,7 +238,7 @@ gather_all (GaioCore *core, gboolean full, GaioGathering *self)
       int n;
 
       gaio_trace_poll (core, 0, n, gaio_monitor_poll_now (&core->monitor, GAIO_MONITOR_MAX_EVENTS));
-      see_events (core, n, self);
+      handle_events (core, n, self);
       full = n == GAIO_MONITOR_MAX_EVENTS;
     }
   drop_unseen (core);
@@ -262,7 +264,7 @@ gaio_gather_end (GaioCore *core, int n, GaioGathering *self)
 {
   if (G_UNLIKELY (n < 0))
     check_set (core);
-  see_events (core, n, self);
+  handle_events (core, n, self);
   if (G_UNLIKELY (self->all))
     gather_all (core, n == self->max, self);
   return self->news;
@@ -281,8 +283,8 @@ gaio_gather_polled (GaioCore *core, gboolean news)
           handler->entry.stamp == gaio_ready_list_get_stamp (&core->ready) && handler->revents != 0;
 
       if (atomic_exchange_explicit (&extra->polled, false, memory_order_relaxed) && !seen)
-        news |=
-            offer (core, handler, atomic_load_explicit (&handler->condition, memory_order_relaxed));
+        news |= queue_if_ready (core, handler,
+                                atomic_load_explicit (&handler->condition, memory_order_relaxed));
     }
   if (news)
     gaio_busy_poll_adapt (core);

@@ -23,7 +23,7 @@ typedef struct
 } GaioGlibPolls;
 
 /* What GLib has not written to yet. Who has it check a poll a second time says so, too. */
-#define GAIO_GLIB_POLLS_UNSEEN G_MAXUINT16
+#define GAIO_GLIB_POLLS_UNWRITTEN G_MAXUINT16
 
 /* Of what it is told GLib writes what was asked for. The kernel never says these two together. */
 static inline gboolean
@@ -36,7 +36,7 @@ gaio_glib_polls_is_written (const GPollFD *pollfd)
  * begun: in prepare() and in check(), and not in the dispatch, before which check() has done so,
  * or which follows a poll that could not sleep. */
 static inline gboolean
-gaio_glib_polls_see (GaioGlibPolls *self, GPollFD *pollfd, gboolean ends)
+gaio_glib_polls_update (GaioGlibPolls *self, GPollFD *pollfd, gboolean ends)
 {
   if (ends)
     self->open = FALSE;
@@ -44,15 +44,15 @@ gaio_glib_polls_see (GaioGlibPolls *self, GPollFD *pollfd, gboolean ends)
     return FALSE;
   if (ends && self->n > 0)
     self->n--;
-  pollfd->revents = GAIO_GLIB_POLLS_UNSEEN;
+  pollfd->revents = GAIO_GLIB_POLLS_UNWRITTEN;
   return TRUE;
 }
 
-/* After gaio_glib_polls_see(). @frame is that of prepare(). A poll that was begun right there is
+/* After gaio_glib_polls_update(). @frame is that of prepare(). A poll that was begun right there is
  * over: GLib has left it without a word, as when its set of pollfds changes meanwhile. One that was
  * begun further in may not be: the function of who embeds GLib has returned. */
 static inline void
-gaio_glib_polls_forget_left (GaioGlibPolls *self, const void *frame)
+gaio_glib_polls_drop_abandoned (GaioGlibPolls *self, const void *frame)
 {
   if (self->n > 0 && frame == self->outermost)
     self->n = 0;
@@ -67,12 +67,12 @@ gaio_glib_polls_begin (GaioGlibPolls *self, GPollFD *pollfd, const void *frame, 
       self->outermost = frame;
       self->until = until;
     }
-  pollfd->revents = GAIO_GLIB_POLLS_UNSEEN;
+  pollfd->revents = GAIO_GLIB_POLLS_UNWRITTEN;
 }
 
 /* TRUE if @deadline is before what they have been told of. */
 static inline gboolean
-gaio_glib_polls_tell (GaioGlibPolls *self, gint64 deadline)
+gaio_glib_polls_lower_deadline (GaioGlibPolls *self, gint64 deadline)
 {
   if (self->until != -1 && self->until <= deadline)
     return FALSE;

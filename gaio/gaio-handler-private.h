@@ -22,7 +22,7 @@ void gaio_set_calls_unref (GaioSetCalls *calls);
 /* On error @params->notify has run. */
 GaioHandler *gaio_handler_add (GaioCore *core, const GaioHandlerParams *params, GError **error);
 gboolean gaio_handler_check_condition (gint fd, GIOCondition condition);
-void gaio_handler_bury (GaioHandler *self);
+void gaio_handler_destroy (GaioHandler *self);
 gboolean gaio_handler_call_traced (GaioHandler *self, guint revents) GAIO_COLD;
 void gaio_handler_after_callback (GaioHandler *self);
 

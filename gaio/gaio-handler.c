@@ -404,7 +404,7 @@ name_of (GaioHandler *self)
 
 /* Removes @self and leaves its notify to the owner. With the lock held; once more does nothing. */
 void
-gaio_handler_bury (GaioHandler *self)
+gaio_handler_destroy (GaioHandler *self)
 {
   GaioCore *core = self->entry.core;
 
@@ -421,7 +421,7 @@ gaio_handler_bury (GaioHandler *self)
     }
   core->handlers.n_handlers--;
   stop_polling (self);
-  gaio_entry_bury (&self->entry);
+  gaio_entry_destroy (&self->entry);
 }
 
 /**
@@ -442,7 +442,7 @@ gaio_handler_remove (GaioHandler *self)
 
   if (!gaio_core_lock (self->entry.core))
     return;
-  gaio_handler_bury (self);
+  gaio_handler_destroy (self);
   gaio_core_unlock (self->entry.core);
 }
 
@@ -454,7 +454,7 @@ wait_until_not_running (GaioHandler *self)
   core->removal.n_sync_waiters++;
   /* Pairs with gaio_entry_begin() and gaio_entry_end(): the owner sees that the mask is 0, or we
    * see that it is running; then it sees that we wait. */
-  gaio_entry_need_attention (&self->entry);
+  gaio_entry_want_end (&self->entry);
   while (gaio_entry_is_running (&self->entry))
     pthread_cond_wait (&core->removal.callback_ended, &core->lock);
   core->removal.n_sync_waiters--;
@@ -504,7 +504,7 @@ gaio_handler_remove_sync (GaioHandler *self)
 
   if (!gaio_core_lock (self->entry.core))
     return;
-  gaio_handler_bury (self);
+  gaio_handler_destroy (self);
   own = gaio_core_in_round (self->entry.core);
   if (!own && self->entry.kind == GAIO_ENTRY_MEMBER)
     wait_until_set_has_returned (self);
@@ -608,7 +608,7 @@ start_polling (GaioHandler *self, const GaioPollFuncs *funcs)
   extra->poll_funcs = *funcs;
   gaio_list_push (&core->busy_poll.pollers, &extra->pollers);
   core->busy_poll.n_pollers++;
-  gaio_core_kick (core);
+  gaio_core_wake (core);
 }
 
 /**
@@ -671,7 +671,7 @@ gaio_handler_after_callback (GaioHandler *self)
 {
   if (!gaio_core_lock (self->entry.core))
     return;
-  gaio_entry_attend (&self->entry);
+  gaio_entry_handle_end (&self->entry);
   if (self->masked && !gaio_entry_is_running (&self->entry))
     gaio_registration_set_masked (self, FALSE);
   gaio_core_unlock (self->entry.core);

@@ -73,7 +73,7 @@ gaio_host_state_begin_wait (GaioHostState *self)
 
 /* By the owner, as all that follows. */
 static inline void
-gaio_host_state_see_glib_woken (GaioHostState *self)
+gaio_host_state_set_glib_woken (GaioHostState *self)
 {
   self->glib_woken = TRUE;
 }
@@ -95,7 +95,7 @@ gaio_host_state_take_glib_woken (GaioHostState *self)
 }
 
 static inline void
-gaio_host_state_see_timer_expired (GaioHostState *self)
+gaio_host_state_set_timer_expired (GaioHostState *self)
 {
   self->timer_expired = TRUE;
 }

@@ -125,11 +125,11 @@ sort_events (GaioCore *core, int n)
   for (int i = 0; i < n; i++)
     {
       if (events[i].data.u64 == GAIO_MONITOR_KEY_HOST)
-        gaio_host_state_see_glib_woken (&core->host);
+        gaio_host_state_set_glib_woken (&core->host);
       else
         events[n_own++] = events[i];
       if (events[i].data.u64 == GAIO_MONITOR_KEY_TIMER)
-        gaio_host_state_see_timer_expired (&core->host);
+        gaio_host_state_set_timer_expired (&core->host);
     }
   return n_own;
 }
@@ -205,7 +205,7 @@ check_together (GaioHost *host, GPollFD *own, GPollFD *glib, gboolean *both)
   *both = news && others;
   if (others || !news)
     return others;
-  own->revents = GAIO_GLIB_POLLS_UNSEEN;
+  own->revents = GAIO_GLIB_POLLS_UNWRITTEN;
   glib->revents = 0;
   return g_main_context_check (host->main_context, host->priority, host->pollfds, 2);
 }
@@ -234,7 +234,7 @@ set_target_set (GaioHost *host, GaioReadySet *target_set)
 }
 
 static void
-end_turn (GaioHost *host)
+end_iteration (GaioHost *host)
 {
   GaioCore *core = host->core;
 
@@ -243,9 +243,9 @@ end_turn (GaioHost *host)
   gaio_host_state_set_target_set (&core->host, NULL);
   gaio_host_state_drop_events (&core->host);
   if (core->nesting.source != NULL &&
-      gaio_round_see_glib_poll (core, core->nesting.glib_polls.open))
+      gaio_round_after_glib_poll (core, core->nesting.glib_polls.open))
     gaio_monitor_wake (core->monitor.wake_fd);
-  gaio_round_mind_outer_polls (core);
+  gaio_round_update_outer_polls (core);
   gaio_core_unlock (core);
 }
 
@@ -262,7 +262,7 @@ check_again (GaioHost *host, GaioReadySet *target_set)
 /* As g_main_context_iteration(). @target_set is the set whose records the caller takes afterwards,
  * or NULL. TRUE if anything was dispatched. */
 static gboolean
-turn (GaioHost *host, GaioReadySet *target_set)
+iterate (GaioHost *host, GaioReadySet *target_set)
 {
   GPollFD *own, *glib;
   gboolean both = FALSE, ready;
@@ -276,7 +276,7 @@ turn (GaioHost *host, GaioReadySet *target_set)
     ready = check_again (host, target_set);
   if (ready)
     g_main_context_dispatch (host->main_context);
-  end_turn (host);
+  end_iteration (host);
   return ready;
 }
 
@@ -321,7 +321,7 @@ run (GaioHost *host, GCancellable *cancellable)
                                 (GDestroyNotify) g_main_context_unref);
   while (!g_cancellable_is_cancelled (cancellable) && !gaio_core_is_closed (host->core) &&
          !gaio_core_is_forked (host->core))
-    turn (host, NULL);
+    iterate (host, NULL);
   g_cancellable_disconnect (cancellable, id);
   leave_glib (host->core, watched_before);
 }
@@ -457,7 +457,7 @@ run_notifies (GaioCore *core, GMainContext *main_context)
 /* Turns until something was dispatched, which our source is when an fd is ready, the time is over,
  * or our source has gone. FALSE if a signal came before. */
 static gboolean
-wait_in_turns (GaioReadySet *set, GMainContext *main_context, gint64 timeout_us)
+iterate_until_dispatched (GaioReadySet *set, GMainContext *main_context, gint64 timeout_us)
 {
   GaioHost host;
   gint64 end = 0;
@@ -471,7 +471,7 @@ wait_in_turns (GaioReadySet *set, GMainContext *main_context, gint64 timeout_us)
   host.timeout_us = timeout_us;
   do
     {
-      done = turn (&host, set);
+      done = iterate (&host, set);
       if (timeout_us > 0 && !done)
         host.timeout_us = gaio_round_time_until (end);
     }
@@ -533,7 +533,7 @@ gaio_ready_set_wait (GaioReadySet *self,
   /* The callbacks may drop all other references. */
   g_object_ref (self);
   done = !run_notifies (gaio_ready_set_get_core (self), main_context) ||
-         wait_in_turns (self, main_context, timeout_us);
+         iterate_until_dispatched (self, main_context, timeout_us);
   g_main_context_release (main_context);
   g_main_context_unref (main_context);
   records = gaio_ready_set_take (self, length);

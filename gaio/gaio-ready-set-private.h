@@ -17,4 +17,4 @@ GaioCore *gaio_ready_set_get_core (GaioReadySet *self);
 gboolean gaio_ready_set_is_ready (GaioReadySet *self);
 gboolean gaio_ready_set_gather (GaioHandler *handler, guint ready);
 gboolean gaio_ready_set_serve (GaioReadySetWatch *watch);
-void gaio_ready_set_watch_bury (GaioReadySetWatch *watch);
+void gaio_ready_set_watch_destroy (GaioReadySetWatch *watch);

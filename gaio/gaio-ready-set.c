@@ -194,12 +194,12 @@ silence (GaioReadySet *self, GaioHandler *member)
 
 /* With the lock held. */
 void
-gaio_ready_set_watch_bury (GaioReadySetWatch *watch)
+gaio_ready_set_watch_destroy (GaioReadySetWatch *watch)
 {
   if (watch->set != NULL)
     watch->set->watch = NULL;
   watch->set = NULL;
-  gaio_entry_bury (&watch->entry);
+  gaio_entry_destroy (&watch->entry);
 }
 
 /* With the lock held. */
@@ -207,7 +207,7 @@ static void
 replace_watch (GaioReadySet *self, GaioReadySetWatch *watch)
 {
   if (self->watch != NULL)
-    gaio_ready_set_watch_bury (self->watch);
+    gaio_ready_set_watch_destroy (self->watch);
   self->watch = watch;
   /* What the last one has left aside, because it was running, is for the next one, or for a take.
    */
@@ -319,7 +319,7 @@ gaio_ready_set_gather (GaioHandler *handler, guint ready)
   if (watch != NULL && gaio_entry_is_running (&watch->entry))
     {
       silence (self, handler);
-      gaio_entry_need_attention (&watch->entry);
+      gaio_entry_want_end (&watch->entry);
       return FALSE;
     }
   gaio_records_merge (&self->records, &membership->record, membership->token, handler->fd, ready);
@@ -361,21 +361,21 @@ end_call (GaioCore *core, GaioSetCalls *calls)
 
 /* With the lock held. */
 static void
-attend (GaioReadySetWatch *watch, GaioReadySet *set)
+handle_end (GaioReadySetWatch *watch, GaioReadySet *set)
 {
-  gaio_entry_attend (&watch->entry);
+  gaio_entry_handle_end (&watch->entry);
   if (!gaio_entry_is_running (&watch->entry))
     unsilence (set);
 }
 
 static void
-after_callback (GaioReadySetWatch *watch, GaioReadySet *set, gboolean attention)
+after_callback (GaioReadySetWatch *watch, GaioReadySet *set, gboolean end_wanted)
 {
   if (!gaio_core_lock (watch->entry.core))
     return;
   end_call (watch->entry.core, set->calls);
-  if (attention)
-    attend (watch, set);
+  if (end_wanted)
+    handle_end (watch, set);
   gaio_core_unlock (watch->entry.core);
 }
 

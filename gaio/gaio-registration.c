@@ -96,7 +96,7 @@ update_always (GaioHandler *handler)
   if ((wanted_of (handler) & handler->extra->known) != 0)
     {
       gaio_list_push (&handler->entry.core->handlers.always, &handler->extra->always);
-      gaio_core_kick (handler->entry.core);
+      gaio_core_wake (handler->entry.core);
     }
 }
 
@@ -158,7 +158,7 @@ static int
 after_change (GaioCore *core, int errsv)
 {
   if (errsv == 0 && core->monitor.ops->lazy)
-    gaio_core_kick (core);
+    gaio_core_wake (core);
   return errsv;
 }
 

@@ -45,7 +45,7 @@ is_pending (GaioCore *core)
 {
   return gaio_bottom_half_queue_get_n_urgent (&core->bottom_halves) > 0 ||
          !gaio_list_is_empty (&core->timers.due) || !gaio_list_is_empty (&core->handlers.always) ||
-         gaio_entry_have_dead (core) ||
+         gaio_entry_has_pending_notifies (core) ||
          atomic_load_explicit (&core->sleep.wake_requested, memory_order_relaxed) ||
          gaio_life_is_over (&core->life);
 }
@@ -99,11 +99,11 @@ spill_batch (GaioCore *core)
 
 /* What a round further out has at hand is for all again. With the lock held. */
 static inline void
-give_back (GaioCore *core)
+requeue_rest (GaioCore *core)
 {
   spill_batch (core);
   if (G_UNLIKELY (core->bottom_halves.taken_calls.n_calls > 0))
-    gaio_bottom_half_give_calls_back (core);
+    gaio_bottom_half_requeue_calls (core);
 }
 
 /* With the lock held. FALSE if this thread may not begin a round now. */
@@ -117,7 +117,7 @@ enter (GaioRound *round, GaioCore *core)
   if (round->limit == 0)
     round->limit = G_MAXUINT;
   round->left = round->limit;
-  give_back (core);
+  requeue_rest (core);
   gaio_core_current = core;
   gaio_sleep_set (&core->sleep, GAIO_AWAKE);
   return TRUE;
@@ -314,11 +314,11 @@ add_callbacks (GaioCore *core, guint n)
 /* GLib may have polled, and have had a source of higher priority come before ours. TRUE if it was
  * told something that is to be looked at soon, as nobody will say it again. With the lock held. */
 gboolean
-gaio_round_see_glib_poll (GaioCore *core, gboolean ends)
+gaio_round_after_glib_poll (GaioCore *core, gboolean ends)
 {
   GaioMonitor *monitor = &core->monitor;
 
-  return gaio_glib_polls_see (&core->nesting.glib_polls, core->nesting.pollfd, ends) &&
+  return gaio_glib_polls_update (&core->nesting.glib_polls, core->nesting.pollfd, ends) &&
          gaio_monitor_is_open (monitor) && G_UNLIKELY (monitor->ops->after_glib_poll != NULL) &&
          monitor->ops->after_glib_poll (monitor, core->nesting.source);
 }
@@ -326,7 +326,7 @@ gaio_round_see_glib_poll (GaioCore *core, gboolean ends)
 /* A poll of GLib that this thread is inside of, in a poll function, say, has looked before what has
  * come since, and may sleep when we are back. With the lock held. */
 void
-gaio_round_mind_outer_polls (GaioCore *core)
+gaio_round_update_outer_polls (GaioCore *core)
 {
   gint64 deadline;
 
@@ -336,10 +336,10 @@ gaio_round_mind_outer_polls (GaioCore *core)
   gaio_sleep_set (&core->sleep, GAIO_ASLEEP_IN_GLIB);
   deadline = next_deadline (core);
   if (is_pending (core))
-    gaio_core_kick (core);
+    gaio_core_wake (core);
   else if (deadline != -1 && !gaio_monitor_arm (&core->monitor, deadline) &&
-           gaio_glib_polls_tell (&core->nesting.glib_polls, deadline))
-    gaio_core_kick (core);
+           gaio_glib_polls_lower_deadline (&core->nesting.glib_polls, deadline))
+    gaio_core_wake (core);
 }
 
 /* The notifies of what was removed, and the end of the context if it was closed: then both wait for
@@ -351,7 +351,8 @@ leave (GaioRound *round)
 
   add_callbacks (core, round->limit - round->left);
   spill_batch (core);
-  if (G_UNLIKELY (gaio_entry_have_dead (core)) && (core->depth == 1 || !gaio_core_is_closed (core)))
+  if (G_UNLIKELY (gaio_entry_has_pending_notifies (core)) &&
+      (core->depth == 1 || !gaio_core_is_closed (core)))
     gaio_entry_run_notifies (core);
   gaio_core_current = round->outer;
   if (!gaio_core_lock (core))
@@ -359,8 +360,8 @@ leave (GaioRound *round)
       gaio_close_leave_in_child (core);
       return;
     }
-  give_back (core);
-  gaio_round_mind_outer_polls (core);
+  requeue_rest (core);
+  gaio_round_update_outer_polls (core);
   if (--core->depth == 0)
     atomic_store_explicit (&core->round_thread, NULL, memory_order_release);
   /* Once nobody is inside a round and the lock is free, another thread may free the core. */
@@ -378,7 +379,7 @@ gaio_round_run_notifies (GaioCore *core)
 {
   GaioRound round;
 
-  if (!gaio_entry_have_dead (core) || !gaio_core_lock (core))
+  if (!gaio_entry_has_pending_notifies (core) || !gaio_core_lock (core))
     return FALSE;
   if (!enter (&round, core))
     {
@@ -463,7 +464,7 @@ gather (GaioRound *round, gint64 timeout_us)
   gboolean news;
   int n = 0;
 
-  if (busy_poll && gaio_busy_poll_look (core))
+  if (busy_poll && gaio_busy_poll_once (core))
     timeout_us = 0;
   gaio_gather_begin (core, room_for_ready (round), &gathering);
   if (timeout_us != 0)
@@ -558,9 +559,9 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
 
   if (!lock_for_source (core, source))
     return TRUE;
-  if (gaio_round_see_glib_poll (core, TRUE))
+  if (gaio_round_after_glib_poll (core, TRUE))
     gaio_monitor_wake (core->monitor.wake_fd);
-  gaio_glib_polls_forget_left (&core->nesting.glib_polls, frame);
+  gaio_glib_polls_drop_abandoned (&core->nesting.glib_polls, frame);
   show (core, source, timeout_ms);
   if (G_UNLIKELY (runs_elsewhere (core)))
     {
@@ -568,7 +569,7 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
       *timeout_ms = RETRY_US / 1000;
       return FALSE;
     }
-  give_back (core);
+  requeue_rest (core);
   gaio_host_state_update_timer (&core->host, &core->monitor);
   if (gaio_busy_poll_is_on (core) && !is_pending (core) &&
       (poll_in_prepare (core) || !lock_for_source (core, source)))
@@ -598,11 +599,11 @@ gaio_round_check (GaioCore *core, GSource *source)
   if (!lock_for_source (core, source))
     return FALSE;
   revents = core->nesting.pollfd->revents;
-  gaio_round_see_glib_poll (core, TRUE);
+  gaio_round_after_glib_poll (core, TRUE);
   if (G_LIKELY (core->nesting.glib_polls.n == 0 && !runs_elsewhere (core)))
     gaio_sleep_set (&core->sleep, GAIO_AWAKE);
   gaio_core_unlock (core);
-  return revents != 0 && revents != GAIO_GLIB_POLLS_UNSEEN;
+  return revents != 0 && revents != GAIO_GLIB_POLLS_UNWRITTEN;
 }
 
 /* A round under GLib. The context may have been taken away from @source just now, and be in a
@@ -614,7 +615,7 @@ gaio_round_dispatch (GaioCore *core, GSource *source)
 
   if (!lock_for_source (core, source))
     return;
-  gaio_round_see_glib_poll (core, FALSE);
+  gaio_round_after_glib_poll (core, FALSE);
   if (!enter (&round, core))
     {
       gaio_core_unlock (core);

@@ -31,7 +31,7 @@ typedef struct
   gboolean disposed;    /* the last reference has been dropped */
   gboolean settled;     /* (owner) the core knows where it is nested, and there is a pollfd */
   atomic_bool gone;     /* no longer the source of the context */
-  gboolean lingering;   /* (lock) told to go, and not yet destroyed */
+  gboolean detached;    /* (lock) told to go, and not yet destroyed */
 } GaioSource;
 
 /* Our own and not g_source_add_unix_fd()'s, to see when GLib has written to it, see GaioGlibPolls.
@@ -149,11 +149,11 @@ forget_source (GaioCore *core, GaioSource *self)
 
 /* With the lock held. The epoll fd stays open as long as GLib may look at it. */
 static void
-stop_lingering (GaioCore *core, GaioSource *self)
+drop_detached (GaioCore *core, GaioSource *self)
 {
-  if (!self->lingering)
+  if (!self->detached)
     return;
-  self->lingering = FALSE;
+  self->detached = FALSE;
   if (--core->nesting.n_detached_sources == 0 && core->life.stage >= GAIO_LIFE_EMPTIED)
     gaio_core_close_fds (core);
 }
@@ -170,7 +170,7 @@ source_gone (GaioSource *self)
   if (gaio_core_lock (core))
     {
       forget_source (core, self);
-      stop_lingering (core, self);
+      drop_detached (core, self);
       if (gaio_core_is_closed (core))
         gaio_close_finish (core);
       else
@@ -346,7 +346,7 @@ claim_source (GaioCore *core, GMainContext **main_context)
   if (*main_context == NULL || g_main_context_acquire (*main_context))
     return g_source_ref (source);
   forget_source (core, (GaioSource *) source);
-  ((GaioSource *) source)->lingering = TRUE;
+  ((GaioSource *) source)->detached = TRUE;
   core->nesting.n_detached_sources++;
   g_main_context_wakeup (*main_context);
   return NULL;

@@ -14,5 +14,5 @@ typedef struct
 
 void gaio_timer_collect_due (GaioCore *core, GaioTimerLimit *limit);
 gboolean gaio_timer_serve_next (GaioCore *core, const GaioTimerLimit *limit);
-void gaio_timer_bury (GaioTimer *self);
+void gaio_timer_destroy (GaioTimer *self);
 GaioTimer *gaio_timer_from_siblings (GaioLink *link);

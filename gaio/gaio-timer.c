@@ -304,13 +304,13 @@ gaio_timer_get_deadline (GaioTimer *self)
 
 /* With the lock held; once more does nothing. */
 void
-gaio_timer_bury (GaioTimer *self)
+gaio_timer_destroy (GaioTimer *self)
 {
   if (gaio_entry_is_removed (&self->entry))
     return;
   set_deadline (self, -1);
   gaio_heap_unreserve (&self->entry.core->timers.heap);
-  gaio_entry_bury (&self->entry);
+  gaio_entry_destroy (&self->entry);
 }
 
 /**
@@ -329,7 +329,7 @@ gaio_timer_remove (GaioTimer *self)
 
   if (!gaio_core_lock (self->entry.core))
     return;
-  gaio_timer_bury (self);
+  gaio_timer_destroy (self);
   gaio_core_unlock (self->entry.core);
 }
 
@@ -361,7 +361,7 @@ collect_first (GaioCore *core)
   gaio_heap_remove (&core->timers.heap, &self->node);
   /* Due again in its own callback: it waits outside of both until that has returned. */
   if (gaio_entry_is_running (&self->entry))
-    gaio_entry_need_attention (&self->entry);
+    gaio_entry_want_end (&self->entry);
   else
     gaio_list_push (&core->timers.due, &self->entry.link);
 }
@@ -426,9 +426,9 @@ call (GaioTimer *self)
 static void
 after_callback (GaioTimer *self, gboolean keep)
 {
-  gaio_entry_attend (&self->entry);
+  gaio_entry_handle_end (&self->entry);
   if (keep == G_SOURCE_REMOVE)
-    gaio_timer_bury (self);
+    gaio_timer_destroy (self);
   else if (gaio_entry_is_removed (&self->entry))
     return;
   else if (self->interval > 0 && !self->rearmed)

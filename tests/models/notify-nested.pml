@@ -41,8 +41,8 @@ bool have_timerfd;
 bool begun[2]; /* the poll has looked, and may sleep */
 bool doubt;    /* GLib has ended one, and check () was not called */
 
-/* gaio_core_kick () */
-inline kick ()
+/* gaio_core_wake () */
+inline wake_owner ()
 {
   if
   :: sleep == ASLEEP_IN_GLIB || sleep == ASLEEP_IN_ITERATE ->
@@ -61,15 +61,15 @@ inline deadline_moved ()
   :: sleep == ASLEEP_IN_GLIB && armed > timer && have_timerfd ->
        timerfd = timer;
        armed = timer
-  :: else -> kick ()
+  :: else -> wake_owner ()
   fi
 }
 
 /* Other threads, or who looks afterwards. */
 proctype Defers ()
 {
-  with_lock { pending = true; kick () }
-  with_lock { pending = true; kick () }
+  with_lock { pending = true; wake_owner () }
+  with_lock { pending = true; wake_owner () }
 }
 
 proctype Arms ()
@@ -91,7 +91,7 @@ proctype Clock ()
   od
 }
 
-/* gaio_glib_polls_see () that may end one */
+/* gaio_glib_polls_update () that may end one */
 inline end_poll ()
 {
   if
@@ -104,7 +104,7 @@ inline end_poll ()
   fi
 }
 
-/* gaio_round_mind_outer_polls (), with the lock held */
+/* gaio_round_update_outer_polls (), with the lock held */
 inline mind_outer_polls ()
 {
   if
@@ -112,7 +112,7 @@ inline mind_outer_polls ()
        sleep = ASLEEP_IN_GLIB;
        if
 #ifndef MUTANT_ROUND_DOES_NOT_WAKE
-       :: pending -> kick ()
+       :: pending -> wake_owner ()
 #endif
 #ifndef MUTANT_ROUND_DOES_NOT_ARM
        :: !pending && timer != NEVER -> deadline_moved ()

@@ -31,12 +31,12 @@
 
 /* core, all under the lock */
 byte sleep = AWAKE;
-bool restless = true;
+bool has_other_work = true;
 byte n_urgent;
 byte idle_deadline = NEVER;
 byte timer = NEVER; /* the heap: a single timer, or none */
 bool due;           /* it is on timers.due */
-bool have_dead;
+bool has_pending_notifies;
 bool wake_requested;
 byte armed = NEVER;
 chan bottom_halves = [2] of { byte };
@@ -61,16 +61,16 @@ byte wanted[2];      /* scheduled as IDLE, URGENT or both, and not yet called */
 bool second_wants_a; /* by the thread that schedules B after it */
 bool may_write;      /* the loop has said that it sleeps, and nobody has woken it yet */
 
-/* end_sleep () of gaio-core.c, with the lock held */
+/* gaio_sleep_end (), with the lock held */
 inline end_sleep ()
 {
-#ifndef MUTANT_KICK_IS_NOT_RESTLESS
-  restless = true;
+#ifndef MUTANT_NO_OTHER_WORK_AFTER_WAKE
+  has_other_work = true;
 #endif
   if
   :: sleep == AWAKE
   :: else ->
-#ifndef MUTANT_KICK_DOES_NOT_WAKE
+#ifndef MUTANT_WAKE_LEAVES_IT_ASLEEP
        sleep = AWAKE;
 #endif
        assert (may_write);
@@ -90,8 +90,8 @@ inline write_if_asked ()
   fi
 }
 
-/* gaio_core_kick () */
-inline kick ()
+/* gaio_core_wake () */
+inline wake_owner ()
 {
   end_sleep ();
   write_if_asked ()
@@ -116,7 +116,7 @@ inline arm (deadline)
 /* gaio_core_deadline_moved () */
 inline deadline_moved (deadline)
 {
-  restless = true;
+  has_other_work = true;
   armed_it = false;
   if
 #ifdef MUTANT_DEADLINE_IS_NOT_ARMED
@@ -128,7 +128,7 @@ inline deadline_moved (deadline)
   fi;
   if
   :: armed_it
-  :: else -> kick ()
+  :: else -> wake_owner ()
   fi
 }
 
@@ -190,7 +190,7 @@ inline schedule (bh, how)
          asked_before = 0;
          armed_it = false
        };
-       /* gaio_core_unlock_and_kick (): the lock has been given up. */
+       /* gaio_core_unlock_and_wake (): the lock has been given up. */
        write_if_asked ()
   fi;
   asked_before = 0
@@ -244,11 +244,11 @@ proctype Third ()
   with_lock { set_deadline (2) }
   with_lock {
     if
-    :: have_dead = true /* gaio_entry_bury () */
+    :: has_pending_notifies = true /* gaio_entry_destroy () */
     :: wake_requested = true /* gaio_context_wakeup () */
     :: goto done
     fi;
-    kick ()
+    wake_owner ()
   }
 done:
   skip
@@ -265,7 +265,7 @@ proctype Clock ()
 
 /* The owner. */
 
-#define is_pending (n_urgent > 0 || due || have_dead || wake_requested)
+#define is_pending (n_urgent > 0 || due || has_pending_notifies || wake_requested)
 #define next_deadline (idle_deadline < timer -> idle_deadline : timer)
 
 /* What enter () does, and wait_asleep () when it is back. */
@@ -325,7 +325,7 @@ inline see_events ()
 inline commit ()
 {
   if
-  :: restless ->
+  :: has_other_work ->
        wake_requested = false;
        if
        :: timer <= now ->
@@ -335,7 +335,7 @@ inline commit ()
        fi;
        n_to_serve = len (bottom_halves);
        have_due = due;
-       restless = is_pending || next_deadline != NEVER
+       has_other_work = is_pending || next_deadline != NEVER
   :: else
   fi
 }
@@ -411,7 +411,7 @@ inline serve_timers ()
 inline time_to_wait ()
 {
   if
-  :: !restless && end_of_wait == NEVER -> wait_until = NEVER
+  :: !has_other_work && end_of_wait == NEVER -> wait_until = NEVER
   :: else ->
        if
        :: is_pending -> wait_until = 0
@@ -435,7 +435,7 @@ inline sleep_for_ever ()
   assert (((wanted[A] | wanted[B]) & URGENT) == 0);
   assert ((wanted[A] | wanted[B]) == 0 || idle_deadline > now);
   assert (timer > now && !due);
-  assert (!have_dead && !wake_requested && !fd_ready);
+  assert (!has_pending_notifies && !wake_requested && !fd_ready);
   goto done
 }
 
@@ -444,10 +444,10 @@ inline prepare ()
 {
   with_lock {
     if
-    :: !restless
-    :: restless && is_pending -> ready = true
-    :: restless && !is_pending && next_deadline == NEVER
-    :: restless && !is_pending && next_deadline != NEVER ->
+    :: !has_other_work
+    :: has_other_work && is_pending -> ready = true
+    :: has_other_work && !is_pending && next_deadline == NEVER
+    :: has_other_work && !is_pending && next_deadline != NEVER ->
          wait_until = next_deadline;
          arm (wait_until);
          if
@@ -608,7 +608,7 @@ cut_off:
      }
      /* leave (), gaio_entry_run_notifies () */
      if
-     :: have_dead -> have_dead = false
+     :: has_pending_notifies -> has_pending_notifies = false
      :: else
      fi;
 next:

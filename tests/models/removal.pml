@@ -5,7 +5,7 @@
  *
  * Holds: the notify runs exactly once and not while the callback does; the handler is neither
  * touched after that, nor called after gaio_handler_remove_sync() has returned; and nobody waits
- * for ever. That the owner wakes up for the dead is in notify.pml. A member of a ready set is
+ * for ever. That the owner wakes up for pending notifies is in notify.pml. A member of a ready set is
  * simpler: its removal waits for the function of the set with nothing but the lock. */
 
 #define N_PROCESSES 3
@@ -18,17 +18,17 @@
 #define LOCK 0
 #define STATE 1
 #define MASK 2 /* whether it is silent: the mask is 0 */
-#define HAVE_DEAD 3
+#define HAS_PENDING 3
 
-/* What STATE has: GAIO_ENTRY_ATTENTION, and how often the callback is running. */
-#define ATTENTION 1
+/* What STATE has: GAIO_ENTRY_END_WANTED, and how often the callback is running. */
+#define END_WANTED 1
 #define RUNNING 2
 
 #include "store-buffer.pml"
 
 /* (lock) */
 bool removed;
-bool on_dead; /* entry.siblings is on removal.pending_notifies */
+bool on_pending; /* entry.siblings is on removal.pending_notifies */
 bool masked;
 byte n_sync_waiters;
 bool waits[N_PROCESSES]; /* for removal.callback_ended */
@@ -60,43 +60,43 @@ inline release_lock (process)
   store (process, LOCK, 0);
 }
 
-/* gaio_entry_need_attention () */
-inline need_attention (process)
+/* gaio_entry_want_end () */
+inline want_end (process)
 {
-#ifdef MUTANT_ATTENTION_IS_STORED
+#ifdef MUTANT_END_WANTED_IS_STORED
   before = load (process, STATE);
-  store (process, STATE, before | ATTENTION);
+  store (process, STATE, before | END_WANTED);
 #else
-  fetch (process, STATE, before, before | ATTENTION);
+  fetch (process, STATE, before, before | END_WANTED);
 #endif
 }
 
-/* gaio_handler_bury (), gaio_entry_bury (); with the lock held. */
-inline bury (process)
+/* gaio_handler_destroy (), gaio_entry_destroy (); with the lock held. */
+inline destroy (process)
 {
   if
   :: removed
   :: else ->
        removed = true;
        store (process, MASK, 1);
-       on_dead = true;
-       store (process, HAVE_DEAD, 1)
+       on_pending = true;
+       store (process, HAS_PENDING, 1)
   fi
 }
 
-/* gaio_entry_attend (), then the rest of gaio_handler_after_callback (). */
+/* gaio_entry_handle_end (), then the rest of gaio_handler_after_callback (). */
 inline after_callback ()
 {
   take_lock (OWNER);
   if
   :: is_running (OWNER)
   :: else ->
-       fetch (OWNER, STATE, before, before & ~ATTENTION);
-#ifndef MUTANT_ATTEND_DOES_NOT_BURY_AGAIN
+       fetch (OWNER, STATE, before, before & ~END_WANTED);
+#ifndef MUTANT_END_DOES_NOT_ADD_AGAIN
        if
-       :: removed && !on_dead ->
-            on_dead = true;
-            store (OWNER, HAVE_DEAD, 1)
+       :: removed && !on_pending ->
+            on_pending = true;
+            store (OWNER, HAS_PENDING, 1)
        :: else
        fi;
 #endif
@@ -118,16 +118,16 @@ inline after_callback ()
   release_lock (OWNER);
 }
 
-/* gaio_entry_run_notifies () with its take_dead () */
+/* gaio_entry_run_notifies () with its take_pending_notifies () */
 inline run_notifies ()
 {
   take_lock (OWNER);
   if
-  :: on_dead ->
-       on_dead = false;
+  :: on_pending ->
+       on_pending = false;
        if
 #ifndef MUTANT_TAKES_A_RUNNING_ONE
-       :: is_running (OWNER) -> need_attention (OWNER)
+       :: is_running (OWNER) -> want_end (OWNER)
 #endif
        :: else ->
 #ifndef MUTANT_DEAD_STAYS_ON_THE_READY_LIST
@@ -137,7 +137,7 @@ inline run_notifies ()
        fi
   :: else
   fi;
-  store (OWNER, HAVE_DEAD, 0);
+  store (OWNER, HAS_PENDING, 0);
   release_lock (OWNER);
   if
   :: taken ->
@@ -154,7 +154,7 @@ inline begin ()
 #ifdef MUTANT_DECIDES_BEFORE_IT_BEGINS
   silent = load (OWNER, MASK);
 #endif
-  /* Pairs with need_attention () in wait_until_not_running (). */
+  /* Pairs with want_end () in wait_until_not_running (). */
 #ifdef MUTANT_BEGIN_IS_STORED
   before = load (OWNER, STATE);
   store (OWNER, STATE, before + RUNNING);
@@ -169,14 +169,14 @@ inline begin ()
 /* gaio_entry_end () */
 inline end_callback ()
 {
-  /* Pairs with need_attention () in wait_until_not_running (). */
+  /* Pairs with want_end () in wait_until_not_running (). */
 #ifdef MUTANT_END_IS_STORED
   before = load (OWNER, STATE);
   store (OWNER, STATE, before - RUNNING);
 #else
   fetch (OWNER, STATE, before, before - RUNNING);
 #endif
-  attention = before & ATTENTION;
+  end_wanted = before & END_WANTED;
 }
 
 /* With the lock held. The fd is ready as long as it is watched. What an earlier round has left over
@@ -198,7 +198,7 @@ inline gather ()
 inline remove ()
 {
   take_lock (OWNER);
-  bury (OWNER);
+  destroy (OWNER);
   release_lock (OWNER);
 }
 
@@ -220,7 +220,7 @@ inline serve_again ()
   fi;
   end_callback ();
   if
-  :: attention -> after_callback ()
+  :: end_wanted -> after_callback ()
   :: else
   fi;
   silent = false;
@@ -235,7 +235,7 @@ inline nested_round ()
   :: !can_recurse && load (OWNER, MASK) == 0 ->
        masked = true;
        store (OWNER, MASK, 1);
-       need_attention (OWNER)
+       want_end (OWNER)
   :: else
   fi;
   release_lock (OWNER);
@@ -246,7 +246,7 @@ inline nested_round ()
   :: skip
   fi;
   if
-  :: load (OWNER, HAVE_DEAD) -> run_notifies ()
+  :: load (OWNER, HAS_PENDING) -> run_notifies ()
   :: else
   fi;
 }
@@ -282,7 +282,7 @@ inline serve ()
   fi;
   end_callback ();
   if
-  :: attention -> after_callback ()
+  :: end_wanted -> after_callback ()
   :: else
   fi;
   if
@@ -290,22 +290,22 @@ inline serve ()
   :: else -> remove ()
   fi;
   silent = false;
-  attention = false;
+  end_wanted = false;
 }
 
 /* The owner: rounds, as long as there is something to do, and some for others. A limit may cut one
  * off. */
 active proctype Owner ()
 {
-  bool silent, attention, keep, taken;
+  bool silent, end_wanted, keep, taken;
   byte before;
   byte n_for_others = 2;
 
   do
-  :: memory[MASK] == 0 || on_dead || n_for_others > 0 ->
+  :: memory[MASK] == 0 || on_pending || n_for_others > 0 ->
        if
        :: n_for_others > 0 -> n_for_others--
-       :: memory[MASK] == 0 || on_dead
+       :: memory[MASK] == 0 || on_pending
        fi;
        take_lock (OWNER);
        gather ();
@@ -317,7 +317,7 @@ active proctype Owner ()
        :: skip
        fi;
        if
-       :: load (OWNER, HAVE_DEAD) -> run_notifies ()
+       :: load (OWNER, HAS_PENDING) -> run_notifies ()
        :: else
        fi
   :: timeout ->
@@ -334,8 +334,8 @@ inline wait_until_not_running (process)
   running = is_running (process);
 #endif
   /* Pairs with begin () and end_callback (). */
-#ifndef MUTANT_WAITER_SETS_NO_ATTENTION
-  need_attention (process);
+#ifndef MUTANT_WAITER_DOES_NOT_WANT_END
+  want_end (process);
 #endif
 #ifndef MUTANT_WAITER_LOOKS_FIRST
   running = is_running (process);
@@ -361,7 +361,7 @@ proctype Remover (byte self; bool sync)
   byte before;
 
   take_lock (self);
-  bury (self);
+  destroy (self);
   if
   :: sync -> wait_until_not_running (self)
   :: else
