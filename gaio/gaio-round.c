@@ -10,9 +10,6 @@
 #include "gaio-timer-private.h"
 #include "gaio-trace-private.h"
 
-/* How soon to try again what the kernel has refused. */
-#define RETRY_US 10000
-
 /* The order of a round. */
 enum
 {
@@ -441,7 +438,7 @@ wait_asleep (GaioCore *core, int max, gint64 timeout_us)
       gaio_monitor_open (&core->monitor) != 0)
     {
       fall_asleep (core);
-      g_usleep (MIN ((guint64) timeout_us, RETRY_US));
+      g_usleep (MIN ((guint64) timeout_us, GAIO_MONITOR_RETRY_US));
       wake_up (core);
       return 0;
     }
@@ -518,7 +515,7 @@ show (GaioCore *core, GSource *source, gint *timeout_ms)
       g_source_is_destroyed (source))
     return;
   if (!core->monitor.ops->before_glib_poll (&core->monitor, source))
-    *timeout_ms = RETRY_US / 1000;
+    *timeout_ms = GAIO_MONITOR_RETRY_US / 1000;
 }
 
 /* Takes the lock. FALSE, without it, if the context has been taken away from @source just now; then
@@ -566,7 +563,7 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
   if (G_UNLIKELY (runs_elsewhere (core)))
     {
       gaio_core_unlock (core);
-      *timeout_ms = RETRY_US / 1000;
+      *timeout_ms = GAIO_MONITOR_RETRY_US / 1000;
       return FALSE;
     }
   requeue_rest (core);

@@ -7,9 +7,6 @@
 #include "gaio-registry-private.h"
 #include "gaio-round-private.h"
 
-/* How soon to try again to get the epoll fd that the kernel has refused. */
-#define RETRY_MS 10
-
 /**
  * SECTION:gaio-source
  * @title: Nesting in GLib
@@ -84,7 +81,7 @@ gaio_source_prepare (GSource *source, gint *timeout_ms)
   if (G_UNLIKELY (is_gone (self)))
     return TRUE;
   if (G_UNLIKELY (!self->settled) && !settle (self))
-    *timeout_ms = RETRY_MS;
+    *timeout_ms = GAIO_MONITOR_RETRY_US / 1000;
   return gaio_round_prepare (self->core, source, timeout_ms);
 }
 

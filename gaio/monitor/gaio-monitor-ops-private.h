@@ -29,6 +29,9 @@
 /* No wait is longer than a day: far from the overflow of every unit in between. */
 #define GAIO_MONITOR_LONGEST_WAIT_US (G_GINT64_CONSTANT (86400) * G_USEC_PER_SEC)
 
+/* How soon to try again what the kernel has refused. */
+#define GAIO_MONITOR_RETRY_US 10000
+
 typedef struct _GaioMonitor GaioMonitor;
 typedef struct _GaioMonitorPoll GaioMonitorPoll;
 
@@ -67,7 +70,7 @@ typedef struct
   /* A wait has three parts, of which the middle one is without the lock. end_wait() fills
    * mon->events with at most @max_events and returns how many; each is fresh: the kernel has looked
    * at the fd since begin_wait(). wait() returns -1 with errno on failure, which end_wait() hands
-   * on. For epoll, wait() does it all and the others are NULL. */
+   * on. All three are NULL for epoll, whose system call gaio_monitor_wait() makes itself. */
   void (*begin_wait) (GaioMonitor *mon);
   int (*wait) (GaioMonitor *mon, int max_events, gint64 timeout_us);
   int (*end_wait) (GaioMonitor *mon, int n, int max_events);

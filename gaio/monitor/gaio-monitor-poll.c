@@ -14,10 +14,9 @@
  * and GLib sees one pollfd for each fd. */
 
 #define NOWHERE G_MAXUINT
-/* How soon to try again what the kernel has refused, and that at once it was not to be waited for:
- * a GLib that sees an fd ready dispatches us over and over. */
-#define RETRY_US 10000
-#define RETRY_NOW_US 1000
+/* How long to wait after the kernel has refused a poll that was not to wait: a GLib that sees an fd
+ * ready dispatches us over and over. */
+#define PAUSE_US 1000
 
 typedef struct
 {
@@ -342,12 +341,12 @@ static int
 wait_for_retry (GaioMonitor *mon, gint64 timeout_us)
 {
   struct pollfd own = { .fd = mon->wake_fd, .events = POLLIN };
-  gint64 wait_us = timeout_us < 0 ? RETRY_US : MIN (timeout_us, RETRY_US);
+  gint64 wait_us = timeout_us < 0 ? GAIO_MONITOR_RETRY_US : MIN (timeout_us, GAIO_MONITOR_RETRY_US);
   int n;
 
   if (timeout_us == 0)
     {
-      g_usleep (RETRY_NOW_US);
+      g_usleep (PAUSE_US);
       return 0;
     }
   n = poll_fds (&own, 1, wait_us);
