@@ -3,7 +3,7 @@
 
 #include "gaio-trace-private.h"
 
-/* An idle one runs at the latest this long after it was scheduled. */
+/* An idle bottom half runs this long after it was scheduled at the latest. */
 #define IDLE_DELAY_US 10000
 
 /**
@@ -20,12 +20,12 @@
  * Everything here may be called from any thread and from inside any callback.
  */
 
-/* What has been asked for since it was last called. */
+/* How it has been scheduled since it was last called. */
 enum
 {
   IDLE = 1 << 0,
   URGENT = 1 << 1,
-  QUEUED = 1 << 2, /* set under the lock: it has its place among the others */
+  QUEUED = 1 << 2, /* set under the lock: it has its place in the queue */
 };
 
 /**
@@ -43,7 +43,7 @@ struct _GaioBottomHalf
   guint64 seq;          /* (lock) its place in the queue */
   atomic_uint asked;    /* IDLE and URGENT; cleared under the lock */
   bool urgent;          /* (lock) counted in core->bottom_halves.n_urgent */
-  bool set_aside;       /* (lock) came up while it was running */
+  bool set_aside;       /* (lock) its turn came while it was running */
 };
 
 G_DEFINE_BOXED_TYPE (GaioBottomHalf, gaio_bottom_half, gaio_bottom_half_ref, gaio_bottom_half_unref)
@@ -67,7 +67,7 @@ end_call (const GaioCall *call)
     call->notify (call->user_data);
 }
 
-/* FALSE if it is too late for that. */
+/* FALSE if it is too late. */
 static gboolean
 add_call (GaioCore *core, GaioCall *call)
 {
@@ -206,7 +206,7 @@ enqueue (GaioBottomHalf *self)
   gaio_list_push (&core->bottom_halves.scheduled, &self->entry.link);
 }
 
-/* TRUE if the loop is to be woken for it. With the lock held. */
+/* TRUE if the loop has to be woken. With the lock held. */
 static gboolean
 make_urgent (GaioBottomHalf *self)
 {
@@ -234,8 +234,8 @@ schedule (GaioBottomHalf *self, guint how)
   gboolean wake = FALSE;
   guint asked;
 
-  /* A read-modify-write also where it changes nothing: what the caller has written before is then
-   * seen by the callback that takes the bits. */
+  /* This is a read-modify-write even if it changes nothing, so that the callback that takes the
+   * bits sees what the caller has written before. */
   asked = atomic_fetch_or_explicit (&self->asked, how, memory_order_acq_rel);
   if ((asked & how) != 0 && (asked & QUEUED) != 0)
     return;
@@ -331,7 +331,7 @@ gaio_bottom_half_cancel (GaioBottomHalf *self)
   gaio_core_unlock (self->entry.core);
 }
 
-/* With the lock held; once more does nothing. */
+/* Does nothing the second time. With the lock held. */
 void
 gaio_bottom_half_destroy (GaioBottomHalf *self)
 {
@@ -398,7 +398,7 @@ gaio_bottom_half_drop_calls (GaioCore *core)
     end_call (&call);
 }
 
-/* Puts @self back where it was when it came up while it was running. With the lock held. */
+/* Puts @self back into the place that it had when its turn came. With the lock held. */
 static void
 put_back (GaioBottomHalf *self)
 {
@@ -468,8 +468,8 @@ serve_call (GaioCore *core, const GaioCall *call)
     end_call (call);
 }
 
-/* Takes all calls, if the first was deferred up to @last_seq: one lock for many. With the lock
- * held, and no bottom half before them. */
+/* Takes all calls under one lock, if the first was deferred up to @last_seq. With the lock held,
+ * and no bottom half before them. */
 static void
 take_calls (GaioCore *core, guint64 last_seq)
 {

@@ -3,9 +3,10 @@
 
 #include "gaio-registration-private.h"
 
-/* Adaptive busy polling: before the loop sleeps it asks in user space for a while whether something
- * is ready. How long, each handler learns from how long the loop has had to wait for it. By the
- * owner, with the lock held, which is released while handlers are asked. The idea is QEMU's. */
+/* Adaptive busy polling: before the loop sleeps, it checks in user space for a while whether
+ * something is ready. Each handler learns how long from how long the loop has had to wait for it.
+ * By the owner, with the lock held, which is released while the handlers' functions run. The idea
+ * is QEMU's. */
 
 gboolean gaio_busy_poll_is_usable (GaioCore *core);
 gboolean gaio_busy_poll_session (GaioCore *core, gint64 deadline);

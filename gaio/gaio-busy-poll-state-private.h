@@ -3,16 +3,17 @@
 
 #include "base/gaio-list-private.h"
 
-/* What busy polling has learned, and is to do. The marks are those of gaio-core-private.h. */
+/* How the user wants busy polling, and what it has learned. The marks are those of
+ * gaio-core-private.h. */
 
 typedef struct
 {
   gint64 max_us;    /* (lock) 0: off */
   guint grow;       /* (lock) */
   guint shrink;     /* (lock) */
-  GaioList pollers; /* (lock) handlers that can be asked in user space */
-  guint n_pollers;  /* (lock) how many */
-  gint64 window_us; /* (lock) for the others, which a monitor can be asked about */
+  GaioList pollers; /* (lock) handlers that can be polled in user space */
+  guint n_pollers;  /* (lock) how many of these there are */
+  gint64 window_us; /* (lock) the window for the others, which a monitor can poll */
   gint64 started;   /* (owner) when the wait began, or 0 */
 } GaioBusyPollState;
 

@@ -3,10 +3,10 @@
 
 #include "gaio-handler-private.h"
 
-/* Where a window begins that was closed. */
+/* How long a window is that opens again. */
 #define FIRST_WINDOW_US 4
 
-/* Who is asked during a session, as it was when that began: begin and end are a pair. */
+/* What is polled during a session, as it was when the session began: begin and end are a pair. */
 typedef struct
 {
   GaioHandler *handler;
@@ -19,14 +19,14 @@ extra_from_pollers (GaioLink *link)
   return gaio_link_entry (link, GaioHandlerExtra, pollers);
 }
 
-/* One handler that can only be asked about in the kernel is enough to make it pointless. */
+/* A single handler that only the kernel can poll makes busy polling pointless. */
 gboolean
 gaio_busy_poll_is_usable (GaioCore *core)
 {
   return core->busy_poll.n_pollers > 0 && core->busy_poll.n_pollers == core->handlers.n_handlers;
 }
 
-/* Each is held as in its callback, so that gaio_handler_remove_sync() waits for the end. */
+/* Each handler counts as running, as in its callback, so that gaio_handler_remove_sync() waits. */
 static GArray *
 take_pollers (GaioCore *core)
 {
@@ -145,7 +145,8 @@ shrunk (GaioCore *core, gint64 window)
   return core->busy_poll.shrink > 0 ? window / core->busy_poll.shrink : 0;
 }
 
-/* A window that was too short for what came in time grows; one in which nothing comes shrinks. */
+/* A window that was too short for an event that came soon grows; one in which nothing came
+ * shrinks. */
 static void
 adapt (GaioCore *core, gint64 *window, gint64 waited, gboolean was_ready)
 {
@@ -184,7 +185,7 @@ gaio_busy_poll_adapt (GaioCore *core)
   adapt_all (core, TRUE);
 }
 
-/* While the lock is given up, others say that there is something to do by ending the sleep. */
+/* While the lock is released, other threads end the sleep if there is something to do. */
 static void
 let_others_in (GaioCore *core)
 {
@@ -192,8 +193,8 @@ let_others_in (GaioCore *core)
   gaio_core_unlock (core);
 }
 
-/* TRUE if they have done so: then there may be something that was not looked at. For a forked
- * child, too, which is not to sleep. */
+/* TRUE if they have done so: then there may be something that nobody has looked at. Also TRUE in a
+ * forked child, which must not sleep. */
 static gboolean
 come_back (GaioCore *core)
 {
@@ -205,8 +206,8 @@ come_back (GaioCore *core)
   return disturbed;
 }
 
-/* Asks once, for the round that is about to gather: what a session has found may have been consumed
- * by another source. TRUE if the loop is not to sleep. */
+/* Busy-polls once, for the round that is about to gather: what a session has found may have been
+ * consumed by another source. TRUE if the loop must not sleep. */
 gboolean
 gaio_busy_poll_once (GaioCore *core)
 {
@@ -219,8 +220,8 @@ gaio_busy_poll_once (GaioCore *core)
   return come_back (core) || ready;
 }
 
-/* Asks until something is ready, the window is over, or @deadline (-1: never) is. TRUE if the loop
- * is not to sleep. */
+/* Busy-polls until something is ready, the window is over, or @deadline (-1: never) has passed.
+ * TRUE if the loop must not sleep. */
 gboolean
 gaio_busy_poll_session (GaioCore *core, gint64 deadline)
 {
@@ -244,7 +245,8 @@ gaio_busy_poll_session (GaioCore *core, gint64 deadline)
   begin_all (pollers);
   ready = poll_until (core, pollers, end);
   end_all (pollers);
-  /* What came after it was asked for the last time, and was not signalled because of begin. */
+  /* Between begin and end nobody has to signal the fd: this finds what has come since the last
+   * poll. */
   ready = ready || poll_all (pollers);
   release_pollers (core, pollers);
   return come_back (core) || ready;

@@ -14,7 +14,7 @@
 /* Newer than the oldest C library that there may be. */
 #define GAIO_P_PIDFD ((idtype_t) 3)
 
-/* How soon to ask again for a child that a tracer holds: twice as late each time, up to */
+/* How soon to try again for a child that a tracer holds: twice as late each time, up to */
 #define FIRST_RETRY_US 1000
 #define LAST_RETRY_US G_USEC_PER_SEC
 
@@ -23,19 +23,19 @@
  * @title: Child processes
  * @short_description: what g_child_watch_add() does, for thousands of them
  *
- * gaio_context_add_child() tells when a child process has ended, and how. It is a #GaioHandler on a
- * pidfd_open(2), so that the others cost nothing when one of them ends, and no signal handler is
+ * gaio_context_add_child() reports when a child process has ended, and how. It is a #GaioHandler on
+ * a pidfd_open(2), so that the others cost nothing when one of them ends, and no signal handler is
  * needed.
  *
  * This is the only fd that belongs to Gaio and that gaio_handler_get_fd() shows: for
  * pidfd_send_signal(2), say. It is closed when the handler has gone.
  *
  * When the child has ended it is reaped, as with waitpid(2), just before the function is called. A
- * child whose handler has been removed before that, also because its context was closed, is not
- * reaped by anybody: it stays a zombie until the program waits for it, or ends.
+ * child whose handler has been removed before that, for example because its context was closed, is
+ * reaped by nobody: it stays a zombie until the program waits for it, or ends.
  *
- * The end of a child that a debugger traces is the debugger's first. Until it lets the child go,
- * the loop asks from time to time: the function is called up to a second late then.
+ * If a debugger traces a child, the debugger learns of its end first. Until the debugger lets the
+ * child go, the loop checks from time to time, so the function may be called up to a second late.
  */
 
 /* What a handler has for its user data. */
@@ -61,10 +61,11 @@ pidfd_open_raw (GPid pid)
 #endif
 }
 
-/* Looks, with WNOHANG among @flags, at the child behind @pidfd alone: its pid may be another's by
- * now. Returns 0 or an errno; info->si_pid is 0 if it has not ended. */
+/* Waits for the child behind @pidfd with @flags and WNOHANG. Only the pidfd is used, because the
+ * pid may be another child's by now. Returns 0 or an errno; info->si_pid is 0 if it has not ended.
+ */
 static int
-ask (gint pidfd, int flags, siginfo_t *info)
+query_child (gint pidfd, int flags, siginfo_t *info)
 {
   int result;
 
@@ -75,7 +76,7 @@ ask (gint pidfd, int flags, siginfo_t *info)
   return result == 0 ? 0 : errno;
 }
 
-/* What waitpid(2) would have told. */
+/* What waitpid(2) would have returned. */
 static gint
 wait_status_from (const siginfo_t *info)
 {
@@ -108,8 +109,8 @@ ask_again (gpointer user_data)
   set_silent (gaio_core_current, user_data, FALSE);
 }
 
-/* The child has ended, as its pidfd goes on saying, but the end is a tracer's: it is ours once the
- * tracer has waited for it or has let it go. */
+/* The child has ended, as its pidfd keeps reporting, but its end belongs to a tracer. It is ours
+ * once the tracer has waited for the child or has let it go. */
 static void
 ask_later (Watch *watch)
 {
@@ -138,7 +139,7 @@ child_ended (gint fd, GIOCondition condition, gpointer user_data)
   /* Called already, if the handler can recurse. */
   if (watch->func == NULL)
     return G_SOURCE_REMOVE;
-  errsv = ask (watch->pidfd, 0, &info);
+  errsv = query_child (watch->pidfd, 0, &info);
   if (errsv == 0 && info.si_pid == 0)
     {
       ask_later (watch);
@@ -170,8 +171,8 @@ is_child (GPid pid)
   return waitid (P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
 }
 
-/* Why there is no pidfd of @pid. What no kernel would say of a child is said by a sandbox, with
- * whatever error it likes. */
+/* Why there is no pidfd of @pid. An error that no kernel would give for a child comes from a
+ * sandbox, which may give any. */
 static void
 set_error (GError **error, int errsv, GPid pid)
 {
@@ -201,7 +202,7 @@ open_child (GPid pid, GError **error)
       set_error (error, errno, pid);
       return -1;
     }
-  errsv = ask (pidfd, WNOWAIT, &info);
+  errsv = query_child (pidfd, WNOWAIT, &info);
   if (errsv == 0)
     return pidfd;
   close (pidfd);
@@ -224,8 +225,8 @@ open_child (GPid pid, GError **error)
  * have ended before, but not have been waited for: as for g_child_watch_add(), a child of
  * g_spawn_async() needs %G_SPAWN_DO_NOT_REAP_CHILD. Any thread.
  *
- * If somebody else has waited for the child meanwhile, or the process ignores SIGCHLD, @func is
- * told -1, for which g_spawn_check_wait_status() fails; GLib 2.74 says 0, which is success.
+ * If somebody else has waited for the child in the meantime, or the process ignores SIGCHLD, @func
+ * gets -1, for which g_spawn_check_wait_status() fails; GLib 2.74 passes 0, which is success.
  *
  * Fails with %GAIO_ERROR_FAILED if @pid is no child of this process or has been waited for, with
  * %GAIO_ERROR_NOT_SUPPORTED where pidfd_open(2) is missing (before Linux 5.4) or forbidden, and

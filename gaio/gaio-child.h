@@ -12,8 +12,8 @@ G_BEGIN_DECLS
 /**
  * GaioChildFunc:
  * @pid: the process
- * @wait_status: how it ended, as waitpid(2) tells, for g_spawn_check_wait_status(); -1 if somebody
- *   else has asked the kernel for it before
+ * @wait_status: how it ended, as waitpid(2) returns it, for g_spawn_check_wait_status(); -1 if
+ * somebody else has waited for it before
  * @user_data: the data given to gaio_context_add_child()
  *
  * Called once, on the owner of the context, when a child process has ended. The same as

@@ -35,7 +35,7 @@ destroy_everything (GaioCore *core)
     gaio_bottom_half_destroy (gaio_bottom_half_from_siblings (link));
 }
 
-/* Claimed by this thread, without the lock. A child that one of the notifies forks leaves the rest
+/* After this thread has claimed it, without the lock. If a notify forks, the child leaves the rest
  * to its parent. */
 static void
 tear_down (GaioCore *core, GSource *source)
@@ -66,8 +66,8 @@ tear_down (GaioCore *core, GSource *source)
   gaio_core_unlock (core);
 }
 
-/* Whether nobody else may touch the GMainContext that @core is nested in, if any: then this thread
- * owns it until it is released. With the lock held. */
+/* Makes this thread the owner of the GMainContext that @core is nested in, if there is one. FALSE
+ * if another thread owns it. With the lock held. */
 static gboolean
 acquire_main_context (GaioCore *core, GMainContext **main_context)
 {
@@ -76,8 +76,8 @@ acquire_main_context (GaioCore *core, GMainContext **main_context)
   return *main_context == NULL || g_main_context_acquire (*main_context);
 }
 
-/* With the lock held: makes this thread the one that tears down, if that is due and nobody else
- * owns the context. */
+/* With the lock held: makes this thread the one that tears @core down, if that is due and nobody
+ * else owns the context. */
 static gboolean
 claim (GaioCore *core, GMainContext **main_context)
 {
@@ -103,7 +103,8 @@ take_reference (GaioCore *core)
   return TRUE;
 }
 
-/* A forked child leaves a round of its parent: the core goes if the GObject has gone meanwhile. */
+/* A forked child leaves a round of its parent: the core goes if the GObject has gone in the
+ * meantime. */
 void
 gaio_close_leave_in_child (GaioCore *core)
 {
@@ -113,7 +114,7 @@ gaio_close_leave_in_child (GaioCore *core)
   gaio_core_unref (core);
 }
 
-/* Takes and gives up the lock. */
+/* Takes and releases the lock. */
 static gboolean
 leave (GaioCore *core)
 {
@@ -131,8 +132,8 @@ leave (GaioCore *core)
   return last;
 }
 
-/* Tears down a context that has been marked closed, if this is the thread to do it. Comes with the
- * lock, and leaves without. */
+/* Tears down a context that has been marked closed, if this is the thread to do it. Called with the
+ * lock, which it releases. */
 void
 gaio_close_finish (GaioCore *core)
 {
@@ -155,7 +156,7 @@ gaio_close_finish (GaioCore *core)
     gaio_core_unref (core);
 }
 
-/* With the lock, which it gives up. */
+/* Called with the lock, which it releases. */
 static void
 mark_closed (GaioCore *core)
 {
@@ -164,7 +165,7 @@ mark_closed (GaioCore *core)
   gaio_close_finish (core);
 }
 
-/* Marks @core closed. Where a thread owns it, that thread tears it down when its callbacks have
+/* Marks @core closed. If a thread owns it, that thread tears it down when its callbacks have
  * returned. */
 void
 gaio_close (GaioCore *core)
@@ -173,8 +174,8 @@ gaio_close (GaioCore *core)
     mark_closed (core);
 }
 
-/* In a forked child, which may be on its way back to a round of its parent. If that was in another
- * thread, it does not come. */
+/* In a forked child, which may have to return to a round of its parent first. If that round was in
+ * another thread, the child does not return to it. */
 static void
 drop_shell_in_child (GaioCore *core)
 {
@@ -185,7 +186,7 @@ drop_shell_in_child (GaioCore *core)
   gaio_core_unref (core);
 }
 
-/* The GObject goes. The core goes with it, or once it has been torn down. */
+/* The GObject goes. The core goes with it, or later, when it has been torn down. */
 void
 gaio_close_drop_shell (GaioCore *core)
 {

@@ -28,11 +28,11 @@
  *
  * But they have to return. An exception of C++, longjmp(3), pthread_exit(3) or the cancellation of
  * the thread (pthread_cancel(3)) that leaves a callback, a notify, or a function that waits, leaves
- * the context inside a round for ever: what was running is not called again, notifies do not come,
+ * the context inside a round forever: what was running is not called again, notifies do not come,
  * and no other thread may run it. Catch exceptions in the callback, and do not cancel a thread that
  * runs a context. In Python and JavaScript an exception ends where the callback does.
  *
- * After fork(2) an inherited context is of no use to the child: whatever is asked of it fails with
+ * After fork(2) an inherited context is of no use to the child: every operation on it fails with
  * %GAIO_ERROR_FORKED and does not disturb the parent.
  *
  * The idea is that of QEMU's AioContext.
@@ -56,7 +56,7 @@ enum
 
 static GParamSpec *properties[N_PROPS];
 
-/* Whoever starts a setuid program may not choose what it asks of the kernel. */
+/* Whoever starts a setuid program may not choose its monitor. */
 static GaioMonitorType
 monitor_from_environment (void)
 {
@@ -127,14 +127,14 @@ gaio_context_class_init (GaioContextClass *klass)
   /**
    * GaioContext:monitor:
    *
-   * What the context was asked to use to ask the kernel; gaio_context_dup_stats() tells what it
+   * Which monitor the context was asked to use; gaio_context_dup_stats() reports which one it
    * uses.
    *
    * Since: 1.0
    */
   properties[PROP_MONITOR] =
-      g_param_spec_enum ("monitor", "Monitor", "What to ask the kernel with",
-                         GAIO_TYPE_MONITOR_TYPE, GAIO_MONITOR_TYPE_AUTO,
+      g_param_spec_enum ("monitor", "Monitor", "How to poll the kernel", GAIO_TYPE_MONITOR_TYPE,
+                         GAIO_MONITOR_TYPE_AUTO,
                          G_PARAM_READWRITE | G_PARAM_CONSTRUCT_ONLY | G_PARAM_STATIC_STRINGS);
   g_object_class_install_properties (object_class, N_PROPS, properties);
 }
@@ -161,7 +161,7 @@ gaio_context_new (void)
 
 /**
  * gaio_context_new_with_monitor:
- * @monitor: what to ask the kernel with
+ * @monitor: how to poll the kernel
  *
  * Makes a context that uses @monitor. Any thread.
  *
@@ -279,15 +279,16 @@ gaio_context_set_dispatch_limits (GaioContext *self, guint max_callbacks, gint64
 /**
  * gaio_context_set_poll_params:
  * @self: a context
- * @max_us: how long to ask in user space at most before the loop sleeps, in microseconds, up to a
- *   second; 0, the default, for not at all
+ * @max_us: how long to busy-poll at most before the loop sleeps, in microseconds, up to a second;
+ *   0, the default, for not at all
  * @grow: by what to multiply a window that was too short; 0 for the default, 2
  * @shrink: by what to divide a window in which nothing came; 0 for closing it at once
  *
- * Sets adaptive busy polling, which trades processor time for latency. Before it sleeps the loop
- * asks the functions of gaio_handler_set_poll_funcs() again and again, for a window that each
- * handler learns from how long the loop has had to wait for it. A handler without such functions
- * switches this off. Under a GLib main loop the other sources wait for @max_us at most. Any thread.
+ * Sets adaptive busy polling, which trades processor time for latency. Before it sleeps, the loop
+ * calls the functions of gaio_handler_set_poll_funcs() again and again, for a window whose length
+ * each handler learns from how long the loop has had to wait for it. A handler without such
+ * functions switches this off. Under a GLib main loop the other sources wait for @max_us at most.
+ * Any thread.
  *
  * Since: 1.0
  */
@@ -334,11 +335,11 @@ add_counters (GVariantDict *dict, GaioCore *core)
  * gaio_context_dup_stats:
  * @self: a context
  *
- * Tells what @self has done so far. More keys may come; these are there:
+ * Reports what @self has done so far. There may be more keys later; now there are these:
  *
- * - `monitor` (s): what asks the kernel: `epoll` or `poll`; until that is first needed, what will
+ * - `monitor` (s): what polls the kernel, `epoll` or `poll`; until that is first needed, what will
  *   be tried
- * - `monitor-note` (s): why it is not the one that was asked for; only then
+ * - `monitor-note` (s): why it is not the one that was requested; only then
  * - `handlers`, `dormant-handlers` (u): how many there are; of these, how many whose fd was closed
  *   without removing them, as far as has been noticed
  * - `timers`, `armed-timers` (u): how many there are; of these, how many wait for their deadline

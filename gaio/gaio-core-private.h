@@ -21,15 +21,15 @@
 #include "gaio-sleep-private.h"
 #include "gaio-timer-queue-private.h"
 
-/* The state of a context. It is ref-counted apart from the GObject, which is only a shell: handles,
- * sources and rounds hold the core, so that a callback may drop the last reference to the context.
- * It is made of one part for each mechanism; what a part has and does is in the header of its name.
+/* The state of a context. It is ref-counted separately from the GObject, which is only a shell:
+ * handles, sources and rounds hold the core, so that a callback may drop the last reference to the
+ * context. It has one part for each mechanism; the header of that name says what the part is for.
  *
  * Who may touch what, here and in the parts:
  *   (lock)  under core->lock, from any thread
  *   (owner) by the owner: the thread inside a round
- *   (const) set once, before anybody else sees it
- * Atomics say beside them who else looks. User code never runs under the lock. */
+ *   (const) set once, before any other thread sees it
+ * Atomics have a comment that says who else looks. User code never runs under the lock. */
 
 typedef struct
 {
@@ -44,8 +44,8 @@ typedef struct
   GaioRefCount ref_count;
   pthread_mutex_t lock;
 
-  /* The owner: the thread inside a round, or NULL. It becomes so under the lock, and is no longer
-   * when the outermost round leaves. */
+  /* The owner: the thread inside a round, or NULL. Set and cleared under the lock; any thread may
+   * compare it with itself without. */
   _Atomic (const void *) round_thread;
   guint depth;                  /* (owner) of nested rounds */
   guint first_kind;             /* (owner) the kind of callback the next round begins with */
@@ -90,7 +90,7 @@ void gaio_core_relock (GaioCore *core);
 void gaio_core_close_fds (GaioCore *core);
 void gaio_core_deadline_moved (GaioCore *core, gint64 deadline);
 
-/* The core whose callback this thread is in, or NULL. */
+/* The core in whose callback this thread is, or NULL. */
 extern _Thread_local GaioCore *gaio_core_current
     __attribute__ ((tls_model ("initial-exec"), visibility ("hidden")));
 
@@ -106,7 +106,7 @@ gaio_core_is_closed (const GaioCore *core)
   return gaio_life_is_closed (&core->life);
 }
 
-/* FALSE in a forked child, where the lock may be held by a thread that does not exist. */
+/* FALSE in a forked child, where a thread that does not exist may hold the lock. */
 static inline gboolean
 gaio_core_lock (GaioCore *core)
 {

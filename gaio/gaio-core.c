@@ -59,7 +59,7 @@ gaio_core_unref (GaioCore *core)
   g_free (core);
 }
 
-/* Returns a new reference to the shell, or NULL if it has gone. */
+/* Returns a new reference to the shell, or NULL if that has gone. */
 GaioContext *
 gaio_core_dup_context (GaioCore *core)
 {
@@ -104,7 +104,7 @@ end_sleep (GaioCore *core)
   return wake;
 }
 
-/* There is something to look at: ends the sleep, if there is one. With the lock held. */
+/* There is something to do: ends the sleep, if there is one. With the lock held. */
 void
 gaio_core_wake (GaioCore *core)
 {
@@ -119,8 +119,8 @@ leave_wake_fd (GaioCore *core, int wake_fd)
     close (wake_fd);
 }
 
-/* gaio_core_wake() for other threads, by one that keeps @core alive. Gives up the lock, and does so
- * first: else whom it wakes finds the lock taken, goes to sleep again and has to be woken twice. */
+/* gaio_core_wake() for other threads, which must keep @core alive. Releases the lock before it
+ * wakes the owner, who otherwise finds the lock taken, sleeps again and has to be woken twice. */
 void
 gaio_core_unlock_and_wake (GaioCore *core)
 {
@@ -136,8 +136,8 @@ gaio_core_unlock_and_wake (GaioCore *core)
   leave_wake_fd (core, wake_fd);
 }
 
-/* For the rest of a round: a thread that does not exist may hold the lock, and what is to be asked
- * of the kernel is the parent's. */
+/* For the rest of a round in a forked child: a thread that does not exist there may hold the lock,
+ * and the epoll set is the parent's. */
 static void
 prepare_for_child (GaioCore *core)
 {
@@ -147,7 +147,7 @@ prepare_for_child (GaioCore *core)
   core->sleep.has_other_work = TRUE;
 }
 
-/* In the middle of what needs the lock, after user code, which may have forked, has run without. */
+/* Takes the lock again after user code has run without it. That code may have forked. */
 void
 gaio_core_relock (GaioCore *core)
 {
@@ -156,7 +156,7 @@ gaio_core_relock (GaioCore *core)
   pthread_mutex_lock (&core->lock);
 }
 
-/* With the lock held. The eventfd is left to who still writes to it, if anybody does. */
+/* With the lock held. If a thread is still writing to the eventfd, that thread closes it. */
 void
 gaio_core_close_fds (GaioCore *core)
 {
@@ -168,8 +168,8 @@ gaio_core_close_fds (GaioCore *core)
     leave_wake_fd (core, wake_fd);
 }
 
-/* Somebody has to be called at @deadline: makes sure that nobody sleeps longer. With the lock held.
- */
+/* Something is to be called at @deadline: makes sure that the owner does not sleep longer. With the
+ * lock held. */
 void
 gaio_core_deadline_moved (GaioCore *core, gint64 deadline)
 {

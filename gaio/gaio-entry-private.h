@@ -4,7 +4,7 @@
 #include "gaio-core-private.h"
 
 /* What handlers, ready set functions, timers and bottom halves have in common: a callback with data
- * and a notify, a reference count, and a way to be removed while anything goes on. */
+ * and a notify, a reference count, and a way to be removed at any time. */
 
 typedef struct _GaioEntry GaioEntry;
 
@@ -17,28 +17,28 @@ typedef enum
   GAIO_ENTRY_BOTTOM_HALF,
 } GaioEntryKind;
 
-/* What GaioEntry.state consists of. They are one word because one atomic operation on it both tells
- * the other side something and asks it: see gaio_entry_begin(). */
+/* What GaioEntry.state consists of. It is one word because one atomic operation both tells the
+ * other thread something and finds out what that has said: see gaio_entry_begin(). */
 enum
 {
-  /* gaio_entry_end() has something to tell; set and cleared under the lock. */
+  /* somebody wants to hear that the callback has returned; set and cleared under the lock */
   GAIO_ENTRY_END_WANTED = 1,
-  /* As many of these as there are calls of it on the stack of the owner, who changes that. */
+  /* one for each call of it on the stack of the owner, who adds and subtracts them */
   GAIO_ENTRY_RUNNING = 2,
 };
 
 /* What each event touches comes last, next to what a handler adds. */
 struct _GaioEntry
 {
-  GaioRefCount ref_count; /* of the handles; the core has one until the notify has run */
+  GaioRefCount ref_count; /* of the handles, and one of the core until the notify has run */
   atomic_bool removed;
   guint8 kind; /* (const) a GaioEntryKind */
   GDestroyNotify notify;
   GaioCore *core;
-  GaioLink siblings; /* (lock) among those of its kind; once removed, among the dead */
+  GaioLink siblings; /* (lock) among those of its kind; once removed, among the pending notifies */
   void (*free) (GaioEntry *entry); /* (const) or NULL: g_free() */
-  GaioLink link;                   /* in the queue in which it waits to be called */
-  guint32 stamp;                   /* (lock) gaio_core_stamp() of when it was gathered */
+  GaioLink link;                   /* in the queue where it waits to be called */
+  guint32 stamp;                   /* (lock) gaio_ready_list_get_stamp() of when it was gathered */
   atomic_uint state;               /* GAIO_ENTRY_END_WANTED and GAIO_ENTRY_RUNNING */
   gpointer user_data;
 };
@@ -57,14 +57,14 @@ void gaio_entry_reject (GaioEntry *entry);
 void gaio_entry_run_notifies (GaioCore *core);
 void gaio_entry_handle_end (GaioEntry *entry);
 
-/* It has not been gathered just now. With the lock held, before anybody looks for it. */
+/* Marks @entry as not gathered just now. With the lock held, before it can be gathered. */
 static inline void
 gaio_entry_forget_gathering (GaioEntry *entry)
 {
   entry->stamp = gaio_ready_list_get_stamp (&entry->core->ready) - 1;
 }
 
-/* A hint, without the lock. */
+/* A hint that saves the lock. */
 static inline gboolean
 gaio_entry_has_pending_notifies (GaioCore *core)
 {
@@ -83,26 +83,26 @@ gaio_entry_is_running (GaioEntry *entry)
   return atomic_load_explicit (&entry->state, memory_order_acquire) / GAIO_ENTRY_RUNNING;
 }
 
-/* gaio_entry_end() shall say so. With the lock held. In another thread than the owner's it pairs
- * with gaio_entry_begin() and gaio_entry_end(). */
+/* Makes gaio_entry_end() return TRUE. With the lock held. In another thread than the owner's this
+ * pairs with gaio_entry_begin() and gaio_entry_end(). */
 static inline void
 gaio_entry_want_end (GaioEntry *entry)
 {
   atomic_fetch_or_explicit (&entry->state, GAIO_ENTRY_END_WANTED, memory_order_acq_rel);
 }
 
-/* Before the callback, and before what decides whether it is called is read. Pairs with
- * gaio_entry_want_end() in gaio_handler_remove_sync(): if that comes first, we see that it is
- * not to be called, else the remover sees that it is running. */
+/* Before the callback, and before reading what decides whether it is called. Pairs with
+ * gaio_entry_want_end() in gaio_handler_remove_sync(): if that comes first, we see that the entry
+ * is not to be called; otherwise the remover sees that it is running. */
 static inline void
 gaio_entry_begin (GaioEntry *entry)
 {
   atomic_fetch_add_explicit (&entry->state, GAIO_ENTRY_RUNNING, memory_order_acq_rel);
 }
 
-/* After the callback. TRUE: call gaio_entry_handle_end(), with the lock held. Pairs with
- * gaio_entry_want_end() in gaio_handler_remove_sync(): if that comes first, we see that it
- * waits, else the remover sees that the callback has returned. */
+/* After the callback. If this returns TRUE, call gaio_entry_handle_end() with the lock held. Pairs
+ * with gaio_entry_want_end() in gaio_handler_remove_sync(): if that comes first, we see that the
+ * remover waits; otherwise the remover sees that the callback has returned. */
 static inline gboolean
 gaio_entry_end (GaioEntry *entry)
 {
@@ -112,8 +112,8 @@ gaio_entry_end (GaioEntry *entry)
   return (before & GAIO_ENTRY_END_WANTED) != 0;
 }
 
-/* As g_return_val_if_fail(), where the caller has handed over a notify that must not be lost. @val
- * may be empty. */
+/* Like g_return_val_if_fail(), where the caller has passed a notify that must not be lost. @val may
+ * be empty. */
 #define gaio_return_val_if_fail_notify(expr, user_data, notify, val)                               \
   G_STMT_START                                                                                     \
   {                                                                                                \

@@ -36,8 +36,8 @@ gaio_entry_unref (GaioEntry *entry)
   gaio_core_unref (core);
 }
 
-/* Marks @entry removed, if its kind has not, and leaves its notify to the owner. Once, with the
- * lock held. */
+/* Marks @entry removed, if its kind has not done so, and leaves its notify to the owner. Only once,
+ * with the lock held. */
 void
 gaio_entry_destroy (GaioEntry *entry)
 {
@@ -59,7 +59,7 @@ release (GaioEntry *entry)
   gaio_entry_unref (entry);
 }
 
-/* For an entry that could not be added: it is removed from the start, and its notify runs here.
+/* For an entry that could not be added: it is removed from the start, and its notify runs now.
  * Without the lock. */
 void
 gaio_entry_reject (GaioEntry *entry)
@@ -68,8 +68,8 @@ gaio_entry_reject (GaioEntry *entry)
   release (entry);
 }
 
-/* Takes those dead whose callback is not on the stack. The others come back with
- * gaio_entry_handle_end(). */
+/* Takes the removed entries whose callback is not on the stack. gaio_entry_handle_end() adds the
+ * others again. */
 static void
 take_pending_notifies (GaioCore *core, GaioList *batch)
 {
@@ -94,8 +94,9 @@ take_pending_notifies (GaioCore *core, GaioList *batch)
   gaio_core_unlock (core);
 }
 
-/* Runs the notifies of what has been removed. By the owner, without the lock. What these remove
- * waits for the next time. A child that one of them forks leaves the rest to its parent. */
+/* Runs the notifies of what has been removed. What the notifies themselves remove waits for the
+ * next time. If a notify forks, the child leaves the rest to its parent. By the owner, without the
+ * lock. */
 void
 gaio_entry_run_notifies (GaioCore *core)
 {
@@ -107,7 +108,7 @@ gaio_entry_run_notifies (GaioCore *core)
     release (gaio_link_entry (link, GaioEntry, siblings));
 }
 
-/* After gaio_entry_end() said so; with the lock held. */
+/* After gaio_entry_end() has returned TRUE. With the lock held. */
 void
 gaio_entry_handle_end (GaioEntry *entry)
 {

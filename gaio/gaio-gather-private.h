@@ -7,23 +7,23 @@
 #include "gaio-ready-set-private.h"
 #include "gaio-trace-private.h"
 
-/* From the kernel to the ready list, in two halves: between them the caller asks the kernel. By the
- * owner, with the lock held.
+/* From the kernel to the ready list, in two halves; between them the caller polls. By the owner,
+ * with the lock held.
  *
- * What nearly every event needs is inline, for its one user: a system call spoils what the
- * processor remembers of where calls return to, and what comes right after it runs cold. */
+ * What nearly every event needs is inline, and has only one user: after a system call, the
+ * processor predicts returns badly, and the code that comes next runs cold. */
 
 typedef struct
 {
-  int max;        /* how many events to ask for */
-  gboolean all;   /* more are asked for if there are more */
+  int max;        /* how many events to fetch */
+  gboolean all;   /* if there are more, fetch them too */
   gboolean news;  /* there is something to report */
-  gboolean again; /* an fd has been seen before: the kernel has come round */
-  gboolean stale; /* an fd that nobody knows */
+  gboolean again; /* an fd has come a second time: the kernel has begun again */
+  gboolean stale; /* an event of an fd that nobody knows */
 } GaioGathering;
 
-/* TRUE if @events are something to report for @handler. Else what is left over of it, if anything,
- * is no longer. */
+/* TRUE if @events are something to report to @handler. If not, it drops what is left over from
+ * earlier. */
 static inline gboolean
 queue_if_ready (GaioCore *core, GaioHandler *handler, guint events)
 {
@@ -62,7 +62,8 @@ queue_ready_handlers (GaioCore *core, GaioSlot *slot, guint events)
       GaioHandler *handler = gaio_link_entry (link, GaioHandler, entry.siblings);
 
       news |= queue_if_ready (core, handler, slot->reports_once ? handler->extra->known : events);
-      /* To silence one may show that the file has gone, and take them all off the slot. */
+      /* Silencing a handler may show that the file has gone. Then it takes all handlers off the
+       * slot. */
       if (slot->generation != generation)
         break;
     }
@@ -81,7 +82,8 @@ handle_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
                                   : queue_ready_handlers (core, slot, events))
     self->news = TRUE;
   else if (G_UNLIKELY (core->handlers.may_be_stale) && !gaio_registration_expects (slot, events))
-    /* Nobody has asked for that, under this number and in this life: there are two of it. */
+    /* No handler of this registration waits for that: another file is in the set under this
+     * number. */
     self->stale = TRUE;
 }
 
@@ -101,22 +103,23 @@ handle_event (GaioCore *core, const struct epoll_event *event, GaioGathering *se
   else if ((guint32) key == GAIO_MONITOR_KEY_GONE)
     gaio_registration_file_gone (core, key >> 32);
   else if (key == GAIO_MONITOR_KEY_HOST)
-    /* Busy polling may have come between GLib's look at its sources and the wait of the host. */
+    /* Busy polling may come between GLib's check of its sources and the wait of the host. */
     gaio_host_state_set_glib_woken (&core->host);
   else if (key != GAIO_MONITOR_KEY_WAKE)
     self->stale = TRUE;
 }
 
-/* Whether to ask for all that is ready. Two things need the whole picture: a ready set, and a queue
- * in which an earlier round has left something, which keeps its place if it is ready still and is
- * dropped if not. */
+/* Whether to fetch everything that is ready. A ready set needs that, and so does a list with
+ * entries that an earlier round has left: they keep their place if they are still ready, and are
+ * dropped if they are not. */
 static inline gboolean
 wants_all (GaioCore *core)
 {
   return core->handlers.n_members > 0 || !gaio_list_is_empty (&core->ready.entries);
 }
 
-/* Nearly every event is for one handler, which waits for just that. NULL if this is another one. */
+/* Nearly every event is plain: it is for one handler, which waits for just that. Returns the
+ * handler, or NULL if the event is not plain. */
 static inline G_ALWAYS_INLINE GaioHandler *
 handle_plain_event (GaioCore *core, const struct epoll_event *event, guint32 seq)
 {
@@ -136,8 +139,8 @@ handle_plain_event (GaioCore *core, const struct epoll_event *event, guint32 seq
   return handler;
 }
 
-/* As many of the first @n_events as are plain are a batch, if no callback is on the stack and they
- * begin the queue: nothing overtakes. Returns how many. */
+/* Makes a batch of the plain events at the beginning, if no callback is on the stack and nothing is
+ * queued before them: so the order stays. Returns how many there are. */
 static inline G_ALWAYS_INLINE int
 handle_plain_events (GaioCore *core, int n_events)
 {
@@ -167,8 +170,8 @@ handle_events (GaioCore *core, int n_events, GaioGathering *self)
     self->stale = !gaio_registration_clean_up (core);
 }
 
-/* What is always ready joins the queue as the others do, in turn, and takes not more than half of
- * the room. Returns what is left of it. */
+/* Queues handlers that are always ready, each in turn, up to half of @room. Returns how much room
+ * is left. */
 static G_NO_INLINE guint
 gather_always (GaioCore *core, guint room, GaioGathering *self)
 {
@@ -185,7 +188,7 @@ gather_always (GaioCore *core, guint room, GaioGathering *self)
       gaio_link_unlink (link);
       gaio_list_push (&core->handlers.always, link);
       handler->entry.stamp = gaio_ready_list_get_stamp (&core->ready);
-      /* One whose callback is running takes no place. */
+      /* A handler whose callback is running takes no room. */
       n += gaio_registration_check_always (handler) &&
            queue_if_ready (core, handler, handler->extra->known);
     }
@@ -193,7 +196,8 @@ gather_always (GaioCore *core, guint room, GaioGathering *self)
   return MAX (room - n, 1);
 }
 
-/* Whether what was left over is ready still. Those always ready had not all their turn just now. */
+/* Whether an entry that was left over is still ready. Not all that are always ready have had their
+ * turn just now. */
 static inline gboolean
 is_ready_still (GaioEntry *entry)
 {
@@ -213,26 +217,26 @@ drop_unseen (GaioCore *core)
       gaio_link_unlink (link);
 }
 
-/* After a wait that has failed. Some programs close all fds that they do not know; there is nothing
- * left then but to close the context. Later waits, before it has been torn down, fail as well. */
+/* After a wait that has failed. Some programs close all fds that they do not know; the only thing
+ * left to do then is to close the context. Later waits, before it is torn down, fail as well. */
 static G_NO_INLINE void
 check_set (GaioCore *core)
 {
   if (errno == EINTR || core->life.lost_fd != -1)
     return;
   core->life.lost_fd = core->monitor.fd >= 0 ? core->monitor.fd : core->monitor.wake_fd;
-  /* Whose they are now nobody knows: they are left alone. */
+  /* Nobody knows what these numbers mean now, so they are not closed. */
   gaio_monitor_lose (&core->monitor);
   core->sleep.has_other_work = TRUE;
   gaio_life_close (&core->life);
 }
 
-/* What else is ready after a first load, if that was full; and what is left over from an earlier
- * round and is not. */
+/* Fetches what else is ready if the first load was full, and drops what is left over from an
+ * earlier round and is no longer ready. */
 static G_NO_INLINE void
 gather_all (GaioCore *core, gboolean full, GaioGathering *self)
 {
-  /* A stale one that is still there could not be got rid of, and would come again for ever. */
+  /* A stale file that is still in the set cannot be removed, and its events would come forever. */
   while (full && !self->again && !self->stale)
     {
       int n;
@@ -244,8 +248,8 @@ gather_all (GaioCore *core, gboolean full, GaioGathering *self)
   drop_unseen (core);
 }
 
-/* Before the kernel is asked. There is room for @room callbacks: no more are to be asked for, so
- * that the kernel rotates what it has and everybody has a turn. */
+/* Before the poll. There is room for @room callbacks. No more events than that are fetched, so that
+ * the kernel rotates its list and every fd has a turn. */
 static inline G_ALWAYS_INLINE void
 gaio_gather_begin (GaioCore *core, guint room, GaioGathering *self)
 {
@@ -257,8 +261,8 @@ gaio_gather_begin (GaioCore *core, guint room, GaioGathering *self)
     self->max = room;
 }
 
-/* After the kernel has told of @n events, of at most self->max. TRUE if there is anything to
- * report. */
+/* After the kernel has reported @n events, of at most self->max. TRUE if there is anything to
+ * report to handlers. */
 static inline G_ALWAYS_INLINE gboolean
 gaio_gather_end (GaioCore *core, int n, GaioGathering *self)
 {
@@ -270,7 +274,7 @@ gaio_gather_end (GaioCore *core, int n, GaioGathering *self)
   return self->news;
 }
 
-/* What has said in user space that it is ready, unless the kernel has said so too. TRUE if there is
+/* Queues what busy polling has found ready, unless the kernel has reported it too. TRUE if there is
  * anything to report after all. */
 static inline gboolean
 gaio_gather_polled (GaioCore *core, gboolean news)

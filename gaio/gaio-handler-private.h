@@ -8,8 +8,8 @@ typedef struct
 {
   gint fd;
   GIOCondition condition;
-  GaioFdFunc func;      /* of its own, or */
-  GaioRecords *records; /* of the ready set that it is a member of, */
+  GaioFdFunc func;      /* its own function, or */
+  GaioRecords *records; /* those of the ready set that it is a member of, */
   GaioSetCalls *calls;  /* with this, and */
   guint64 token;
   gpointer user_data;
@@ -33,8 +33,8 @@ gaio_handler_end (GaioHandler *self)
     gaio_handler_after_callback (self);
 }
 
-/* Calls @self with what was gathered and is still asked for. By the owner, without the lock. TRUE
- * if there was something. */
+/* Calls @self with what was gathered and is still wanted. TRUE if there was anything. By the owner,
+ * without the lock. */
 static inline G_ALWAYS_INLINE gboolean
 gaio_handler_serve (GaioCore *core, GaioHandler *self)
 {

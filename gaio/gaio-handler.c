@@ -38,7 +38,7 @@
  */
 G_DEFINE_BOXED_TYPE (GaioHandler, gaio_handler, gaio_handler_ref, gaio_handler_unref)
 
-/* What poll(2) knows, without POLLNVAL, which says that there is no fd to watch. */
+/* What poll(2) knows, except POLLNVAL, which says that there is no fd to watch. */
 #define CONDITIONS                                                                                 \
   (POLLIN | POLLPRI | POLLOUT | POLLERR | POLLHUP | POLLRDNORM | POLLRDBAND | POLLWRNORM |         \
    POLLWRBAND | POLLMSG | POLLRDHUP)
@@ -80,8 +80,8 @@ handler_free (GaioEntry *entry)
     g_free (self);
 }
 
-/* Where epoll would be asked too late: before an epoll set of our own takes the number, or a table
- * is made as long as the number is large. With the lock held. */
+/* epoll would notice too late: an epoll set of our own might take the number first, or a table
+ * might become as long as the number is large. With the lock held. */
 static gboolean
 is_open (GaioCore *core, gint fd)
 {
@@ -121,7 +121,7 @@ handler_new (GaioCore *core, const GaioHandlerParams *params)
   return self;
 }
 
-/* One that nobody has seen. */
+/* Frees a handler that nobody has seen. */
 static void
 discard (GaioHandler *self)
 {
@@ -266,7 +266,7 @@ gaio_handler_unref (GaioHandler *self)
   gaio_entry_unref (&self->entry);
 }
 
-/* What its set has silenced may have nothing in the batch any more, for which it was silenced. With
+/* A member that its set has silenced may have no record any more for which it was silenced. With
  * the lock held. */
 static void
 unsilence (GaioHandler *self)
@@ -402,7 +402,8 @@ name_of (GaioHandler *self)
   return self->extra != NULL ? self->extra->name : NULL;
 }
 
-/* Removes @self and leaves its notify to the owner. With the lock held; once more does nothing. */
+/* Removes @self and leaves its notify to the owner. Does nothing the second time. With the lock
+ * held. */
 void
 gaio_handler_destroy (GaioHandler *self)
 {
@@ -415,7 +416,8 @@ gaio_handler_destroy (GaioHandler *self)
   gaio_registration_remove (self);
   if (self->entry.kind == GAIO_ENTRY_MEMBER)
     {
-      /* Not on the ready list but among those its set has silenced, which is under the lock. */
+      /* This is not the ready list but the list of members that its set has silenced, which is
+       * (lock). */
       gaio_link_unlink (&self->entry.link);
       core->handlers.n_members--;
     }
@@ -429,7 +431,7 @@ gaio_handler_destroy (GaioHandler *self)
  * @self: a handler
  *
  * Ends the watch: @self is not called again, also when it was ready already. From another thread
- * than the owner's, a call in flight is not waited for; the notify tells when it is over. Quiet
+ * than the owner's, a call in flight is not waited for; the notify runs when it is over. Quiet
  * when @self has been removed before, when its fd is closed already, after the context has gone,
  * and in a forked child. O(1). Any thread.
  *
@@ -452,15 +454,16 @@ wait_until_not_running (GaioHandler *self)
   GaioCore *core = self->entry.core;
 
   core->removal.n_sync_waiters++;
-  /* Pairs with gaio_entry_begin() and gaio_entry_end(): the owner sees that the mask is 0, or we
-   * see that it is running; then it sees that we wait. */
+  /* Pairs with gaio_entry_begin() and gaio_entry_end(): either the owner sees that the mask is 0,
+   * or we see that the handler is running, and the owner sees that we wait. */
   gaio_entry_want_end (&self->entry);
   while (gaio_entry_is_running (&self->entry))
     pthread_cond_wait (&core->removal.callback_ended, &core->lock);
   core->removal.n_sync_waiters--;
 }
 
-/* For those calls of the set's functions that may know of it still. Later ones do not. */
+/* Waits for the calls of the set's functions that may still know of the handler. Later calls do
+ * not. */
 static void
 wait_until_set_has_returned (GaioHandler *self)
 {
@@ -474,7 +477,7 @@ wait_until_set_has_returned (GaioHandler *self)
   core->removal.n_sync_waiters--;
 }
 
-/* By the owner: whether this is inside its callback. */
+/* By the owner: whether this thread is inside the callback of @self. */
 static gboolean
 is_below_its_callback (GaioHandler *self)
 {
@@ -570,7 +573,7 @@ dup_name (GaioHandler *self)
   return name;
 }
 
-/* Calls its function. Out of line, because gaio_handler_serve() is in the hot loop. */
+/* Calls the function of @self. Out of line, because gaio_handler_serve() is in the hot loop. */
 gboolean
 gaio_handler_call_traced (GaioHandler *self, guint revents)
 {
@@ -587,7 +590,7 @@ gaio_handler_call_traced (GaioHandler *self, guint revents)
  * @can_recurse: whether its function may be called while it runs
  *
  * While the function of a handler runs a nested main loop, the handler is not called again, unless
- * it is told that it can. Any thread.
+ * this says that it can. Any thread.
  *
  * Since: 1.0
  */
@@ -614,15 +617,15 @@ start_polling (GaioHandler *self, const GaioPollFuncs *funcs)
 /**
  * gaio_handler_set_poll_funcs: (skip)
  * @self: a handler
- * @poll: (nullable): tells, without a system call and without changing anything, whether what @self
- *   waits for is there, or %NULL for none
+ * @poll: (nullable): returns, without a system call and without changing anything, whether what
+ *   @self waits for is there; or %NULL for none
  * @poll_begin: (nullable): called before @poll is called repeatedly
  * @poll_end: (nullable): called thereafter, as often as @poll_begin
  *
- * Sets what busy polling asks in user space, see gaio_context_set_poll_params(). All three get the
+ * Sets what busy polling calls in user space, see gaio_context_set_poll_params(). All three get the
  * user data of @self, run on the owner, and must not run a nested main loop. When @poll returns
  * %TRUE, the function of @self is called with the condition that it waits for. Between @poll_begin
- * and @poll_end the other side need not signal the fd; @poll is asked once more after @poll_end.
+ * and @poll_end the other side need not signal the fd; @poll is called once more after @poll_end.
  * Any thread.
  *
  * Since: 1.0

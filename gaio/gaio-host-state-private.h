@@ -12,34 +12,33 @@
  * round that follows. The thread that is inside one of them is the host.
  *
  * The host waits for GLib and for the context with one epoll_wait(2), without the lock: GLib's
- * wake-up fd is in the epoll set too. It stores the events, and the dispatch of our source takes
- * them instead of asking the kernel again.
+ * wake-up fd is in the epoll set too. The host stores the events, and the dispatch of our source
+ * takes them instead of polling the kernel again.
  *
- * Another thread may take the source away during the wait, which nothing of GLib's would end
+ * Another thread may detach the source during the wait, which nothing of GLib's would end
  * afterwards. It does so under the lock, and cancels the wait first: it changes @wait from STARTED
  * to CANCELLED, writes to the eventfd and waits for @wait_ended, still with the lock. So the host
  * stores its events and changes @wait back to NONE before it takes the lock, and posts @wait_ended
  * if it was cancelled. Once the other thread has waited for @wait_ended, or has found NONE, it sees
  * all that the host has stored, and may drop it. tests/models/host.pml shows that this suffices.
  *
- * Each field says who may touch it, as in gaio-core-private.h; none is touched but by the functions
- * here. */
+ * Each field says who may touch it, as in gaio-core-private.h. Only the functions here do. */
 
 typedef enum
 {
   GAIO_HOST_WAIT_NONE,
   GAIO_HOST_WAIT_STARTED,   /* or about to start */
-  GAIO_HOST_WAIT_CANCELLED, /* its end is waited for */
+  GAIO_HOST_WAIT_CANCELLED, /* another thread waits for its end */
 } GaioHostWait;
 
 typedef struct
 {
-  atomic_int wait;          /* a GaioHostWait; (owner), but leaves NONE and is cancelled (lock) */
+  atomic_int wait;          /* a GaioHostWait; (owner), but STARTED and CANCELLED are set (lock) */
   sem_t wait_ended;         /* posted by the host, waited for under the lock */
   int glib_fd;              /* (lock) GLib's wake-up fd, if it is in the epoll set, or -1 */
   gboolean glib_woken;      /* (owner) seen in the set, and GLib has yet to be told */
   gboolean timer_expired;   /* (owner) the timerfd, which the monitor has yet to be told */
-  int n_events;             /* (owner) stored in the monitor, or -1: the kernel is to be asked */
+  int n_events;             /* (owner) how many are stored in the monitor, or -1: poll the kernel */
   int events_depth;         /* (owner) g_main_depth () of the dispatch that they are for */
   GaioReadySet *target_set; /* (owner) for which this round gathers, or NULL */
 } GaioHostState;
@@ -84,7 +83,7 @@ gaio_host_state_is_glib_woken (const GaioHostState *self)
   return self->glib_woken;
 }
 
-/* For who tells GLib. */
+/* For the caller that tells GLib. */
 static inline gboolean
 gaio_host_state_take_glib_woken (GaioHostState *self)
 {
@@ -100,7 +99,7 @@ gaio_host_state_set_timer_expired (GaioHostState *self)
   self->timer_expired = TRUE;
 }
 
-/* With the lock held: tells @monitor what was seen without the lock. */
+/* With the lock held: updates @monitor with what was seen without the lock. */
 static inline void
 gaio_host_state_update_timer (GaioHostState *self, GaioMonitor *monitor)
 {

@@ -24,8 +24,8 @@ cancel_wait (GaioHostState *self, int wake_fd)
 {
   int started = GAIO_HOST_WAIT_STARTED;
 
-  /* Pairs with gaio_host_state_end_wait (), also where the wait has ended: the events have been
-   * stored by then. */
+  /* Pairs with gaio_host_state_end_wait (), even if the wait has ended: the events have been stored
+   * by then. */
   if (!atomic_compare_exchange_strong_explicit (&self->wait, &started, GAIO_HOST_WAIT_CANCELLED,
                                                 memory_order_acq_rel, memory_order_acquire))
     return;
@@ -34,9 +34,9 @@ cancel_wait (GaioHostState *self, int wake_fd)
     ;
 }
 
-/* By the host, which takes no lock before: another thread may hold it, and wait in cancel_wait ().
- * The events are those of the wait, and for the dispatch at @depth; if @n_events is not positive,
- * the round asks the kernel again. */
+/* By the host, which must not take the lock before: another thread may hold it, and wait in
+ * cancel_wait (). The events are those of the wait, for the dispatch at @depth. If @n_events is not
+ * positive, the round polls the kernel again. */
 void
 gaio_host_state_end_wait (GaioHostState *self, int n_events, int depth)
 {
@@ -47,8 +47,8 @@ gaio_host_state_end_wait (GaioHostState *self, int n_events, int depth)
     sem_post (&self->wait_ended);
 }
 
-/* What wakes GLib ends the wait of the host as well. Edge-triggered: GLib alone may read it, when
- * it comes by. With the lock held, under epoll. FALSE if the kernel refuses. */
+/* What wakes GLib ends the wait of the host as well. Edge-triggered, because only GLib may read the
+ * fd. FALSE if the kernel refuses. With the lock held, under epoll. */
 gboolean
 gaio_host_state_watch_glib (GaioHostState *self, GaioMonitor *monitor, int fd)
 {

@@ -22,19 +22,19 @@
  * with one epoll_wait(2), and the events are at hand when the #GaioContext is dispatched.
  */
 
-/* One turn after the other. */
+/* What gaio_context_run() keeps from one iteration to the next. */
 typedef struct
 {
   GaioCore *core;
   GMainContext *main_context;
-  GPollFD *pollfds; /* what GLib would poll */
+  GPollFD *pollfds; /* what GLib wants to poll */
   gint n_pollfds;
   gint size;
   GPollFD first_pollfds[4];
   gint priority;
   gint timeout_ms;
-  gint64 timeout_us;    /* the longest wait of this turn that the caller wants, or -1 */
-  gboolean interrupted; /* by a signal, in this turn */
+  gint64 timeout_us;    /* how long the caller wants to wait at most in this iteration, or -1 */
+  gboolean interrupted; /* by a signal, in this iteration */
 } GaioHost;
 
 static void
@@ -73,8 +73,8 @@ query (GaioHost *host)
 }
 
 /* Before a wait: puts GLib's wake-up fd into the epoll set, if it is not there. It stays as long as
- * our source does. Its number is GLib's secret: it is the only one that GLib polls beside ours.
- * Handlers of that number are of a file that was closed before. With the lock held. */
+ * our source does. GLib does not publish its number, but it is the only one that GLib polls beside
+ * ours. Handlers of that number belong to a file that was closed before. With the lock held. */
 static gboolean
 watch_glib (GaioCore *core, int fd)
 {
@@ -98,8 +98,8 @@ watch_together (GaioHost *host, GPollFD **own, GPollFD **glib)
   return (*own)->fd == fd && watch_glib (core, (*glib)->fd);
 }
 
-/* Whether one wait is enough for all. An fd of a foreign GSource may be closed and its number come
- * back between two rounds, which poll(2) notices and epoll does not. */
+/* Whether one wait is enough for everything. If another GSource had an fd, it could be closed and
+ * its number used again between two iterations, which poll(2) notices and epoll does not. */
 static gboolean
 can_wait_together (GaioHost *host, GPollFD **own, GPollFD **glib)
 {
@@ -115,7 +115,7 @@ can_wait_together (GaioHost *host, GPollFD **own, GPollFD **glib)
   return together;
 }
 
-/* Takes GLib's part out of the @n events. Returns how many are left. */
+/* Removes what is GLib's from the @n events. Returns how many are left. */
 static int
 sort_events (GaioCore *core, int n)
 {
@@ -164,8 +164,8 @@ wait_for_events (GaioHost *host)
   return sort_events (core, n);
 }
 
-/* Once the wait has ended another thread may take the context away. TRUE if there is anything for
- * the context. */
+/* Once the wait has ended, another thread may detach the context. TRUE if there is anything for the
+ * context. */
 static gboolean
 wait_for_both (GaioHost *host, GPollFD *glib)
 {
@@ -173,7 +173,7 @@ wait_for_both (GaioHost *host, GPollFD *glib)
   int n = wait_for_events (host);
 
   glib->revents = gaio_host_state_take_glib_woken (&core->host) ? G_IO_IN : 0;
-  /* If it has failed, the round finds out why. */
+  /* If the wait has failed, the round finds out why. */
   gaio_host_state_end_wait (&core->host, n, g_main_depth () + 1);
   return n != 0;
 }
@@ -182,7 +182,7 @@ static gboolean
 check_apart (GaioHost *host)
 {
   GPollFunc poll_func = g_main_context_get_poll_func (host->main_context);
-  /* Rounded up: a wait may be late, not early. */
+  /* Rounded up: a wait may end late, but not early. */
   gint64 timeout_us = get_timeout (host), timeout_ms = (timeout_us + 999) / 1000;
   gint n = poll_func (host->pollfds, host->n_pollfds,
                       timeout_us < 0 ? -1 : (gint) MIN (timeout_ms, G_MAXINT));
@@ -191,9 +191,9 @@ check_apart (GaioHost *host)
   return g_main_context_check (host->main_context, host->priority, host->pollfds, host->n_pollfds);
 }
 
-/* With one wait. What it has found is still true in the dispatch of our source if no other comes
- * before: so GLib is asked first whether there is any. If there is, @both is TRUE, and GLib has yet
- * to hear of ours. */
+/* With one wait. What it has found is still true when our source is dispatched, if no other source
+ * comes before: so GLib first checks whether there is one. If there is, @both becomes TRUE, and
+ * GLib has yet to hear of our source. */
 static gboolean
 check_together (GaioHost *host, GPollFD *own, GPollFD *glib, gboolean *both)
 {
@@ -210,7 +210,7 @@ check_together (GaioHost *host, GPollFD *own, GPollFD *glib, gboolean *both)
   return g_main_context_check (host->main_context, host->priority, host->pollfds, 2);
 }
 
-/* TRUE, with the lock, unless another thread has taken the context away. */
+/* TRUE, with the lock taken, unless another thread has detached the context. */
 static gboolean
 lock_if_nested (GaioHost *host)
 {
@@ -222,7 +222,7 @@ lock_if_nested (GaioHost *host)
   return FALSE;
 }
 
-/* For the round that comes next, which asks the kernel. */
+/* For the round that comes next, which polls the kernel. */
 static void
 set_target_set (GaioHost *host, GaioReadySet *target_set)
 {
@@ -249,7 +249,7 @@ end_iteration (GaioHost *host)
   gaio_core_unlock (core);
 }
 
-/* GLib, and we, look at everything without waiting: GLib is to say whose priority comes first. */
+/* Checks everything again without waiting, so that GLib decides by priority what comes first. */
 static gboolean
 check_again (GaioHost *host, GaioReadySet *target_set)
 {
@@ -259,8 +259,8 @@ check_again (GaioHost *host, GaioReadySet *target_set)
   return check_apart (host);
 }
 
-/* As g_main_context_iteration(). @target_set is the set whose records the caller takes afterwards,
- * or NULL. TRUE if anything was dispatched. */
+/* Like g_main_context_iteration(). @target_set is the set whose records the caller takes
+ * afterwards, or NULL. TRUE if anything was dispatched. */
 static gboolean
 iterate (GaioHost *host, GaioReadySet *target_set)
 {
@@ -286,8 +286,7 @@ on_cancelled (GCancellable *cancellable, gpointer main_context)
   g_main_context_wakeup (main_context);
 }
 
-/* Unless someone further out goes on to wait for both: GLib's waking up is none of our business
- * then. */
+/* Stops watching GLib's wake-up fd, unless an outer run still waits for both. */
 static void
 leave_glib (GaioCore *core, gboolean watched_before)
 {
@@ -447,15 +446,16 @@ is_nested_in (GaioCore *core, GMainContext *main_context)
   return nested;
 }
 
-/* Before a wait. FALSE if these have closed @core or taken it away: nothing would end the wait. */
+/* Before a wait. FALSE if a notify has closed or detached @core: then nothing would end the
+ * wait. */
 static gboolean
 run_notifies (GaioCore *core, GMainContext *main_context)
 {
   return !gaio_round_run_notifies (core) || is_nested_in (core, main_context);
 }
 
-/* Turns until something was dispatched, which our source is when an fd is ready, the time is over,
- * or our source has gone. FALSE if a signal came before. */
+/* Iterates until something was dispatched (our source is when an fd is ready), the time is over, or
+ * our source has gone. FALSE if a signal came before. */
 static gboolean
 iterate_until_dispatched (GaioReadySet *set, GMainContext *main_context, gint64 timeout_us)
 {
@@ -463,7 +463,7 @@ iterate_until_dispatched (GaioReadySet *set, GMainContext *main_context, gint64 
   gint64 end = 0;
   gboolean done;
 
-  /* Far from the overflow of every unit in between. */
+  /* Far from an overflow in any unit. */
   timeout_us = gaio_ready_set_is_ready (set) ? 0 : MIN (timeout_us, G_MAXINT64 / 2);
   if (timeout_us > 0)
     end = g_get_monotonic_time () + timeout_us;
@@ -491,9 +491,9 @@ iterate_until_dispatched (GaioReadySet *set, GMainContext *main_context, gint64 
  * @length: (out): how many bytes
  * @error: return location for a #GError
  *
- * Runs one turn of the main context that the context of @self is nested in, and takes what is ready
- * in @self, as gaio_ready_set_take() does: for an event loop of another kind, such as that of a
- * programming language, that shares a thread with GLib. The set needs no function. It waits until
+ * Runs one iteration of the main context that the context of @self is nested in, and takes what is
+ * ready in @self, as gaio_ready_set_take() does: for an event loop of another kind, such as that of
+ * a programming language, that shares a thread with GLib. The set needs no function. It waits until
  * an fd of @self is ready, anything else was dispatched, be it of GLib, a signal came, or the time
  * is over: the batch may be empty before that. Never early, to the microsecond if no source of GLib
  * polls an fd of its own; then it also takes only one system call, see gaio_context_run(). May be

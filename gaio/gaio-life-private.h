@@ -7,14 +7,15 @@
 
 #include "base/gaio-fork-private.h"
 
-/* From the making of a context to its end. The marks are those of gaio-core-private.h. */
+/* The life of a context. The marks are those of gaio-core-private.h. */
 
-/* In this order. A forked child, where nothing is torn down, goes to RELEASED at once. */
+/* These come in this order. A forked child, where nothing is torn down, goes to RELEASED at
+ * once. */
 typedef enum
 {
   GAIO_LIFE_OPEN,
   GAIO_LIFE_CLOSED,       /* nothing can be added, and nothing is called */
-  GAIO_LIFE_TEARING_DOWN, /* a thread has taken on to remove everything */
+  GAIO_LIFE_TEARING_DOWN, /* a thread is removing everything */
   GAIO_LIFE_EMPTIED,      /* everything has been removed: the fds may be closed */
   GAIO_LIFE_RELEASED,     /* the reference of the shell has been dropped */
 } GaioLifeStage;
@@ -31,7 +32,7 @@ typedef struct
    * another process, and this is one comparison. */
   atomic_uint open_generation;
   GaioContext *shell; /* (lock) the GObject; NULL once it is being finalized */
-  GWeakRef context;   /* the same, for who wants a reference */
+  GWeakRef context;   /* the same, to take a reference from */
   int lost_fd;        /* (lock) the epoll fd that somebody has closed, or -1 */
 } GaioLife;
 

@@ -9,16 +9,16 @@
 
 typedef struct
 {
-  GSource *source;            /* (lock) that is not destroyed, or NULL; it unsets itself */
+  GSource *source; /* (lock) the one that is not destroyed, or NULL; it clears this itself */
   GMainContext *main_context; /* (lock) of the source, once known */
   GPollFD *pollfd;            /* (lock) of the source */
-  GaioGlibPolls glib_polls;   /* (lock) that may be asleep on it */
-  guint n_detached_sources;   /* (lock) that their owner has yet to destroy */
-  GMainContext *shared_with;  /* (const) all users of this one share the context; or NULL */
+  GaioGlibPolls glib_polls;   /* (lock) which may be asleep on it */
+  guint n_detached_sources;   /* (lock) which their owner has yet to destroy */
+  GMainContext *shared_with;  /* (const) whose users share the context, or NULL */
 } GaioNesting;
 
-/* With the lock held. A source that was destroyed before it was attached is nowhere, and may not be
- * asked. */
+/* Returns NULL if it is not known. A source that was destroyed before it was attached must not be
+ * asked. With the lock held. */
 static inline GMainContext *
 gaio_nesting_get_main_context (const GaioNesting *self)
 {

@@ -157,8 +157,8 @@ gaio_notifier_set (GaioNotifier *self)
 
   g_return_if_fail (self != NULL);
 
-  /* A read-modify-write also where it changes nothing: what the caller has written before is then
-   * seen by whoever clears. Pairs with the exchange in gaio_notifier_test_and_clear(). */
+  /* This is a read-modify-write even if it changes nothing, so that whoever clears sees what the
+   * caller has written before. Pairs with the exchange in gaio_notifier_test_and_clear(). */
   if (is_forked (self) || atomic_exchange_explicit (&self->set, true, memory_order_acq_rel))
     return;
   errsv = errno;
@@ -191,11 +191,11 @@ gaio_notifier_test_and_clear (GaioNotifier *self)
   do
     length = read (self->fd, &value, sizeof value);
   while (length == -1 && errno == EINTR);
-  /* Not set, or by somebody who is about to write. */
+  /* Not set, or set by a thread that is about to write. */
   if (length == -1)
     return FALSE;
-  /* Only after the read, which would else take what is written for the next time. Who finds it set
-   * until here need not write: we see what he has written before. */
+  /* Only after the read, which would otherwise take what is written for the next time. A thread
+   * that finds it set until here need not write to the fd: we see what it has written before. */
   atomic_exchange_explicit (&self->set, false, memory_order_acq_rel);
   return TRUE;
 }

@@ -6,7 +6,7 @@
 
 #include "base/gaio-fork-private.h"
 
-/* Beside the one of all others. */
+/* Besides the row of all others. */
 #define MAX_ROWS 256
 
 /* One for each name, or else for each fd. */
@@ -68,7 +68,7 @@ gaio_profile_clear (GaioProfile *self)
     pthread_mutex_destroy (&self->mutex);
 }
 
-/* As often as this is called, gaio_profile_stop() has to be. */
+/* gaio_profile_stop() has to be called as often. */
 void
 gaio_profile_start (GaioProfile *self)
 {
@@ -153,7 +153,7 @@ gaio_profile_call_end (GaioProfile *self,
   pthread_mutex_unlock (&self->mutex);
 }
 
-/* Returns how long all calls took, in microseconds, or -1 if nobody has wanted to know. */
+/* Returns how long all calls took, in microseconds, or -1 if nobody wants to know. */
 gint64
 gaio_profile_get_total (GaioProfile *self)
 {

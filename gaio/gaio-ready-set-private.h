@@ -5,7 +5,7 @@
 
 #include "gaio-handler-private.h"
 
-/* The function of a ready set, one callback as far as rounds are concerned. */
+/* The function of a ready set: for a round it is one callback. */
 typedef struct
 {
   GaioEntry entry;

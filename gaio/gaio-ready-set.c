@@ -36,7 +36,7 @@ struct _GaioReadySet
   GaioRecords records;      /* (lock) */
   GaioSetCalls *calls;      /* (const) with a reference */
   GaioReadySetWatch *watch; /* (lock) with the function, or NULL */
-  GaioList silenced;        /* (lock) members that are ready and not watched until further notice */
+  GaioList silenced;        /* (lock) members that are ready, and not watched for the time being */
 };
 
 G_DEFINE_FINAL_TYPE (GaioReadySet, gaio_ready_set, G_TYPE_OBJECT)
@@ -169,7 +169,7 @@ unsilence (GaioReadySet *self)
     gaio_registration_set_masked (gaio_link_entry (link, GaioHandler, entry.link), FALSE);
 }
 
-/* What is recorded is about to be known to the user. With the lock held. */
+/* The user is about to learn what is recorded. With the lock held. */
 static void
 forget_reported (GaioReadySet *self)
 {
@@ -209,8 +209,7 @@ replace_watch (GaioReadySet *self, GaioReadySetWatch *watch)
   if (self->watch != NULL)
     gaio_ready_set_watch_destroy (self->watch);
   self->watch = watch;
-  /* What the last one has left aside, because it was running, is for the next one, or for a take.
-   */
+  /* What the old function has left because it was running is for the new one, or for a take. */
   unsilence (self);
   if (watch == NULL)
     return;
@@ -306,8 +305,8 @@ gaio_ready_set_take (GaioReadySet *self, gsize *length)
   return (guint8 *) items;
 }
 
-/* A member is ready. TRUE if that is news, for the function or for who has called iterate. By the
- * owner, with the lock held. */
+/* A member is ready. TRUE if there is something to report, to the function or to the caller of
+ * gaio_context_iterate(). By the owner, with the lock held. */
 gboolean
 gaio_ready_set_gather (GaioHandler *handler, guint ready)
 {
@@ -335,8 +334,8 @@ gaio_ready_set_gather (GaioHandler *handler, guint ready)
   return TRUE;
 }
 
-/* With the lock held: what to call, with a reference, or NULL. Whoever is ready holds a reference
- * too, so that no toggle notify runs. */
+/* With the lock held: returns the set to call, with a reference, or NULL. The members that are
+ * ready hold references too, so no toggle notify runs. */
 static GaioReadySet *
 ref_set_to_call (GaioReadySetWatch *watch, guint *n_ready)
 {

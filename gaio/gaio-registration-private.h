@@ -11,12 +11,12 @@
 #include <poll.h>
 
 /* A handler's place in the epoll set. All handlers of one fd share a slot, which is registered once
- * with what they ask for together. Everything with the lock held. */
+ * for all that they want together. Everything with the lock held. */
 
-/* What poll(2) says of a file that is always ready. */
+/* What poll(2) reports of a file that is always ready. */
 #define GAIO_ALWAYS_READY (POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM)
 
-/* How to ask in user space whether an fd is ready. */
+/* How to find out in user space whether an fd is ready. */
 typedef struct
 {
   GSourceFunc poll;
@@ -29,23 +29,23 @@ typedef struct
 {
   GaioHandler *handler;
   char *name;
-  GaioLink always; /* in core->handlers.always, while it may be called for what is known of it */
-  guint16 known;   /* (lock) to be ready, whatever the kernel says when it is asked again */
-  GaioFileId file; /* of such an fd */
+  GaioLink always; /* in core->handlers.always, while it may be called for what is in @known */
+  guint16 known;   /* (lock) what is ready, whatever the kernel reports next */
+  GaioFileId file; /* of a file that is always ready */
 
-  GaioLink pollers; /* in core->busy_poll.pollers, if there is */
+  GaioLink pollers; /* in core->busy_poll.pollers, if there are @poll_funcs */
   GaioPollFuncs poll_funcs;
-  gint64 window_us;   /* (lock) how long to ask before the loop sleeps */
-  atomic_bool polled; /* (owner) what poll has said */
+  gint64 window_us;   /* (lock) how long to busy-poll before the loop sleeps */
+  atomic_bool polled; /* (owner) what poll has returned */
 } GaioHandlerExtra;
 
-/* The calls of a ready set's functions, also of one that has been replaced meanwhile: what a member
- * may have to wait for, after the set has gone. */
+/* The calls of a ready set's functions, including one that has been replaced in the meantime. The
+ * removal of a member may have to wait for them, even after the set has gone. */
 typedef struct
 {
   GaioRefCount ref_count;
   guint running;   /* (lock) how many are on the stack of the owner */
-  guint64 n_times; /* (lock) how often there were some, and then none */
+  guint64 n_times; /* (lock) how often @running has become 0 */
 } GaioSetCalls;
 
 /* What makes a handler a member of a ready set. */
@@ -61,13 +61,13 @@ struct _GaioHandler
 {
   GaioEntry entry;
 
-  _Atomic (guint16) mask;      /* what to ask epoll for, and report; set under the lock */
+  _Atomic (guint16) mask;      /* what to wait for, and report; set under the lock */
   guint16 revents;             /* (owner) what to report */
-  _Atomic (guint16) condition; /* what was asked for; set under the lock */
+  _Atomic (guint16) condition; /* what the user wants; set under the lock */
   atomic_bool can_recurse;
-  bool in_slot;      /* (const) that is where its memory is */
+  bool in_slot;      /* (const) its memory is part of the slot */
   bool masked;       /* (lock) ready while its callback runs: silent until that returns */
-  bool dormant;      /* (lock) its file has gone, and it is no longer of its slot */
+  bool dormant;      /* (lock) its file has gone, and it no longer belongs to the slot */
   bool always_ready; /* (lock) epoll refuses its fd, which is always ready */
   bool reports_once; /* (const) its file reports only once that it is ready */
   gint fd;           /* (const) */
@@ -79,26 +79,26 @@ struct _GaioHandler
   GaioHandlerExtra *extra; /* (lock) or NULL */
 };
 
-/* What there is to one fd, with room for a handler, since it mostly has one: then all that an event
- * needs is in one cache line. */
+/* What belongs to one fd. It has room for a handler, as most fds have just one: then all that an
+ * event needs is in one cache line. */
 typedef struct
 {
   GaioHandler handler;
-  GaioRing members;        /* (lock) the handlers that are for what the number means now */
-  guint32 generation;      /* (lock) moves when the number starts to mean something else */
-  guint16 mask;            /* (lock) what has been asked for, all together */
+  GaioRing members;        /* (lock) the handlers of the file that the number means now */
+  guint32 generation;      /* (lock) changes when the number starts to mean something else */
+  guint16 mask;            /* (lock) what all of them want */
   guint8 state : 5;        /* (lock) */
   guint8 reports_once : 1; /* (lock) see gaio_reports_once() */
-  guint8 hung_up : 1; /* (lock) while nobody asked for anything the kernel has told of a hang-up */
-  guint8 plain : 1;   /* (lock) there is one member, and no more to an event than to call it */
-  atomic_bool taken;  /* the room for a handler; set under the lock */
+  guint8 hung_up : 1;      /* (lock) a hang-up was reported while @mask was 0 */
+  guint8 plain : 1;        /* (lock) an event needs only to call the one member */
+  atomic_bool taken;       /* the room for a handler is; set under the lock */
 } GaioSlot;
 
 #if GLIB_SIZEOF_VOID_P == 8
 G_STATIC_ASSERT (sizeof (GaioSlot) == 128 && G_STRUCT_OFFSET (GaioEntry, stamp) == 64);
 #endif
 
-/* The slot of @fd, or NULL if none has been made near it. With the lock held. */
+/* Returns the slot of @fd, or NULL if none has been made near it. With the lock held. */
 static inline GaioSlot *
 gaio_registration_lookup (GaioCore *core, guint fd)
 {

@@ -7,14 +7,14 @@
 #include "monitor/gaio-monitor-epoll-private.h"
 #include "base/gaio-poison-private.h"
 
-/* About so many files are put into a new set in the time that one needless wake-up takes. */
+/* In the time that one needless wake-up takes, about so many files can be added to a new set. */
 #define HANDLERS_PER_STALE 16
 
 typedef enum
 {
-  EMPTY,        /* nobody has it in the set */
+  EMPTY,        /* no handler has it in the set */
   IN_SET,       /* epoll watches it */
-  ALWAYS_READY, /* epoll refuses it, as poll(2) calls it always ready */
+  ALWAYS_READY, /* epoll refuses it, because poll(2) calls it always ready */
 } SlotState;
 
 static GaioHandler *
@@ -46,7 +46,7 @@ wanted_by_all (GaioSlot *slot)
   return wanted;
 }
 
-/* What is to be reported, in time. */
+/* What is to be reported, sooner or later. */
 static guint
 reportable (GaioHandler *handler)
 {
@@ -57,7 +57,7 @@ reportable (GaioHandler *handler)
   return condition | G_IO_HUP | G_IO_ERR;
 }
 
-/* What is to be asked for, and reported, now. */
+/* What to wait for, and report, now. */
 static void
 refresh_mask (GaioHandler *handler)
 {
@@ -65,7 +65,7 @@ refresh_mask (GaioHandler *handler)
                          memory_order_release);
 }
 
-/* What few handlers have, made when first needed. With the lock held. */
+/* What few handlers need, made when it is first needed. With the lock held. */
 GaioHandlerExtra *
 gaio_handler_get_extra (GaioHandler *handler)
 {
@@ -86,7 +86,7 @@ refresh_mask_and_record (GaioHandler *handler)
                          reportable (handler));
 }
 
-/* Puts @handler on the list of those that are ready whatever the kernel says, or off it. */
+/* Adds @handler to the list of those that are ready whatever the kernel says, or removes it. */
 static void
 update_always (GaioHandler *handler)
 {
@@ -123,8 +123,8 @@ remove_member (GaioSlot *slot, GaioHandler *handler)
 static void
 leave_set (GaioCore *core, GaioSlot *slot, gint fd)
 {
-  /* A number that is closed or means another file by now: a copy of the fd may keep the old file in
-   * the set, from where only a rebuild removes it. */
+  /* The number is closed or means another file by now. A copy of the fd may keep the old file in
+   * the set, and only a rebuild can remove it. */
   if (slot->state == IN_SET && core->monitor.ops->remove (&core->monitor, fd) != 0)
     core->handlers.may_be_stale = TRUE;
   slot->state = EMPTY;
@@ -133,7 +133,7 @@ leave_set (GaioCore *core, GaioSlot *slot, gint fd)
   slot->generation++;
 }
 
-/* The file that the handlers of @slot were added for is no longer under its number. */
+/* The number no longer means the file that the handlers of @slot were added for. */
 static void
 make_dormant (GaioCore *core, GaioSlot *slot, gint fd)
 {
@@ -153,7 +153,7 @@ make_dormant (GaioCore *core, GaioSlot *slot, gint fd)
     }
 }
 
-/* Some monitors hear of it only when they are asked next. */
+/* Some monitors notice a change only with the next wait. */
 static int
 after_change (GaioCore *core, int errsv)
 {
@@ -177,13 +177,13 @@ add_to_set (GaioCore *core, GaioSlot *slot, gint fd, guint32 mask)
   GaioMonitor *monitor = &core->monitor;
   int errsv = after_change (core, gaio_monitor_add (monitor, fd, mask, slot_key (slot, fd)));
 
-  /* Registered by a number that has been closed and has come back for the same file. */
+  /* The number has been closed, and has come back for the same file, which is still in the set. */
   if (errsv == EEXIST)
     errsv = modify (core, slot, fd, mask);
   return errsv;
 }
 
-/* One more handler asks for @mask on @fd. Telling epoll, even what it knows, shows whether the
+/* One more handler wants @mask on @fd. epoll_ctl(2), even if it changes nothing, shows whether the
  * number still means the same file. */
 static int
 enter_set (GaioCore *core, GaioSlot *slot, gint fd, guint32 mask)
@@ -215,7 +215,7 @@ enter_always (GaioCore *core, GaioSlot *slot, GaioHandler *handler)
 
   if (errsv != 0)
     return errsv;
-  /* Those that were added for another file become dormant. */
+  /* Handlers that were added for another file become dormant. */
   if (first != NULL)
     gaio_registration_check_always (handler_from_siblings (first));
   gaio_handler_get_extra (handler)->file = file;
@@ -250,7 +250,7 @@ gaio_registration_take_room (GaioCore *core, gint fd)
   return &slot->handler;
 }
 
-/* Any thread, also without the lock. */
+/* Any thread, with or without the lock. */
 void
 gaio_registration_give_room_back (GaioHandler *handler)
 {
@@ -268,7 +268,7 @@ gaio_registration_add (GaioHandler *handler)
   GaioSlot *slot = gaio_registration_lookup (core, handler->fd);
   int errsv;
 
-  /* They are in the set already, for something else. */
+  /* These fds are in the set already, for something else. */
   if (gaio_monitor_owns (&core->monitor, handler->fd))
     return EINVAL;
   refresh_mask (handler);
@@ -285,8 +285,8 @@ gaio_registration_add (GaioHandler *handler)
   return 0;
 }
 
-/* Whether @events may come from what is asked for on @slot. The set tells of a hang-up also where
- * nobody has asked for anything, but once. */
+/* Whether @events may come from what @slot waits for. The set reports a hang-up even if @slot waits
+ * for nothing, but only once. */
 gboolean
 gaio_registration_expects (GaioSlot *slot, guint events)
 {
@@ -296,7 +296,7 @@ gaio_registration_expects (GaioSlot *slot, guint events)
   return hangs_up || (events & slot->mask) != 0;
 }
 
-/* Tells epoll what the handlers of @slot want now, if that is news. */
+/* Tells the monitor what the handlers of @slot want now, if that has changed. */
 static int
 update_slot (GaioCore *core, GaioSlot *slot, gint fd)
 {
@@ -334,7 +334,7 @@ gaio_registration_remove (GaioHandler *handler)
     update_slot (core, slot, handler->fd);
 }
 
-/* Tells epoll what @handler wants now. Returns 0 or an errno. */
+/* Tells the monitor what @handler wants now. Returns 0 or an errno. */
 static int
 update (GaioHandler *handler)
 {
@@ -346,8 +346,8 @@ update (GaioHandler *handler)
   return update_slot (core, gaio_registration_lookup (core, handler->fd), handler->fd);
 }
 
-/* Returns 0 or an errno, after which nothing has changed, except that the handler may have been
- * found dormant. */
+/* Returns 0 or an errno, after which nothing has changed, except that the handler may be
+ * dormant. */
 int
 gaio_registration_set_condition (GaioHandler *handler, guint condition)
 {
@@ -362,7 +362,7 @@ gaio_registration_set_condition (GaioHandler *handler, guint condition)
   return errsv;
 }
 
-/* What a ready set has recorded of it stays. */
+/* What a ready set has recorded of the handler stays. */
 void
 gaio_registration_set_masked (GaioHandler *handler, gboolean masked)
 {
@@ -371,9 +371,9 @@ gaio_registration_set_masked (GaioHandler *handler, gboolean masked)
   update (handler);
 }
 
-/* Whether the fd still is the file it was. One that is always ready, or reports once, is not in the
- * set, where the kernel would notice. One that has been removed has no say in what the number means
- * now. */
+/* Whether the fd still is the file that it was. A file that is always ready, or reports once, is
+ * not in the set, where the kernel would notice. A removed handler has no say in what the number
+ * means now. */
 gboolean
 gaio_registration_check_always (GaioHandler *handler)
 {
@@ -418,8 +418,9 @@ gaio_registration_file_gone (GaioCore *core, int fd)
     make_dormant (core, slot, fd);
 }
 
-/* Puts the file of @slot into the new set. Another thread may close the number at any time, and get
- * it for another file: what the old set knows it by afterwards is what the new one was told of. */
+/* Adds the file of @slot to the new set. Another thread may close the number at any time, and get
+ * it for another file: if the old set still knows the number afterwards, the new set has the same
+ * file. */
 static gboolean
 carry_over (GaioCore *core, GaioMonitorRebuild *rebuild, GaioSlot *slot, gint fd)
 {
@@ -438,8 +439,8 @@ carry_over (GaioCore *core, GaioMonitorRebuild *rebuild, GaioSlot *slot, gint fd
   return TRUE;
 }
 
-/* Gets rid of what the set still knows and nobody can delete by its number. FALSE if the kernel
- * refuses what that takes: then the set is as it was. */
+/* Removes files that the set still knows and nobody can delete by their number. FALSE if the kernel
+ * refuses what that takes; then the set is as it was. */
 static gboolean
 rebuild_set (GaioCore *core)
 {
@@ -465,9 +466,9 @@ rebuild_set (GaioCore *core)
   return TRUE;
 }
 
-/* The set has told of a file that nobody knows. A peer may have it do so: that takes its time with
- * the size of the set only as often as so many have come that they have cost as much. TRUE if it
- * will not again. */
+/* The set has reported a file that nobody knows. A peer may cause this, and a rebuild takes time in
+ * proportion to the size of the set: so it waits until the reports have cost as much. TRUE if the
+ * set will not report such files again. */
 gboolean
 gaio_registration_clean_up (GaioCore *core)
 {

@@ -3,8 +3,8 @@
 
 #include <gaio/gaio-types.h>
 
-/* Which GaioContext the users of a GMainContext share. Holds no references: who is in it is
- * attached, and forgets itself when its source goes. Any thread. */
+/* Which GaioContext the users of a GMainContext share. Holds no references: a context in it is
+ * attached, and removes itself when its source goes. Any thread. */
 
 /* Between these two, what is looked up stays alive. */
 void gaio_registry_lock (void);

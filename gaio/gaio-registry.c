@@ -18,7 +18,7 @@ gaio_registry_unlock (void)
   pthread_mutex_unlock (&mutex);
 }
 
-/* A child must not inherit it locked: it makes contexts of its own. */
+/* A child must not inherit it locked, because it makes contexts of its own. */
 __attribute__ ((constructor)) static void
 watch_forks (void)
 {

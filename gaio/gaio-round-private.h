@@ -3,7 +3,7 @@
 
 #include "gaio-core-private.h"
 
-/* One round, and what GLib asks before it. */
+/* One round, and what GLib calls before it. */
 gboolean gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms);
 gboolean gaio_round_check (GaioCore *core, GSource *source);
 void gaio_round_dispatch (GaioCore *core, GSource *source);

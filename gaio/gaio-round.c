@@ -22,19 +22,19 @@ enum
 typedef struct
 {
   GaioCore *core;
-  GaioCore *outer;          /* whose callback this thread was in */
-  guint64 seq;              /* of the gathering that it serves */
-  guint64 last_bottom_half; /* what is scheduled later is for the next round */
+  GaioCore *outer;          /* the context in whose callback this thread was, or NULL */
+  guint64 seq;              /* the gathering that this round serves */
+  guint64 last_bottom_half; /* whatever is scheduled later waits for the next round */
   gboolean have_bottom_halves;
   gboolean have_due;
-  GaioTimerLimit timers; /* what is due later is for the next round, too */
-  guint limit;           /* how many callbacks it may call */
-  guint left;            /* of these */
-  gint64 stop_at;        /* or 0 */
+  GaioTimerLimit timers; /* likewise for what is due later */
+  guint limit;           /* how many callbacks this round may call */
+  guint left;            /* how many of these are left */
+  gint64 stop_at;        /* or 0 for no limit */
 } GaioRound;
 
 /* What every round goes through is always inline, so that it is one piece of code without calls:
- * after a system call the processor has forgotten much of where jumps and calls lead. */
+ * after a system call, the processor predicts jumps and calls badly. */
 
 /* With the lock held: whether there is something to do already. */
 static gboolean
@@ -47,7 +47,7 @@ is_pending (GaioCore *core)
          gaio_life_is_over (&core->life);
 }
 
-/* With the lock held: when something will be to do at the latest, or -1. */
+/* With the lock held: when there will be something to do at the latest, or -1. */
 static gint64
 next_deadline (GaioCore *core)
 {
@@ -59,8 +59,8 @@ next_deadline (GaioCore *core)
   return deadline;
 }
 
-/* With the lock held. The context may have been taken away from a main loop in whose callback it
- * still is: what is the owner's is left alone until then. */
+/* With the lock held. The context may have been detached from a main loop while one of its
+ * callbacks was running there. Until that returns, nobody else may touch what is the owner's. */
 static gboolean
 runs_elsewhere (GaioCore *core)
 {
@@ -80,7 +80,7 @@ claim (GaioCore *core)
   return TRUE;
 }
 
-/* What is left of the batch goes to the list, where it keeps its place, and can be taken out. */
+/* Moves the rest of the batch to the list, where it keeps its place and can be unlinked. */
 static inline void
 spill_batch (GaioCore *core)
 {
@@ -94,7 +94,7 @@ spill_batch (GaioCore *core)
   batch->next = batch->end = 0;
 }
 
-/* What a round further out has at hand is for all again. With the lock held. */
+/* Puts back what an outer round has taken for itself. With the lock held. */
 static inline void
 requeue_rest (GaioCore *core)
 {
@@ -120,7 +120,7 @@ enter (GaioRound *round, GaioCore *core)
   return TRUE;
 }
 
-/* What there is beside ready fds. With the lock held. */
+/* Finds out what there is to do besides ready fds. With the lock held. */
 static void
 collect (GaioRound *round)
 {
@@ -136,7 +136,7 @@ collect (GaioRound *round)
   core->sleep.has_other_work = is_pending (core) || next_deadline (core) != -1;
 }
 
-/* What this round will serve: nothing that comes later. Gives up the lock. */
+/* Decides what this round will serve: nothing that comes later. Releases the lock. */
 static inline G_ALWAYS_INLINE void
 commit (GaioRound *round)
 {
@@ -161,7 +161,7 @@ may_go_on (const GaioRound *round)
          g_get_monotonic_time () < round->stop_at;
 }
 
-/* The three kinds. Each returns FALSE if the limits have cut it off. */
+/* The three kinds of callbacks. Each function returns FALSE if the limits have cut it short. */
 
 static gboolean
 serve_bottom_halves (GaioRound *round)
@@ -178,7 +178,7 @@ serve_bottom_halves (GaioRound *round)
   return TRUE;
 }
 
-/* FALSE if the limits do not allow for all of it. */
+/* FALSE if the limits do not allow all of it. */
 static inline gboolean
 may_serve_batch (const GaioRound *round)
 {
@@ -187,7 +187,7 @@ may_serve_batch (const GaioRound *round)
   return round->stop_at == 0 && round->left >= batch->end - batch->next;
 }
 
-/* What comes in between that makes the rest old news empties the batch. */
+/* Whatever makes the rest out of date empties the batch. */
 static inline G_ALWAYS_INLINE void
 serve_batch (GaioRound *round)
 {
@@ -200,7 +200,7 @@ serve_batch (GaioRound *round)
   round->left -= n;
 }
 
-/* It is about to be told of it. */
+/* What has been reported is about to be passed on to the handler. */
 static void
 take_reported (GaioCore *core, GaioHandler *handler)
 {
@@ -233,7 +233,8 @@ serve_ready (GaioRound *round)
   if (G_LIKELY (may_serve_batch (round)))
     serve_batch (round);
   spill_batch (core);
-  /* A nested round, and a GLib that was about to sleep, make what is left here old news. */
+  /* A nested round makes what is left here out of date, and so does GLib when it prepares to
+   * sleep. */
   while (core->ready.gather_seq == round->seq && !gaio_list_is_empty (&core->ready.entries) &&
          !gaio_life_is_over (&core->life))
     {
@@ -265,7 +266,7 @@ kind_after (guint kind)
   return kind == TIMERS ? BOTTOM_HALVES : kind + 1;
 }
 
-/* FALSE if the limits have cut it off. */
+/* FALSE if the limits have cut it short. */
 static inline G_ALWAYS_INLINE gboolean
 serve_kind (GaioRound *round, guint kind)
 {
@@ -283,8 +284,8 @@ serve_kind (GaioRound *round, guint kind)
   return all;
 }
 
-/* In the order of a round; after one that was cut off, beginning with the kind whose turn it would
- * have been, so that none starves the others. Mostly there is only one. */
+/* Serves all kinds in the order of a round. After a round that was cut short, it begins with the
+ * kind that would have come next, so that none starves the others. Mostly there is only one. */
 static inline G_ALWAYS_INLINE void
 serve (GaioRound *round)
 {
@@ -308,8 +309,8 @@ add_callbacks (GaioCore *core, guint n)
   atomic_store_explicit (&core->counters.callbacks, before + n, memory_order_relaxed);
 }
 
-/* GLib may have polled, and have had a source of higher priority come before ours. TRUE if it was
- * told something that is to be looked at soon, as nobody will say it again. With the lock held. */
+/* GLib may have polled, and then dispatched a source of higher priority instead of ours. TRUE if
+ * the poll has found something that nobody will report again. With the lock held. */
 gboolean
 gaio_round_after_glib_poll (GaioCore *core, gboolean ends)
 {
@@ -320,8 +321,8 @@ gaio_round_after_glib_poll (GaioCore *core, gboolean ends)
          monitor->ops->after_glib_poll (monitor, core->nesting.source);
 }
 
-/* A poll of GLib that this thread is inside of, in a poll function, say, has looked before what has
- * come since, and may sleep when we are back. With the lock held. */
+/* This thread may be inside a poll of GLib, for example in a poll function. That poll has not seen
+ * what has come since it was prepared, and may sleep when we return. With the lock held. */
 void
 gaio_round_update_outer_polls (GaioCore *core)
 {
@@ -339,8 +340,8 @@ gaio_round_update_outer_polls (GaioCore *core)
     gaio_core_wake (core);
 }
 
-/* The notifies of what was removed, and the end of the context if it was closed: then both wait for
- * the outermost round. */
+/* Runs the notifies of what was removed, and ends the context if it was closed. In a closed
+ * context, both wait for the outermost round. */
 static inline G_ALWAYS_INLINE void
 leave (GaioRound *round)
 {
@@ -361,15 +362,15 @@ leave (GaioRound *round)
   gaio_round_update_outer_polls (core);
   if (--core->depth == 0)
     atomic_store_explicit (&core->round_thread, NULL, memory_order_release);
-  /* Once nobody is inside a round and the lock is free, another thread may free the core. */
+  /* Once no thread is inside a round and the lock is free, another thread may free the core. */
   if (G_UNLIKELY (gaio_core_is_closed (core)))
     gaio_close_finish (core);
   else
     gaio_core_unlock (core);
 }
 
-/* For who is about to wait in GLib: what was removed is no reason to come back. A round in which
- * nothing is called: the context may be inside one elsewhere, or be closed meanwhile. TRUE if
+/* Before a wait in GLib, which pending notifies would end at once. This is a round that calls
+ * nothing: another thread may be inside a round, and a notify may close the context. TRUE if
  * anything may have changed. */
 gboolean
 gaio_round_run_notifies (GaioCore *core)
@@ -411,7 +412,7 @@ room_for_ready (const GaioRound *round)
   return round->left > n_urgent ? round->left - n_urgent : 1;
 }
 
-/* Tells others that it sleeps, and lets them in. */
+/* Says that the owner sleeps, and releases the lock. */
 static inline void
 fall_asleep (GaioCore *core)
 {
@@ -427,7 +428,7 @@ wake_up (GaioCore *core)
   gaio_sleep_set (&core->sleep, GAIO_AWAKE);
 }
 
-/* Waits without the lock. Nothing to wait with, for want of fds, is tried again soon. */
+/* Waits without the lock. If there are no fds left for a monitor, tries again soon. */
 static inline G_ALWAYS_INLINE int
 wait_asleep (GaioCore *core, int max, gint64 timeout_us)
 {
@@ -449,9 +450,9 @@ wait_asleep (GaioCore *core, int max, gint64 timeout_us)
   return gaio_monitor_end_wait (&core->monitor, ops, n, max);
 }
 
-/* Asks the kernel what is ready, waiting at most @timeout_us for it. TRUE if there is anything to
- * report. With the lock held, which is released while it waits. Inline, see
- * gaio_monitor_wait(). */
+/* Finds out from the kernel what is ready, and waits for it for at most @timeout_us. TRUE if there
+ * is anything to report. With the lock held, which is released during the wait. Inline for the
+ * reason that gaio_monitor_wait() gives. */
 static inline G_ALWAYS_INLINE gboolean
 gather (GaioRound *round, gint64 timeout_us)
 {
@@ -476,8 +477,8 @@ gather (GaioRound *round, gint64 timeout_us)
   return news;
 }
 
-/* How long it is until @deadline. The clock is read once: what was positive may be negative a
- * moment later, and to the kernel a negative time is for ever. */
+/* Returns how long it is until @deadline. Reads the clock once: what was positive may be negative a
+ * moment later, and to the kernel a negative time means forever. */
 gint64
 gaio_round_time_until (gint64 deadline)
 {
@@ -486,8 +487,8 @@ gaio_round_time_until (gint64 deadline)
   return MAX (left, 0);
 }
 
-/* With the lock held: makes GLib sleep no longer than until @deadline. By its own timeout, which is
- * coarse, where the kernel refuses us a timerfd. FALSE if that is now. */
+/* With the lock held: keeps GLib from sleeping past @deadline. Where the kernel refuses a timerfd,
+ * this uses GLib's own timeout, which is coarse. FALSE if the deadline has passed. */
 static gboolean
 limit_sleep (GaioCore *core, gint64 deadline, gint *timeout_ms)
 {
@@ -506,8 +507,7 @@ limit_sleep (GaioCore *core, gint64 deadline, gint *timeout_ms)
   return TRUE;
 }
 
-/* With the lock held: GLib, which has made @source out of @core, shall poll for what is to be
- * waited for. An epoll set is complete at any time. */
+/* With the lock held: completes what GLib polls for @source. An epoll set is always complete. */
 static void
 show (GaioCore *core, GSource *source, gint *timeout_ms)
 {
@@ -518,8 +518,8 @@ show (GaioCore *core, GSource *source, gint *timeout_ms)
     *timeout_ms = GAIO_MONITOR_RETRY_US / 1000;
 }
 
-/* Takes the lock. FALSE, without it, if the context has been taken away from @source just now; then
- * it may be inside a round elsewhere. */
+/* Takes the lock. FALSE, without the lock, if the context has just been detached from @source;
+ * another thread may then be inside a round. */
 static gboolean
 lock_for_source (GaioCore *core, GSource *source)
 {
@@ -531,9 +531,9 @@ lock_for_source (GaioCore *core, GSource *source)
   return FALSE;
 }
 
-/* Busy polling under GLib is a round in which nothing is called: the context may be closed
- * meanwhile. Comes with the lock, when no other thread is inside a round, and leaves without. TRUE
- * if GLib is not to sleep. */
+/* Busy polling under GLib is a round that calls nothing, because the context may be closed in the
+ * meantime. Takes over the lock, when no other thread is inside a round, and releases it. TRUE if
+ * GLib must not sleep. */
 static gboolean
 poll_in_prepare (GaioCore *core)
 {
@@ -547,7 +547,7 @@ poll_in_prepare (GaioCore *core)
   return ready;
 }
 
-/* GLib is about to sleep, unless this returns TRUE. */
+/* GLib is about to sleep unless this returns TRUE. */
 gboolean
 gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
 {
@@ -586,8 +586,8 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
   return !sleep;
 }
 
-/* A poll of GLib is over. It is awake, unless that was inside another one, or @source is no longer
- * the one that counts. TRUE if there is something to see. */
+/* A poll of GLib is over. The owner is awake, unless this poll was inside another one or @source is
+ * no longer the source of @core. TRUE if the poll has found something. */
 gboolean
 gaio_round_check (GaioCore *core, GSource *source)
 {
@@ -603,8 +603,8 @@ gaio_round_check (GaioCore *core, GSource *source)
   return revents != 0 && revents != GAIO_GLIB_POLLS_UNWRITTEN;
 }
 
-/* A round under GLib. The context may have been taken away from @source just now, and be in a
- * callback of a main loop that it was taken away from. */
+/* A round under GLib. The context may just have been detached from @source, and a callback may
+ * still be running in the main loop from which it was detached. */
 void
 gaio_round_dispatch (GaioCore *core, GSource *source)
 {
@@ -624,8 +624,8 @@ gaio_round_dispatch (GaioCore *core, GSource *source)
   finish (&round);
 }
 
-/* With the lock held: how long to wait if nobody says anything, when the caller will not wait
- * longer than until @end (-1: for ever). */
+/* With the lock held: how long to wait if nothing happens, when the caller does not want to wait
+ * past @end (-1: wait forever). */
 static gint64
 time_to_wait (GaioCore *core, gint64 end)
 {
@@ -641,7 +641,7 @@ time_to_wait (GaioCore *core, gint64 end)
   return deadline == -1 ? -1 : gaio_round_time_until (deadline);
 }
 
-/* With the lock held: how long to wait after busy polling for that time. */
+/* With the lock held: busy-polls, and returns how much of @wait is left for the kernel. */
 static gint64
 poll_first (GaioCore *core, gint64 wait)
 {
@@ -656,8 +656,8 @@ poll_first (GaioCore *core, gint64 wait)
   return deadline == -1 ? -1 : gaio_round_time_until (deadline);
 }
 
-/* Gathers until there is something to do, or the time is over: a signal, a timer that has been
- * disarmed since, or an event that nobody wants are no reason to return. With the lock held. */
+/* Gathers until there is something to do or the time is over. A signal, a timer that has been
+ * disarmed since, or an event that nobody wants is no reason to return. With the lock held. */
 static inline G_ALWAYS_INLINE void
 wait_for_news (GaioRound *round, gint64 timeout_us)
 {

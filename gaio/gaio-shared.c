@@ -36,7 +36,7 @@ ref_shared (GMainContext *main_context)
  * @main_context: (nullable): a #GMainContext, %NULL for the global default
  *
  * Gives the one context that is nested into @main_context for everybody, making it on first use. It
- * always succeeds: if the kernel has no fd for it now, it is asked again. Any thread.
+ * always succeeds: if the kernel refuses an fd now, it is tried again later. Any thread.
  *
  * Returns: (transfer full): the shared context
  *

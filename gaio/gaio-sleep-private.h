@@ -6,12 +6,12 @@
 
 #include "base/gaio-ref-count-private.h"
 
-/* Who has something for a context writes to its eventfd only if the context sleeps. The marks are
- * those of gaio-core-private.h. */
+/* Whether the owner of a context sleeps: only then is it necessary to write to the eventfd. The
+ * marks are those of gaio-core-private.h. */
 
 typedef enum
 {
-  GAIO_AWAKE,             /* whoever runs next looks at everything before it sleeps */
+  GAIO_AWAKE,             /* the next round looks at everything before it sleeps */
   GAIO_ASLEEP_IN_GLIB,    /* GLib has been told to sleep: the epoll fd has to turn readable */
   GAIO_ASLEEP_IN_ITERATE, /* in our own wait */
   GAIO_POLLING,           /* busy, until this is no longer so */
@@ -20,8 +20,8 @@ typedef enum
 typedef struct
 {
   atomic_int state; /* a GaioSleepState; (lock), but busy polling looks without */
-  /* (lock) FALSE if nothing is pending beside ready fds, and no deadline is set: a round with
-   * nothing but events looks no further. */
+  /* (lock) FALSE if nothing is pending besides ready fds, and no deadline is set: most rounds have
+   * nothing else, and need not look for it. */
   gboolean has_other_work;
   atomic_bool wake_requested;
   /* The eventfd is closed by whoever drops the last of these: its number is not another file's as
@@ -49,9 +49,9 @@ gaio_sleep_set (GaioSleep *self, GaioSleepState state)
   atomic_store_explicit (&self->state, state, memory_order_relaxed);
 }
 
-/* There is something to look at. TRUE if this ends a sleep that only a write to the eventfd can
- * end. With the lock held: the sleeper has looked at everything under the lock before it said that
- * it sleeps. */
+/* There is something to do. TRUE if the owner sleeps, and a write to the eventfd is necessary to
+ * wake it. With the lock held: the owner has looked at everything under the lock before it said
+ * that it sleeps. */
 static inline gboolean
 gaio_sleep_end (GaioSleep *self)
 {

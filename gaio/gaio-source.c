@@ -21,18 +21,18 @@
 typedef struct
 {
   GSource parent;
-  GPollFD pollfd; /* fd is -1 as long as there is none */
+  GPollFD pollfd; /* fd is -1 until there is one */
 
   GaioCore *core;       /* until it is finalized */
   GaioContext *context; /* until it is destroyed */
   gboolean disposed;    /* the last reference has been dropped */
   gboolean settled;     /* (owner) the core knows where it is nested, and there is a pollfd */
   atomic_bool gone;     /* no longer the source of the context */
-  gboolean detached;    /* (lock) told to go, and not yet destroyed */
+  gboolean detached;    /* (lock) its owner has yet to destroy it */
 } GaioSource;
 
-/* Our own and not g_source_add_unix_fd()'s, to see when GLib has written to it, see GaioGlibPolls.
- * With the lock held. */
+/* This is our own pollfd, not one of g_source_add_unix_fd(), to see when GLib has written to it:
+ * see GaioGlibPolls. With the lock held. */
 static void
 add_pollfd (GaioSource *self)
 {
@@ -46,7 +46,7 @@ add_pollfd (GaioSource *self)
     monitor->ops->before_glib_poll (monitor, &self->parent);
 }
 
-/* The first time under GLib: what only then is known or can be had. */
+/* When GLib first runs @self: finds out where it is nested, and gets a pollfd. */
 static gboolean
 settle (GaioSource *self)
 {
@@ -64,7 +64,7 @@ settle (GaioSource *self)
   return self->settled;
 }
 
-/* Also in a forked child, which has nothing to do with it. */
+/* TRUE also in a forked child, to which the context is of no use. */
 static gboolean
 is_gone (GaioSource *self)
 {
@@ -155,7 +155,7 @@ drop_detached (GaioCore *core, GaioSource *self)
     gaio_core_close_fds (core);
 }
 
-/* The source has been destroyed, and is not in its dispatch. */
+/* The source has been destroyed, and is not being dispatched. */
 static void
 source_gone (GaioSource *self)
 {
@@ -176,9 +176,9 @@ source_gone (GaioSource *self)
   g_object_unref (context);
 }
 
-/* The notify of its callback data, because nothing else is called when a GMainContext goes while
- * somebody holds a reference on the source. Without it we would be deaf to that: whoever has
- * replaced it is told, and gets it back. */
+/* The notify of the callback data. Nothing else is called when a GMainContext goes while somebody
+ * holds a reference to the source. If somebody replaces the callback, we say so and set it
+ * again. */
 static void
 callback_gone (gpointer user_data)
 {
@@ -193,7 +193,8 @@ callback_gone (gpointer user_data)
   g_source_set_callback (&self->parent, no_callback, self, callback_gone);
 }
 
-/* Takes over a reference on @context: to take one may run a toggle notify. With the lock held. */
+/* Takes over a reference to @context: taking one here could run a toggle notify. With the lock
+ * held. */
 static GSource *
 source_new (GaioContext *context)
 {
@@ -204,13 +205,13 @@ source_new (GaioContext *context)
   self->context = context;
   self->pollfd = (GPollFD){ .fd = -1, .events = G_IO_IN };
   g_source_set_static_name (source, "GaioContext");
-  /* Else GLib takes the pollfd out of its list and puts it back around each dispatch. */
+  /* Otherwise GLib removes the pollfd before each dispatch, and adds it again afterwards. */
   g_source_set_can_recurse (source, TRUE);
   g_source_set_callback (source, no_callback, self, callback_gone);
   g_source_set_dispose_function (source, gaio_source_dispose);
   add_pollfd (self);
-  /* Another thread may attach it than the one that runs it. GLib's lock is between them, but
-   * ThreadSanitizer cannot see it. Pairs with is_gone(). */
+  /* The thread that attaches the source may not be the one that runs it. GLib's lock is between
+   * them, but ThreadSanitizer cannot see that. Pairs with is_gone(). */
   atomic_store_explicit (&self->gone, false, memory_order_release);
   context->core->nesting.source = source;
   context->core->nesting.pollfd = &self->pollfd;
@@ -237,8 +238,8 @@ try_source_new (GaioContext *context, GError **error)
   return source_new (context);
 }
 
-/* Returns a new source, or NULL on error. If @attach says so it is attached, and the reference is
- * that of @main_context: under the lock, so that nobody else comes by in between. */
+/* Returns a new source, or NULL on error. If @attach is TRUE, it is attached, and the reference is
+ * that of @main_context. This is under the lock, so that nobody can come in between. */
 static GSource *
 make_source (GaioContext *context, gboolean attach, GMainContext *main_context, GError **error)
 {
@@ -312,8 +313,8 @@ gaio_context_attach (GaioContext *self, GMainContext *main_context, GError **err
   return make_source (self, TRUE, main_context, error) != NULL;
 }
 
-/* For a new context that nobody else knows. If the kernel refuses it an fd now, it is asked again
- * in each round of GLib. */
+/* For a new context that nobody else knows. If the kernel refuses an fd now, each iteration of GLib
+ * tries again. */
 void
 gaio_source_attach_shared (GaioContext *context, GMainContext *main_context)
 {
@@ -329,9 +330,9 @@ gaio_source_attach_shared (GaioContext *context, GMainContext *main_context)
   g_source_unref (source);
 }
 
-/* The source if this thread may destroy it, with a reference, and @main_context acquired if there
- * is one. Else the source is no longer the context's, and its owner destroys it when it comes by.
- * With the lock held. */
+/* Returns the source, with a reference, if this thread may destroy it; then @main_context is
+ * acquired, if there is one. Otherwise detaches the source, which its owner destroys later. With
+ * the lock held. */
 static GSource *
 claim_source (GaioCore *core, GMainContext **main_context)
 {

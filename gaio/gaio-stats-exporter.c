@@ -11,7 +11,7 @@
 
 #define ROOT "/org/gaio/Stats"
 #define INTERFACE "org.gaio.Stats1"
-/* For so long after a call the callbacks are timed. */
+/* How long callbacks are timed after a call. */
 #define TIMING_SECONDS 10
 
 /**
@@ -19,13 +19,13 @@
  * @title: GaioStatsExporter
  * @short_description: what a context does, on D-Bus
  *
- * A #GaioStatsExporter answers on a #GDBusConnection what gaio_context_dup_stats() tells of a
- * #GaioContext, and which of its callbacks take how long. The object is
+ * A #GaioStatsExporter reports on a #GDBusConnection what gaio_context_dup_stats() returns for a
+ * #GaioContext, and how long its callbacks take. The object is
  * <literal>/org/gaio/Stats/N</literal>, where N counts from 0 the exporters of the connection; to
  * introspect <literal>/org/gaio/Stats</literal> finds them all. Its interface is
  * <literal>org.gaio.Stats1</literal>:
  *
- * - `GetStats () -> a{sv}`: what gaio_context_dup_stats() tells, `program` (s), `pid` (u), and,
+ * - `GetStats () -> a{sv}`: what gaio_context_dup_stats() returns, `program` (s), `pid` (u), and,
  * while callbacks are timed, `callback-time` (t): how many microseconds they took
  * - `GetSlowest (u max) -> a(ssittt)`: the callbacks whose longest call took longest, at most so
  * many of them, as kind (`handler`, `ready set`, `timer`, `bottom half`), name of the handler or an
@@ -33,15 +33,15 @@
  * longest. Each name is one row, or each fd that has none; after 256 rows everything else is one of
  * the kind `others`
  *
- * Either call has callbacks timed for the next 10 seconds, from when it is answered: the first
- * answer tells nothing of time. Then all that is forgotten. When nobody asks, it costs nothing. A
- * main loop that a callback nests is part of its time.
+ * After either call, callbacks are timed for the next 10 seconds, so the first answer has no times
+ * in it. Then all of that is forgotten. When nobody calls, it costs nothing. The time of a callback
+ * includes that of a main loop that it nests.
  *
  * When the context has been closed the calls fail with
  * <literal>org.gaio.Stats1.Error.Closed</literal>. The exporter does not keep its context alive.
  *
  * Calls are answered in the #GMainContext that was the thread-default one when the exporter was
- * made. If another thread runs the context, its lock becomes an ordinary mutex with the first call.
+ * made.
  */
 
 static const char introspection[] = "<node>"
@@ -132,8 +132,8 @@ export_unref (gpointer data)
   g_free (export);
 }
 
-/* What a connection is given is no pointer but an id: whether it calls the notify when it refuses,
- * and when, differs from one GLib to another. Id -> Export, with a reference. */
+/* A connection gets an id, not a pointer: GLib's versions differ in whether and when they call the
+ * notify after a refusal. Id -> Export, with a reference. */
 static pthread_mutex_t exports_mutex = PTHREAD_MUTEX_INITIALIZER;
 static GHashTable *exports;
 
@@ -156,7 +156,7 @@ watch_forks (void)
   pthread_atfork (lock_exports, unlock_exports, unlock_exports);
 }
 
-/* Returns an id that does not come again. */
+/* Returns an id that is never used again. */
 static gpointer
 exports_add (Export *export)
 {
@@ -186,7 +186,7 @@ exports_lookup (gpointer id)
   return export;
 }
 
-/* Once more does nothing. */
+/* Does nothing the second time. */
 static void
 exports_remove (gpointer id)
 {
@@ -231,7 +231,8 @@ timeout_new (Export *export)
   return timeout;
 }
 
-/* From now on, until nobody has asked for a while. By a source of the main context that answers. */
+/* From now on, until nobody has called for a while. By a source of the main context that
+ * answers. */
 static void
 time_callbacks (Export *export)
 {
@@ -463,12 +464,12 @@ gaio_stats_exporter_class_init (GaioStatsExporterClass *klass)
   /**
    * GaioStatsExporter:context:
    *
-   * The context that it tells of; %NULL when that has gone.
+   * The context that it reports on; %NULL when that has gone.
    *
    * Since: 1.0
    */
   properties[PROP_CONTEXT] =
-      g_param_spec_object ("context", "Context", "What it tells of", GAIO_TYPE_CONTEXT, flags);
+      g_param_spec_object ("context", "Context", "What it reports on", GAIO_TYPE_CONTEXT, flags);
 
   /**
    * GaioStatsExporter:connection:

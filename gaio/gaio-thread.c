@@ -13,7 +13,7 @@
 #include "gaio-close-private.h"
 #include "gaio-error-private.h"
 
-/* What schedules itself for ever is stopped after so many rounds. */
+/* A callback that schedules itself forever is stopped after so many rounds. */
 #define LAST_ROUNDS 100
 
 /**
@@ -92,7 +92,7 @@ loop_unref (Loop *loop)
   g_free (loop);
 }
 
-/* Whether this is a child that a callback has forked: the loop is its parent's. */
+/* Whether this is a child that a callback has forked: then the loop is the parent's. */
 static gboolean
 is_forked (Loop *loop)
 {
@@ -117,14 +117,14 @@ set_true (gpointer data)
   *(gboolean *) data = TRUE;
 }
 
-/* Runs what has been scheduled in the context, which gets at least as far as a call that is
- * scheduled now: they run first in, first out. */
+/* Runs what has been scheduled in the context, at least up to a call that is scheduled now: calls
+ * run first in, first out. */
 static void
 run_bottom_halves (Loop *loop)
 {
   gboolean done = FALSE;
 
-  /* The notify runs also when the context has closed itself and calls nothing. */
+  /* The notify runs even if the context has been closed and calls nothing. */
   gaio_context_defer (loop->context, set_true, &done, set_true);
   while (!done && !is_forked (loop))
     gaio_context_iterate (loop->context, 0);
@@ -143,7 +143,7 @@ run (gpointer data)
 {
   Loop *loop = data;
 
-  /* Owns it from now on: nobody else runs anything of it between two rounds. */
+  /* This thread owns it from now on: nobody else runs anything of it between two rounds. */
   g_main_context_push_thread_default (loop->main_context);
   loop->thread = gaio_this_thread ();
   loop->context = gaio_context_ref_for_main_context (loop->main_context);
@@ -152,17 +152,17 @@ run (gpointer data)
     g_main_context_iteration (loop->main_context, TRUE);
   run_bottom_halves (loop);
   run_pending (loop);
-  /* Its source goes, too: the next one who asks for the shared context gets a fresh one. */
+  /* Its source goes too: whoever wants the shared context next gets a new one. */
   gaio_close (loop->context->core);
-  /* What the notifies have scheduled, and what a busy context has kept from its turn. */
+  /* What the notifies have scheduled, and what a busy context has delayed. */
   run_pending (loop);
   g_main_context_pop_thread_default (loop->main_context);
   loop_unref (loop);
   return NULL;
 }
 
-/* Waits until the thread has ended. The mutex makes others wait who stop it at the same time; the
- * thread itself does not take it. */
+/* Waits until the thread has ended. The mutex makes other threads wait that stop it at the same
+ * time; the thread itself does not take it. */
 static void
 join (GaioThread *self)
 {
@@ -182,8 +182,8 @@ ask_to_stop (Loop *loop)
   return TRUE;
 }
 
-/* Does not wait: whoever drops the last reference, a garbage collector say, may hold a lock that
- * callbacks of the thread take. Nobody can join it any more: it ends by itself. */
+/* Does not wait: whoever drops the last reference, for example a garbage collector, may hold a lock
+ * that callbacks of the thread take. Nobody can join the thread any more; it ends by itself. */
 static void
 gaio_thread_finalize (GObject *object)
 {
@@ -327,7 +327,7 @@ gaio_thread_get_main_context (GaioThread *self)
  *
  * Bottom halves, deferred calls and calls of g_main_context_invoke() that were scheduled before
  * still run, and so do what these schedule, and what is ready otherwise, until nothing is left or
- * 100 more rounds have passed: what goes on for ever does not keep the thread from ending. Then the
+ * 100 more rounds have passed: what goes on forever does not keep the thread from ending. Then the
  * context of @self is closed: its notifies run in the thread, and what is added later fails with
  * %GAIO_ERROR_CLOSED.
  *

@@ -5,7 +5,7 @@
 
 #include "gaio-entry-private.h"
 
-/* What a round may call: what was due when it began, and armed before. */
+/* What a round may call: timers that were armed before it began, and due by then. */
 typedef struct
 {
   gint64 now;

@@ -3,7 +3,7 @@
 
 #include "gaio-trace-private.h"
 
-/* How many timers that are due leave the heap at a time. */
+/* How many timers that are due leave the heap at once. */
 #define PORTION 256
 
 /**
@@ -31,7 +31,7 @@ struct _GaioTimer
   GaioEntry entry;
 
   GaioHeapNode node; /* (lock) in the heap while armed and not due */
-  gboolean rearmed;  /* (lock) armed or disarmed by hand since the callback began */
+  gboolean rearmed;  /* (lock) the user has armed or disarmed it since the callback began */
   gint64 deadline;   /* (lock) -1 when not armed */
   gint64 tick;       /* (owner) the deadline that is being served */
   gint64 interval;   /* (const) of a timeout, or 0 */
@@ -62,7 +62,7 @@ timer_from_node (GaioHeapNode *node)
   return (GaioTimer *) (void *) ((char *) node - G_STRUCT_OFFSET (GaioTimer, node));
 }
 
-/* With the lock held. The deadline may be far away, and is then as good as never. */
+/* With the lock held. A deadline far away is as good as never. */
 static void
 set_deadline (GaioTimer *self, gint64 deadline)
 {
@@ -302,7 +302,7 @@ gaio_timer_get_deadline (GaioTimer *self)
   return deadline;
 }
 
-/* With the lock held; once more does nothing. */
+/* Does nothing the second time. With the lock held. */
 void
 gaio_timer_destroy (GaioTimer *self)
 {
@@ -359,7 +359,8 @@ collect_first (GaioCore *core)
   GaioTimer *self = timer_from_node (gaio_heap_first (&core->timers.heap));
 
   gaio_heap_remove (&core->timers.heap, &self->node);
-  /* Due again in its own callback: it waits outside of both until that has returned. */
+  /* It is due again in its own callback: it is neither in the heap nor due until that has
+   * returned. */
   if (gaio_entry_is_running (&self->entry))
     gaio_entry_want_end (&self->entry);
   else
@@ -380,9 +381,9 @@ is_first_within (GaioCore *core, const GaioTimerLimit *limit)
          gaio_heap_first_order (&core->timers.heap) < limit->order;
 }
 
-/* Moves so many of those within @limit to core->timers.due that others need not wait long for the
- * lock. As long as some are left, what is armed for the past comes after them: else it would be
- * first, over and over. With the lock held. */
+/* Moves some timers within @limit to core->timers.due, but not so many that others wait long for
+ * the lock. As long as some are left, a timer that is armed for the past comes after them:
+ * otherwise it would be first, over and over. With the lock held. */
 static void
 collect_portion (GaioCore *core, const GaioTimerLimit *limit)
 {
@@ -394,8 +395,8 @@ collect_portion (GaioCore *core, const GaioTimerLimit *limit)
     core->timers.floor = 0;
 }
 
-/* A round begins: moves timers that are due to core->timers.due, and sets @limit, up to which
- * gaio_timer_serve_next() may move more. With the lock held. */
+/* At the beginning of a round: moves timers that are due to core->timers.due, and sets @limit, up
+ * to which gaio_timer_serve_next() may move more. With the lock held. */
 void
 gaio_timer_collect_due (GaioCore *core, GaioTimerLimit *limit)
 {
@@ -444,7 +445,7 @@ serve (GaioTimer *self)
 
   gaio_entry_begin (&self->entry);
   gaio_trace_call (&self->entry.core->profile, "timer", self->once, -1, NULL, keep = call (self));
-  /* Whatever it says: the lock is needed anyhow. */
+  /* The result does not matter: the lock is needed anyway. */
   gaio_entry_end (&self->entry);
   if (!gaio_core_lock (self->entry.core))
     return;
@@ -452,7 +453,7 @@ serve (GaioTimer *self)
   gaio_core_unlock (self->entry.core);
 }
 
-/* Takes the first timer that is due out, or returns NULL. With the lock held. */
+/* Takes the first timer that is due, or returns NULL. With the lock held. */
 static GaioLink *
 pop_due (GaioCore *core, const GaioTimerLimit *limit)
 {

@@ -7,11 +7,11 @@
 
 #include "gaio-profile-private.h"
 
-/* What can be seen from outside: USDT probes, sysprof marks, the warning of GAIO_SLOW_MS, and the
- * profile of a context. All of it is behind one test of a flag, and out of line. */
+/* What can be observed from outside: USDT probes, sysprof marks, the warning of GAIO_SLOW_MS, and
+ * the profile of a context. All of it is out of line, behind a test of one flag. */
 
-/* Not 0 while somebody wants to see anything. It is the semaphore of all our probes, too: who
- * attaches to one of them adds 1. */
+/* Not 0 while somebody wants to see anything. It is also the semaphore of all our probes: a tracer
+ * that attaches to one of them adds 1. */
 extern unsigned short gaio_trace_wanted G_GNUC_INTERNAL;
 
 typedef struct
@@ -24,7 +24,7 @@ typedef struct
   gint64 began;
 } GaioTraceCall;
 
-/* Keeps the compiler from making room for it where it is called. */
+/* Keeps the compiler from optimizing the callers for these. */
 #define GAIO_COLD __attribute__ ((cold))
 
 void gaio_trace_init (void);
@@ -38,8 +38,8 @@ void gaio_trace_add (gconstpointer core, gint fd) GAIO_COLD;
 void gaio_trace_remove (gconstpointer core, gint fd, const char *name) GAIO_COLD;
 void gaio_trace_sleep (gconstpointer core, gint64 deadline) GAIO_COLD;
 
-/* Not atomic, which would cost two instructions for each event: it is enough to see a change some
- * time later, and tracers change it behind our back. ThreadSanitizer need not see that. */
+/* Not atomic, because that would cost two instructions for each event. It is enough to see a change
+ * some time later, and tracers change it from outside. ThreadSanitizer need not see that. */
 static inline __attribute__ ((no_sanitize ("thread"))) bool
 gaio_trace_read_wanted (void)
 {
@@ -48,7 +48,7 @@ gaio_trace_read_wanted (void)
 
 #define gaio_trace_is_wanted() G_UNLIKELY (gaio_trace_read_wanted ())
 
-/* Tells of add, remove or sleep. The arguments are not evaluated unless somebody wants them. */
+/* Traces add, remove or sleep. The arguments are not evaluated unless somebody wants them. */
 #define gaio_trace(event, ...)                                                                     \
   G_STMT_START                                                                                     \
   {                                                                                                \
@@ -57,8 +57,7 @@ gaio_trace_read_wanted (void)
   }                                                                                                \
   G_STMT_END
 
-/* Runs the statement @call, which calls the user's @what_func. @what_name is a copy, which is taken
- * over. */
+/* Runs the statement @call, which calls the user's @what_func. Takes over @what_name, a copy. */
 #define gaio_trace_call(what_profile, what_kind, what_func, what_fd, what_name, call)              \
   G_STMT_START                                                                                     \
   {                                                                                                \
@@ -76,17 +75,17 @@ gaio_trace_read_wanted (void)
   }                                                                                                \
   G_STMT_END
 
-/* Sets @n to what @ask, which asks the kernel, returns. Leaves errno alone. */
-#define gaio_trace_poll(core, timeout_us, n, ask)                                                  \
+/* Sets @n to the result of @poll, which polls the kernel. Does not change errno. */
+#define gaio_trace_poll(core, timeout_us, n, poll)                                                 \
   G_STMT_START                                                                                     \
   {                                                                                                \
     if (!gaio_trace_is_wanted ())                                                                  \
-      (n) = ask;                                                                                   \
+      (n) = poll;                                                                                  \
     else                                                                                           \
       {                                                                                            \
         gint64 began_ = gaio_trace_poll_begin ((core), (timeout_us));                              \
                                                                                                    \
-        (n) = ask;                                                                                 \
+        (n) = poll;                                                                                \
         gaio_trace_poll_end ((core), began_, (n));                                                 \
       }                                                                                            \
   }                                                                                                \

@@ -57,7 +57,7 @@ SEMAPHORE (sleep)
     G_STMT_END
 #endif
 
-/* What GAIO_SLOW_MS says; G_MAXINT64 if it says nothing. */
+/* From GAIO_SLOW_MS; G_MAXINT64 if that is not set. */
 static gint64 slow_us = G_MAXINT64;
 
 /* The warnings have addresses in them, which are not for whoever starts a setuid program. */
@@ -132,7 +132,7 @@ describe (const GaioTraceCall *self)
 }
 
 static void
-tell (const GaioTraceCall *self, gint64 us)
+report (const GaioTraceCall *self, gint64 us)
 {
   g_autofree char *what = describe (self);
 
@@ -149,7 +149,7 @@ gaio_trace_call_end (GaioTraceCall *self)
   probe (dispatch_end, self->kind, self->fd, or_empty (self->name), self->func);
   gaio_profile_call_end (self->profile, self->kind, self->name, self->fd, self->began, us);
   if (us > slow_us || is_marking ())
-    tell (self, us);
+    report (self, us);
   g_free (self->name);
 }
 

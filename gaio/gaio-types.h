@@ -68,7 +68,7 @@ typedef struct _GaioNotifier GaioNotifier;
  * @GAIO_MONITOR_TYPE_POLL: poll(2), for kernels and sandboxes without epoll. Its cost grows with
  * the number of fds, of which a GLib main loop sees each.
  *
- * What a #GaioContext asks the kernel with; gaio_context_dup_stats() tells which one it has become,
+ * How a #GaioContext polls the kernel; gaio_context_dup_stats() reports which one it has become,
  * and why. They differ in what happens to a handler whose fd was closed without removing it: only
  * epoll notices at once that the number means another file. poll may report the new file to it,
  * until somebody adds that number.
