@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Busy polling: the loop gives up the lock and asks in user space, before it sleeps and before it
+/* Busy polling: the loop gives up the lock and polls in user space, before it sleeps and before it
  * gathers; gaio-busy-poll.c and what gaio-round.c, gaio-gather-private.h and gaio-core.c do about
  * it. A peer puts items into a queue in memory, and writes to the fd of the handler unless it was
- * told by the begin function that somebody asks.
+ * told by the begin function that somebody polls.
  *
  * Holds: no item and no wake-up is lost, and the loop never spins: each run comes to an end. A
  * session does not outlast what disturbs it, and costs no write. An item that another source has
@@ -34,8 +34,8 @@ bool fd_ready;   /* level-triggered */
 /* What is true: the loop is in a wait, or about to begin one. */
 bool may_sleep;
 
-/* gaio_core_kick (), end_sleep () */
-inline kick ()
+/* gaio_core_wake (), gaio_sleep_end () */
+inline wake_owner ()
 {
   if
   :: sleep == AWAKE
@@ -53,8 +53,8 @@ inline kick ()
 
 proctype Defers ()
 {
-  with_lock { pending = true; kick () }
-  with_lock { pending = true; kick () }
+  with_lock { pending = true; wake_owner () }
+  with_lock { pending = true; wake_owner () }
 }
 
 /* The begin and the end function order what is in memory: so does this. */
@@ -92,21 +92,21 @@ inline come_back ()
   sleep = AWAKE
 }
 
-/* ask_all () */
-inline ask_all ()
+/* poll_all () */
+inline poll_all ()
 {
   atomic { polled = n_items > 0; found = found || polled }
 }
 
-/* ask_until () and is_disturbed (), in a window in which it asks once, or that outlasts all that
+/* poll_until () and is_disturbed (), in a window in which it polls once, or that outlasts all that
  * happens. */
-inline ask_until ()
+inline poll_until ()
 {
   if
-  :: true -> ask_all ()
+  :: true -> poll_all ()
   :: true ->
        if
-       :: n_items > 0 -> ask_all ()
+       :: n_items > 0 -> poll_all ()
 #ifndef MUTANT_SESSION_IS_NOT_DISTURBED
        :: sleep != POLLING -> found = true
 #endif
@@ -119,12 +119,12 @@ inline ask_until ()
 inline session ()
 {
   suppressed = true; /* begin_all () */
-  ask_until ();
+  poll_until ();
   suppressed = false; /* end_all () */
-#ifndef MUTANT_NOBODY_ASKS_AFTER_THE_END
+#ifndef MUTANT_NOBODY_POLLS_AFTER_THE_END
   if
   :: found
-  :: else -> ask_all ()
+  :: else -> poll_all ()
   fi
 #endif
 }
@@ -136,7 +136,7 @@ inline nothing_to_do ()
   goto done
 }
 
-/* gaio_monitor_look (), or what a wait has told */
+/* gaio_monitor_poll_now (), or what a wait has told */
 inline see_events ()
 {
   atomic {
@@ -158,9 +158,9 @@ inline gather_polled ()
 /* gather () that may not wait, and commit (): the rest of gaio_round_dispatch () */
 inline gather ()
 {
-#ifndef MUTANT_ROUND_DOES_NOT_ASK
+#ifndef MUTANT_ROUND_DOES_NOT_POLL
   with_lock { sleep = AWAKE; let_others_in () }
-  ask_all ();
+  poll_all ();
   with_lock { come_back () }
 #endif
   with_lock { sleep = AWAKE; see_events (); gather_polled (); pending = false }
@@ -183,7 +183,7 @@ inline iterate ()
           with_lock { come_back (); let_others_in () }
      fi;
      /* gather () */
-     ask_all ();
+     poll_all ();
      with_lock {
        come_back ();
        if

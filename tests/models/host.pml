@@ -86,8 +86,8 @@ inline wake_glib ()
   glib_edge = true
 }
 
-/* gaio_core_kick () */
-inline kick ()
+/* gaio_core_wake () */
+inline wake_owner ()
 {
   wake_event = wake_event || sleep != AWAKE;
   sleep = AWAKE
@@ -107,7 +107,7 @@ inline deadline_moved ()
 {
   if
   :: sleep == ASLEEP_IN_GLIB -> arm ()
-  :: else -> kick ()
+  :: else -> wake_owner ()
   fi
 }
 
@@ -136,7 +136,7 @@ inline take_events ()
   drop_events ()
 }
 
-/* gaio_monitor_look (), see_event (), and the callback */
+/* gaio_monitor_poll_now (), handle_event (), and the callback */
 inline look ()
 {
   fd_ready = false;
@@ -261,7 +261,7 @@ inline prepare_own ()
 }
 
 /* gaio_context_iterate (0) in the prepare () of another source, with
- * gaio_round_mind_outer_polls () after it */
+ * gaio_round_update_outer_polls () after it */
 inline iterate_in_prepare ()
 {
   atomic {
@@ -456,7 +456,7 @@ inline check_together ()
   news = false
 }
 
-/* set_target_set () and end_turn (), after lock_if_nested () */
+/* set_target_set () and end_iteration (), after lock_if_nested () */
 inline drop_events_if_nested ()
 {
   atomic {
@@ -478,8 +478,8 @@ inline check_again ()
   check_apart (true)
 }
 
-/* turn () */
-inline turn ()
+/* iterate () of gaio-host.c */
+inline iterate_glib ()
 {
   query ();
   can_wait_together ();
@@ -492,7 +492,7 @@ inline turn ()
   :: else
   fi;
   dispatch ();
-#ifndef MUTANT_EVENTS_ARE_KEPT_FOR_THE_NEXT_TURN
+#ifndef MUTANT_EVENTS_ARE_KEPT_FOR_THE_NEXT_ITERATION
   drop_events_if_nested ();
 #endif
   atomic {
@@ -516,7 +516,7 @@ proctype Host ()
 
   do
   :: cancelled || closed -> break
-  :: else -> turn ()
+  :: else -> iterate_glib ()
   od;
   /* leave_glib () */
   atomic {
@@ -624,7 +624,7 @@ done:
 
 proctype Kicks ()
 {
-  atomic { !locked; pending = true; kick () }
+  atomic { !locked; pending = true; wake_owner () }
 }
 
 proctype Arms ()
@@ -658,7 +658,7 @@ proctype Ends ()
 {
   if
   :: atomic { cancelled = true; wake_glib () }
-  :: atomic { !locked; closed = true; kick () }
+  :: atomic { !locked; closed = true; wake_owner () }
   fi
 }
 

@@ -79,7 +79,7 @@ inline end_sleep ()
   fi
 }
 
-/* gaio_monitor_wake (), if end_sleep () said so */
+/* gaio_monitor_wake (), if gaio_sleep_end () said so */
 inline write_if_asked ()
 {
   if
