@@ -112,6 +112,19 @@ def without_code():
         not in pages[guide.stem + ".html"])
 
 
+def outdated():
+    """What the chapter "Inside Gaio" names and the source no longer has."""
+    chapter = (SOURCE / "docs/inside.xml").read_text("utf-8")
+    paths = [SOURCE / "CONTRIBUTING.md", *SOURCE.glob("gaio/**/*"), *SOURCE.glob("tests/**/*")]
+    code = "".join(path.read_text("utf-8") for path in paths if path.suffix in (".c", ".h"))
+    places = "".join(f"{path}\n" for path in paths)
+    defined = re.findall(r"(?:^|define )(\w+) ?\(", code, re.M)
+    named = [(name, code) for name in re.findall("<literal>([^<]+)<", chapter)]
+    named += [(name, defined) for name in re.findall("<function>([^<]+)<", chapter)]
+    named += [(f"/{name}\n", places) for name in re.findall("<filename>([^<]+)<", chapter)]
+    return "".join(f"inside.xml: {name.strip()}\n" for name, where in named if name not in where)
+
+
 def squeeze(text):
     return re.sub(r"\s", "", text)
 
@@ -132,7 +145,9 @@ def main():
     results += [(link in read(page), f"{page} links to {link}") for page, link in links]
     missing = without_code()
     results += [(missing == "", "guides are installed with their code")]
-    said += missing
+    names = outdated()
+    results += [(names == "", "inside.html names only what exists")]
+    said += missing + names
     for line in said.splitlines():
         print("#", line)
     for number, (good, text) in enumerate(results, 1):
