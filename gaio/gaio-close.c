@@ -162,6 +162,7 @@ mark_closed (GaioCore *core)
 {
   gaio_life_close (&core->life);
   gaio_core_wake (core);
+  gaio_host_state_wake_running (&core->host);
   gaio_close_finish (core);
 }
 

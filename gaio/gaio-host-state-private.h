@@ -40,6 +40,7 @@ typedef struct
   gboolean timer_expired;   /* (owner) the timerfd, which the monitor has yet to be told */
   int n_events;             /* (owner) how many are stored in the monitor, or -1: poll the kernel */
   int events_depth;         /* (owner) g_main_depth () of the dispatch that they are for */
+  GMainContext *running;    /* (lock) what gaio_context_run () iterates, or NULL */
   GaioReadySet *target_set; /* (owner) for which this round gathers, or NULL */
 } GaioHostState;
 
@@ -61,6 +62,26 @@ static inline void
 gaio_host_state_set_rebuilt (GaioHostState *self)
 {
   self->glib_fd = -1;
+}
+
+/* With the lock held: gaio_context_run () iterates @main_context from now on, or NULL. Returns what
+ * it has iterated before. */
+static inline GMainContext *
+gaio_host_state_set_running (GaioHostState *self, GMainContext *main_context)
+{
+  GMainContext *before = self->running;
+
+  self->running = main_context;
+  return before;
+}
+
+/* With the lock held: ends the wait of gaio_context_run (), also if the context is no longer nested
+ * there. */
+static inline void
+gaio_host_state_wake_running (GaioHostState *self)
+{
+  if (self->running != NULL)
+    g_main_context_wakeup (self->running);
 }
 
 /* With the lock held, which the host then releases for the wait. */

@@ -308,10 +308,23 @@ watches_glib (GaioCore *core)
   return watched;
 }
 
+static GMainContext *
+set_running (GaioCore *core, GMainContext *main_context)
+{
+  GMainContext *before;
+
+  if (!gaio_core_lock (core))
+    return NULL;
+  before = gaio_host_state_set_running (&core->host, main_context);
+  gaio_core_unlock (core);
+  return before;
+}
+
 static void
 run (GaioHost *host, GCancellable *cancellable)
 {
   gboolean watched_before = watches_glib (host->core);
+  GMainContext *running_before = set_running (host->core, host->main_context);
   gulong id = 0;
 
   if (cancellable != NULL)
@@ -322,6 +335,7 @@ run (GaioHost *host, GCancellable *cancellable)
          !gaio_core_is_forked (host->core))
     iterate (host, NULL);
   g_cancellable_disconnect (cancellable, id);
+  set_running (host->core, running_before);
   leave_glib (host->core, watched_before);
 }
 

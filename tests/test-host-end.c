@@ -96,6 +96,32 @@ test_taken_away_by_another_thread (Fixture *self, gconstpointer take_away)
   g_clear_pointer (&self->source, g_source_unref);
 }
 
+static void *
+detach_and_close (void *data)
+{
+  Fixture *self = data;
+
+  eventfd_wait (self->fd);
+  while (!loop_sleeps ())
+    sched_yield ();
+  gaio_context_detach (self->context);
+  while (!loop_sleeps ())
+    sched_yield ();
+  gaio_context_close (self->context);
+  return NULL;
+}
+
+/* What the run waits with is no longer the context's. */
+static void
+test_closed_by_another_thread_once_detached (Fixture *self, gconstpointer data)
+{
+  pthread_t thread = spawn (detach_and_close, self);
+
+  gaio_context_defer (self->context, tell_thread, self, NULL);
+  assert_runs (self);
+  join (thread);
+}
+
 static void
 close_context (gpointer context)
 {
@@ -265,6 +291,7 @@ main (int argc, char **argv)
   add ("/host/cancelled-before-it-begins", test_cancelled_before_it_begins);
   add ("/host/cancelled-in-a-callback", test_cancelled_in_a_callback);
   add ("/host/cancelled-by-another-thread", test_cancelled_by_another_thread);
+  add ("/host/closed-by-another-thread-once-detached", test_closed_by_another_thread_once_detached);
   g_test_add ("/host/taken-away-by-another-thread/detached", Fixture, detach_context, set_up,
               test_taken_away_by_another_thread, tear_down);
   g_test_add ("/host/taken-away-by-another-thread/destroyed", Fixture, destroy_source, set_up,
