@@ -35,7 +35,6 @@ code_from_errno (int errsv)
       return GAIO_ERROR_NO_MEMORY;
     case ELOOP:
     case EINVAL:
-    case EOPNOTSUPP:
       return GAIO_ERROR_NOT_SUPPORTED;
     default:
       return GAIO_ERROR_FAILED;
@@ -62,9 +61,6 @@ describe (int errsv)
     case ENOSPC:
       return g_strdup ("the user has reached the limit of epoll watches "
                        "(/proc/sys/fs/epoll/max_user_watches)");
-    case EOPNOTSUPP:
-      return g_strdup (
-          "says only once that it is ready, which takes the epoll or the poll monitor");
     case ELOOP:
     case EINVAL:
       return g_strdup ("is an epoll fd that is nested too deep, or the context's own");
@@ -76,8 +72,7 @@ describe (int errsv)
 static gboolean
 is_about_the_fd (int errsv)
 {
-  return errsv == EBADF || errsv == ENOENT || errsv == ELOOP || errsv == EINVAL ||
-         errsv == EOPNOTSUPP;
+  return errsv == EBADF || errsv == ENOENT || errsv == ELOOP || errsv == EINVAL;
 }
 
 void
