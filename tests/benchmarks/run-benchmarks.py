@@ -41,11 +41,16 @@ def commit():
         return 'unknown'
 
 
+def kernel():
+    """Without what tells whose build it is."""
+    return f'{platform.system()} {".".join(platform.release().split(".")[:2])}'
+
+
 def machine():
     return {
         'cpu': cpu_model(),
         'processors': os.cpu_count(),
-        'kernel': f'{platform.system()} {platform.release()}',
+        'kernel': kernel(),
         'load': round(os.getloadavg()[0], 1),
         'date': datetime.date.today().isoformat(),
         'commit': commit(),
@@ -153,6 +158,8 @@ def main():
     # Only part of it is for the eye alone.
     whole = arguments.only is None and arguments.contender is None
     where = machine()
+    if arguments.publish and where['commit'].endswith('-dirty'):
+        sys.exit('Nobody could measure again what is not committed: commit it before --publish')
     for name in arguments.names or NAMES:
         path = directory / f'{name if whole else "part"}.rounds.json'
         results = measure(arguments.build, name, path, options_of(arguments))
