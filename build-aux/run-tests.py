@@ -5,7 +5,7 @@ BUILD is a directory; SETUP one of meson's test setups, SUITE one of its suites.
 
 The count is of test cases, not of programs. A program that tells by its exit status alone is one
 case. A program that crashes, hangs or leaks without naming a case, and a build that fails, counts
-as one failed.
+as one failed. What has failed is listed before the counts, for the end of a log is what one sees.
 """
 
 import json
@@ -14,38 +14,45 @@ import re
 import subprocess
 import sys
 
-CASE = re.compile(r'(not )?ok\b[^#]*(?:#\s*(skip|todo))?', re.IGNORECASE)
+CASE = re.compile(r'(not )?ok\b(?: +\d+)?(?: +-)? *([^#]*)(?:#\s*(skip|todo))?', re.IGNORECASE)
 COUNTED = ('passed', 'failed', 'skipped')
 
 
-def count_cases(text):
-    """Count the cases in the TAP output of one test program."""
-    count = dict.fromkeys(COUNTED, 0)
+def read_cases(text):
+    """Count the cases in the TAP output of one test program, and name those that failed."""
+    count, failures = dict.fromkeys(COUNTED, 0), []
     for line in text.splitlines():
         case = CASE.match(line)
         if not case:
             continue
-        if case[2]:
+        if case[3]:
             count['skipped'] += 1
+        elif case[1]:
+            count['failed'] += 1
+            failures.append(case[2].strip())
         else:
-            count['failed' if case[1] else 'passed'] += 1
-    return count
+            count['passed'] += 1
+    return count, failures
 
 
-def count_program(run):
-    """Count one line of meson's testlog.json."""
-    count = count_cases(run['stdout'])
+def read_program(run):
+    """Read one line of meson's testlog.json."""
+    count, failures = read_cases(run['stdout'])
     if run['result'] == 'SKIP':
         count['skipped'] = max(count['skipped'], 1)
     elif run['result'] != 'OK':
         count['failed'] = max(count['failed'], 1)
+        failures = failures or [run['result']]
     elif not any(count.values()):
         count['passed'] = 1
-    return count
+    # Some versions of meson put project and suites before the name.
+    program = run['name'].rpartition(' / ')[2]
+    return count, [f'{program}: {failure}' for failure in failures]
 
 
 def run_build(build, arguments):
-    """Build and test one directory, and count what its log says."""
+    """Build and test one directory. What its log counts, and what has failed."""
+    name = build
     build, _, suite = build.partition('@')
     build, _, setup = build.partition(':')
     if setup:
@@ -57,15 +64,17 @@ def run_build(build, arguments):
         old.unlink()
     meson = subprocess.run(['meson', 'test', '-C', build, '--print-errorlogs', *arguments],
                            check=False)
-    count = dict.fromkeys(COUNTED, 0)
+    count, failures = dict.fromkeys(COUNTED, 0), []
     for log in logs.glob('testlog*.json'):
         for line in log.read_text(encoding='utf-8').splitlines():
-            for key, number in count_program(json.loads(line)).items():
+            of_program, failed = read_program(json.loads(line))
+            failures += failed
+            for key, number in of_program.items():
                 count[key] += number
     if (meson.returncode != 0 and count['failed'] == 0) or not any(count.values()):
         count['failed'] = 1
-        print(f'{build}: did not build, or ran no test')
-    return count
+        failures.append('did not build, or ran no test')
+    return count, [f'{name}: {failure}' for failure in failures]
 
 
 def show(count):
@@ -79,7 +88,12 @@ def main():
     if '--' in builds:
         cut = builds.index('--')
         builds, arguments = builds[:cut], builds[cut + 1:]
-    counts = {build: run_build(build, arguments) for build in builds}
+    counts, failures = {}, []
+    for build in builds:
+        counts[build], failed = run_build(build, arguments)
+        failures += failed
+    for failure in failures:
+        print(f'failed: {failure}')
     for build, count in counts.items():
         print(f"{build}: {show(count)}, {count['skipped']} skipped")
     total = {key: sum(count[key] for count in counts.values()) for key in COUNTED}

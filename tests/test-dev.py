@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""test-dev.py SOURCE: which packages ./dev asks for, on systems that are made up.
+"""test-dev.py SOURCE: which packages ./dev asks for, on systems that are made up, and how it ends.
 
 What they have is in the file `known`. Nothing is installed: apt-get fails, and ./dev tells of what.
 """
 
+import json
 import os
 import pathlib
 import re
@@ -15,7 +16,7 @@ import tempfile
 
 import tap
 
-DEV = pathlib.Path(sys.argv[1], 'dev')
+DEV = pathlib.Path(sys.argv[1], 'dev').resolve()
 TOOLS = ['sh', 'cat', 'dirname', 'echo', 'env', 'sed', 'tr']
 ALWAYS = ['python3', 'gcc', 'meson', 'mypy', 'libgirepository1.0-dev']
 
@@ -107,6 +108,45 @@ def test_elsewhere_it_says_what_is_needed():
         said = dev(place, 'test')
     assert 'not found: cc meson ninja pkg-config' in said, said
     assert 'GLib 2.74' in said and 'libglib2.0-dev' in said and '|' not in said, said
+
+
+MESON = '''#!/bin/sh
+cp "$3.json" "$3/meson-logs/testlog.json"
+exit 1
+'''
+
+
+def test_what_failed_is_listed_before_the_counts():
+    programs = {
+        'one': [('timer', 'OK', 'ok 1 - /a\nok 2 - /b # SKIP no 3\n'),
+                ('gaio:unit+epoll / fork', 'ERROR', 'ok 1 /a\nnot ok /b - GLib:ERROR: c\n'),
+                ('python', 'FAIL', 'ok 1 - test_a\nnot ok 2 - test_b\nnot ok 3 - test_c\n'),
+                ('probes', 'TIMEOUT', 'ok 1 - test_a\n')],
+        'two': [],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        place = pathlib.Path(folder)
+        (place / 'meson').write_text(MESON, encoding='utf-8')
+        (place / 'meson').chmod(0o755)
+        for build, runs in programs.items():
+            (place / build / 'meson-logs').mkdir(parents=True)
+            lines = [json.dumps({'name': name, 'result': result, 'stdout': stdout}) + '\n'
+                     for name, result, stdout in runs]
+            (place / f'{build}.json').write_text(''.join(lines), encoding='utf-8')
+        result = subprocess.run([sys.executable, DEV.parent / 'build-aux/run-tests.py', *programs],
+                                check=False, text=True, cwd=place, stdout=subprocess.PIPE,
+                                env={**os.environ, 'PATH': f'{place}:{os.environ["PATH"]}'})
+    assert result.returncode == 1, result.stdout
+    assert result.stdout.splitlines() == [
+        'failed: one: fork: /b - GLib:ERROR: c',
+        'failed: one: python: test_b',
+        'failed: one: python: test_c',
+        'failed: one: probes: TIMEOUT',
+        'failed: two: did not build, or ran no test',
+        'one: 4 passed, 4 failed, 1 skipped',
+        'two: 0 passed, 1 failed, 0 skipped',
+        '4 passed, 5 failed',
+    ], result.stdout
 
 
 if __name__ == '__main__':
