@@ -13,6 +13,8 @@ root=$cache/root
 # As root, in namespaces that take the mounts and all processes along when they end.
 in_the_release ()
 {
+  # What is no mount point cannot be made private, as a test does with /.
+  mount --bind "$root" "$root"
   mount --rbind /dev "$root/dev"
   mount --rbind /sys "$root/sys"
   mount -t proc proc "$root/proc"
