@@ -23,6 +23,8 @@ in_the_release ()
   printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
   # A mirror may lag behind.
   echo 'Acquire::Check-Valid-Until "false";' >"$root/etc/apt/apt.conf.d/90lagging-mirror"
+  # After a crash one begins anew: do not wait for the disk.
+  echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/unsafe-io"
   # shellcheck disable=SC2016  # the inner shell expands it
   exec chroot "$root" env -i HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin \
     ${http_proxy:+"http_proxy=$http_proxy"} sh -c '
