@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <glib-unix.h>
 #include <linux/perf_event.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
 
+#include "test-stand-in.h"
 #include "test-support.h"
 
 /* Files that report only once that they are ready: whoever polls them takes it from who polls
@@ -277,6 +279,22 @@ wait_until_called (Fixture *self)
     }
 }
 
+/* --- A signal --- */
+
+static gboolean interrupts_look;
+
+int
+ppoll (struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+{
+  gboolean is_look = timeout != NULL && timeout->tv_sec == 0 && timeout->tv_nsec == 0;
+
+  if (!interrupts_look || !is_look)
+    return NEXT (ppoll) (fds, n, timeout, mask);
+  interrupts_look = FALSE;
+  errno = EINTR;
+  return -1;
+}
+
 /* --- Stories: nothing in between loses an event --- */
 
 static void
@@ -287,6 +305,16 @@ each_event_is_reported (Fixture *self)
       happen (self);
       wait_for_call (self);
     }
+}
+
+/* It comes after GLib has polled, when the context looks. */
+static void
+signal_does_not_lose_it (Fixture *self)
+{
+  happen (self);
+  interrupts_look = TRUE;
+  wait_for_call (self);
+  interrupts_look = FALSE;
 }
 
 static void
@@ -577,6 +605,7 @@ static const struct
 } stories[] = {
   { "added-by-another-thread", added_by_another_thread },
   { "each-event-is-reported", each_event_is_reported },
+  { "signal-does-not-lose-it", signal_does_not_lose_it },
   { "each-handler-is-called", each_handler_is_called },
   { "limit-does-not-lose-it", limit_does_not_lose_it },
   { "silent-one-hears-of-it-later", silent_one_hears_of_it_later },

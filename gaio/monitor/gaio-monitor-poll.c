@@ -418,6 +418,19 @@ keep_reported (GaioMonitor *mon, const struct pollfd *polled)
   gaio_monitor_wake (mon->wake_fd);
 }
 
+/* If a signal came before what has been reported to GLib could be handed on, the next wait ends at
+ * once. */
+static int
+fail_wait (GaioMonitor *mon, int n)
+{
+  if (errno == EINTR)
+    {
+      gaio_monitor_poll_wake_for_reported (mon);
+      errno = EINTR;
+    }
+  return n;
+}
+
 int
 gaio_monitor_poll_end_wait (GaioMonitor *mon, int n, int max_events)
 {
@@ -426,7 +439,7 @@ gaio_monitor_poll_end_wait (GaioMonitor *mon, int n, int max_events)
   int n_events = 0;
 
   if (n < 0)
-    return n;
+    return fail_wait (mon, n);
   for (guint i = 0; i < n_polled; i++)
     {
       guint at = (self->next + 1 + i) % n_polled;
