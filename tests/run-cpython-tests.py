@@ -138,6 +138,9 @@ def run_module(loop, name, quick, file):
     event_loop = USE[loop]()
     from test import support
 
+    # A shell has what it starts in the background ignore it, and some tests would wait for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
     # There may be no network beyond this machine.
     support.use_resources = ['cpu', 'subprocess', 'walltime']
     try:
