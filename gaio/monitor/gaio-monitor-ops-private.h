@@ -11,7 +11,7 @@
  * they mean is the caller's. Beside the caller's fds it watches an eventfd that ends the wait and a
  * timerfd that ends the wait of GLib.
  *
- * Everything is under the caller's lock, except gaio_monitor_wait() and gaio_monitor_wake().
+ * Everything is under the caller's lock, except gaio_monitor_wake() and, of the operations, wait().
  * The waits, and what is called around a poll of GLib, are the owner's of the context; the rest may
  * come from any thread. */
 
