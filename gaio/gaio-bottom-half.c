@@ -11,11 +11,11 @@
  * @title: GaioBottomHalf
  * @short_description: a call that any thread can schedule
  *
- * A #GaioBottomHalf calls a function on the owner of its context in the next round: once, however
- * often it was scheduled before. Those scheduled by one thread run in the order in which it
- * scheduled them. The name and the idea are QEMU's.
+ * A #GaioBottomHalf calls a function on the owner of its context in the next round, once, however
+ * often it was scheduled before. Bottom halves that one thread schedules run in the order in which
+ * it scheduled them. The name and the idea are QEMU's.
  *
- * gaio_context_defer() is for a call that happens only once.
+ * For a call that happens only once, use gaio_context_defer().
  *
  * Everything here may be called from any thread and from inside any callback.
  */
@@ -115,8 +115,9 @@ bottom_half_add (GaioCore *core, GSourceOnceFunc func, gpointer user_data, GDest
  * @notify: (nullable): called once, on the owner of @self, when the bottom half has been removed
  * and its function has returned
  *
- * Makes a bottom half that is not scheduled. It stays until it is removed. Any thread. On a closed
- * context it is removed from the start and @notify runs before this returns.
+ * Creates a bottom half that is not scheduled. It stays until it is removed. May be called from any
+ * thread. On a closed context, it starts out removed, and @notify runs before this function
+ * returns.
  *
  * Returns: (transfer full): a new bottom half
  *
@@ -141,8 +142,9 @@ gaio_context_add_bottom_half (GaioContext *self,
  * @user_data: data for @func
  * @notify: (nullable): called once, on the owner of @self, after @func has returned
  *
- * Calls @func once, always in a later round, in order with the bottom halves. Any thread. On a
- * closed context @func is not called and @notify runs before this returns.
+ * Calls @func once, always in a later round, in order with the bottom halves. May be called from
+ * any thread. On a closed context, @func is not called, and @notify runs before this function
+ * returns.
  *
  * Since: 1.0
  */
@@ -165,7 +167,7 @@ gaio_context_defer (GaioContext *self,
  * gaio_bottom_half_ref:
  * @self: a bottom half
  *
- * Takes a reference. Any thread.
+ * Takes a reference. May be called from any thread.
  *
  * Returns: (transfer full): @self
  *
@@ -182,7 +184,7 @@ gaio_bottom_half_ref (GaioBottomHalf *self)
  * gaio_bottom_half_unref:
  * @self: (transfer full): a bottom half
  *
- * Drops a reference. This does not remove the bottom half. Any thread.
+ * Drops a reference. This does not remove the bottom half. May be called from any thread.
  *
  * Since: 1.0
  */
@@ -260,8 +262,8 @@ schedule (GaioBottomHalf *self, guint how)
  * gaio_bottom_half_schedule:
  * @self: a bottom half
  *
- * Has the function of @self called in the next round, once. Any thread. Does nothing once @self has
- * been removed.
+ * Schedules the function of @self to be called once, in the next round. Does nothing if @self has
+ * been removed. May be called from any thread.
  *
  * Since: 1.0
  */
@@ -276,9 +278,9 @@ gaio_bottom_half_schedule (GaioBottomHalf *self)
  * gaio_bottom_half_schedule_idle:
  * @self: a bottom half
  *
- * Has the function of @self called in the next round, without keeping the loop awake for it: within
- * 10 milliseconds if there is no round before. Any thread. Does nothing once @self has been
- * removed.
+ * Schedules the function of @self to be called in the next round, without keeping the loop awake
+ * for it: it is called within 10 milliseconds if there is no round before that. Does nothing if
+ * @self has been removed. May be called from any thread.
  *
  * Since: 1.0
  */
@@ -316,7 +318,7 @@ cancel (GaioBottomHalf *self)
  * gaio_bottom_half_cancel:
  * @self: a bottom half
  *
- * Takes back that @self was scheduled. Any thread.
+ * Cancels the scheduled call of @self, if there is one. May be called from any thread.
  *
  * Since: 1.0
  */
@@ -345,8 +347,8 @@ gaio_bottom_half_destroy (GaioBottomHalf *self)
  * gaio_bottom_half_remove:
  * @self: a bottom half
  *
- * Ends @self: it is not called again. Quiet when it has been removed before, after the context has
- * gone, and in a forked child. Any thread.
+ * Removes @self: it is not called again. Does nothing if it has already been removed, if the
+ * context no longer exists, or in a forked child. May be called from any thread.
  *
  * Since: 1.0
  */
@@ -363,10 +365,10 @@ gaio_bottom_half_remove (GaioBottomHalf *self)
 
 /**
  * gaio_clear_bottom_half: (skip)
- * @bottom_half_ptr: (inout): where a bottom half is, or %NULL
+ * @bottom_half_ptr: (inout): the location of a bottom half, or of %NULL
  *
- * Removes and unrefs the bottom half at @bottom_half_ptr, if there is one, and sets it to %NULL.
- * Any thread.
+ * Removes and unrefs the bottom half at @bottom_half_ptr, if there is one, and sets the location to
+ * %NULL. May be called from any thread.
  *
  * Since: 1.0
  */

@@ -21,21 +21,21 @@
 /**
  * SECTION:gaio-child
  * @title: Child processes
- * @short_description: what g_child_watch_add() does, for thousands of them
+ * @short_description: g_child_watch_add() for thousands of children
  *
- * gaio_context_add_child() reports when a child process has ended, and how. It is a #GaioHandler on
- * a pidfd_open(2), so that the others cost nothing when one of them ends, and no signal handler is
+ * gaio_context_add_child() reports when, and how, a child process has ended. It is a #GaioHandler
+ * on a pidfd_open(2) fd, so when one child ends, the others cost nothing, and no signal handler is
  * needed.
  *
- * This is the only fd that belongs to Gaio and that gaio_handler_get_fd() shows: for
- * pidfd_send_signal(2), say. It is closed when the handler has gone.
+ * This is the only fd that belongs to Gaio and that gaio_handler_get_fd() returns, for example for
+ * use with pidfd_send_signal(2). It is closed when the handler no longer exists.
  *
- * When the child has ended it is reaped, as with waitpid(2), just before the function is called. A
- * child whose handler has been removed before that, for example because its context was closed, is
- * reaped by nobody: it stays a zombie until the program waits for it, or ends.
+ * When the child has ended, it is reaped, as with waitpid(2), just before the function is called.
+ * If its handler is removed before that, for example because its context is closed, nobody reaps
+ * the child: it stays a zombie until the program waits for it or exits.
  *
- * If a debugger traces a child, the debugger learns of its end first. Until the debugger lets the
- * child go, the loop checks from time to time, so the function may be called up to a second late.
+ * If a debugger traces a child, the debugger learns of its end first. Until the debugger releases
+ * the child, the loop checks from time to time, so the function may be called up to a second late.
  */
 
 /* What a handler has for its user data. */
@@ -218,22 +218,23 @@ open_child (GPid pid, GError **error)
  * @func: (scope notified) (closure user_data) (destroy notify): the function to call
  * @user_data: data for @func
  * @notify: (nullable): called once, on the owner of @self, when the handler has been removed and
- * its function has returned; on error, before this returns
+ *   its function has returned; on error, called before this function returns
  * @error: return location for a #GError
  *
  * Calls @func once, when the child process @pid has ended; then the handler is removed. @pid may
- * have ended before, but not have been waited for: as for g_child_watch_add(), a child of
- * g_spawn_async() needs %G_SPAWN_DO_NOT_REAP_CHILD. Any thread.
+ * already have ended, but nobody must have waited for it. As with g_child_watch_add(), a child
+ * started with g_spawn_async() needs %G_SPAWN_DO_NOT_REAP_CHILD. May be called from any thread.
  *
  * If somebody else has waited for the child in the meantime, or the process ignores SIGCHLD, @func
- * gets -1, for which g_spawn_check_wait_status() fails; GLib 2.74 passes 0, which is success.
+ * receives -1, for which g_spawn_check_wait_status() fails; GLib 2.74 passes 0, which means
+ * success.
  *
- * Fails with %GAIO_ERROR_FAILED if @pid is no child of this process or has been waited for, with
- * %GAIO_ERROR_NOT_SUPPORTED where pidfd_open(2) is missing (before Linux 5.4) or forbidden, and
- * else as gaio_context_add_fd().
+ * Fails with %GAIO_ERROR_FAILED if @pid is not a child of this process or somebody has already
+ * waited for it, with %GAIO_ERROR_NOT_SUPPORTED if pidfd_open(2) is missing (before Linux 5.4) or
+ * forbidden, and otherwise as gaio_context_add_fd() does.
  *
- * Returns: (transfer full): a new handler, whose fd is a pidfd that is closed when it has gone, or
- * %NULL on error
+ * Returns: (transfer full): a new handler, whose fd is a pidfd that is closed when the handler no
+ *   longer exists, or %NULL on error
  *
  * Since: 1.0
  */

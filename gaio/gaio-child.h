@@ -13,7 +13,7 @@ G_BEGIN_DECLS
  * GaioChildFunc:
  * @pid: the process
  * @wait_status: how it ended, as waitpid(2) returns it, for g_spawn_check_wait_status(); -1 if
- * somebody else has waited for it before
+ *   somebody else has already waited for it
  * @user_data: the data given to gaio_context_add_child()
  *
  * Called once, on the owner of the context, when a child process has ended. The same as

@@ -13,26 +13,27 @@
  * @title: GaioContext
  * @short_description: an event loop whose cost does not depend on how many fds it watches
  *
- * A #GaioContext watches file descriptors (#GaioHandler, #GaioReadySet), timers (#GaioTimer) and
- * calls from other threads (#GaioBottomHalf). It is nested into a #GMainContext with
+ * A #GaioContext watches file descriptors (#GaioHandler, #GaioReadySet) and timers (#GaioTimer),
+ * and accepts calls from other threads (#GaioBottomHalf). It is nested in a #GMainContext with
  * gaio_context_attach(), as one #GSource with one pollfd, or runs by itself with
  * gaio_context_iterate().
  *
- * One round serves bottom halves, then ready fds in the order in which they turned ready, then
- * timers. What is scheduled during a round runs in the next one.
+ * One round serves bottom halves first, then ready fds in the order in which they became ready,
+ * then timers. What is scheduled during a round runs in the next one.
  *
- * Handlers, timers and bottom halves may be added, changed and removed from any thread. Callbacks
- * and destroy notifies run on the owner: the thread that is inside a round, else the one that owns
- * the #GMainContext. They may do anything: remove themselves and others, run a nested main loop,
- * close the context, drop the last reference to it.
+ * Any thread may add, change and remove handlers, timers and bottom halves. Callbacks and destroy
+ * notifies run on the owner: the thread that is inside a round or, if there is none, the thread
+ * that owns the #GMainContext. They may do anything: remove themselves and others, run a nested
+ * main loop, close the context, or drop the last reference to it.
  *
- * But they have to return. An exception of C++, longjmp(3), pthread_exit(3) or the cancellation of
- * the thread (pthread_cancel(3)) that leaves a callback, a notify, or a function that waits, leaves
- * the context inside a round forever: what was running is not called again, notifies do not come,
- * and no other thread may run it. Catch exceptions in the callback, and do not cancel a thread that
- * runs a context. In Python and JavaScript an exception ends where the callback does.
+ * But they have to return. If a C++ exception, longjmp(3), pthread_exit(3) or thread cancellation
+ * (pthread_cancel(3)) leaves a callback, a destroy notify, or a function that waits, the context
+ * stays inside its round forever: the callback that was running is not called again, destroy
+ * notifies do not run, and no other thread can run the context. Catch exceptions inside the
+ * callback, and do not cancel a thread that runs a context. In Python and JavaScript, an exception
+ * ends where the callback does.
  *
- * After fork(2) an inherited context is of no use to the child: every operation on it fails with
+ * After fork(2), an inherited context is of no use to the child: every operation on it fails with
  * %GAIO_ERROR_FORKED and does not disturb the parent.
  *
  * The idea is that of QEMU's AioContext.
@@ -127,8 +128,8 @@ gaio_context_class_init (GaioContextClass *klass)
   /**
    * GaioContext:monitor:
    *
-   * Which monitor the context was asked to use; gaio_context_dup_stats() reports which one it
-   * uses.
+   * The monitor that the context was asked to use; gaio_context_dup_stats() reports the one that it
+   * does use.
    *
    * Since: 1.0
    */
@@ -147,7 +148,8 @@ gaio_context_init (GaioContext *self)
 /**
  * gaio_context_new:
  *
- * Makes a context. It takes kernel resources when it first needs them. Any thread.
+ * Creates a context, which does not allocate kernel resources until it needs them. May be called
+ * from any thread.
  *
  * Returns: (transfer full): a new context
  *
@@ -163,7 +165,7 @@ gaio_context_new (void)
  * gaio_context_new_with_monitor:
  * @monitor: how to poll the kernel
  *
- * Makes a context that uses @monitor. Any thread.
+ * Creates a context that uses @monitor. May be called from any thread.
  *
  * Returns: (transfer full): a new context
  *
@@ -178,13 +180,14 @@ gaio_context_new_with_monitor (GaioMonitorType monitor)
 /**
  * gaio_context_iterate:
  * @self: a context
- * @timeout_us: how long to wait at most, in microseconds; 0 not at all, -1 until something happens
+ * @timeout_us: how long to wait at most, in microseconds; 0 to return at once, -1 to wait until
+ *   something happens
  *
  * Runs one round without GLib, in the calling thread. A signal does not end the wait. It is a
- * programming error to call this while another thread is inside a round, or owns the #GMainContext
+ * programming error to call this while another thread is inside a round or owns the #GMainContext
  * that @self is nested in, or with a @timeout_us below -1.
  *
- * Returns: %TRUE if any callback was called; %FALSE if none was, and on a closed context
+ * Returns: %TRUE if any callback was called; %FALSE if none was, or if the context is closed
  *
  * Since: 1.0
  */
@@ -200,7 +203,8 @@ gaio_context_iterate (GaioContext *self, gint64 timeout_us)
  * gaio_context_wakeup:
  * @self: a context
  *
- * Makes the round that is waiting return, or else the next one. Any thread.
+ * Makes the round that is waiting return; if none is, the next round does not wait. May be called
+ * from any thread.
  *
  * Since: 1.0
  */
@@ -220,13 +224,13 @@ gaio_context_wakeup (GaioContext *self)
  * gaio_context_close:
  * @self: a context
  *
- * Closes @self: nothing can be added from now on, and nothing is called. Everything in it is
- * removed and its notifies run on the owner, when its callbacks have returned; where nobody owns
- * the context, before this returns. Once more does nothing. Any thread; about a #GMainContext whose
- * last reference another thread may be dropping see gaio_context_detach().
+ * Closes @self: from now on, nothing can be added to it, and it calls no functions. Everything in
+ * it is removed. The destroy notifies run on the owner once its callbacks have returned; if the
+ * context has no owner, they run before this function returns. Closing a context again does
+ * nothing. May be called from any thread; see gaio_context_detach() if another thread may be
+ * dropping the last reference to the #GMainContext.
  *
- * It is a programming error to close a context that is shared, see
- * gaio_context_ref_for_main_context().
+ * It is a programming error to close a shared context, see gaio_context_ref_for_main_context().
  *
  * Since: 1.0
  */
@@ -242,7 +246,7 @@ gaio_context_close (GaioContext *self)
  * gaio_context_is_closed:
  * @self: a context
  *
- * Tells whether gaio_context_close() has been called. Any thread.
+ * Checks whether gaio_context_close() has been called. May be called from any thread.
  *
  * Returns: %TRUE if @self has been closed
  *
@@ -259,10 +263,11 @@ gaio_context_is_closed (GaioContext *self)
  * gaio_context_set_dispatch_limits:
  * @self: a context
  * @max_callbacks: how many callbacks of all kinds a round may call, 128 by default; 0 for no limit
- * @max_time_us: after how many microseconds a round calls no more; 0, the default, for no limit
+ * @max_time_us: after how many microseconds a round stops calling callbacks; 0, the default, for no
+ *   limit
  *
- * Sets how long a round may keep the other sources of the main loop waiting. What is left over has
- * its turn in the next round. Destroy notifies do not count. Any thread.
+ * Limits how long a round may keep the other sources of the main loop waiting. What is left over is
+ * called in the next round. Destroy notifies do not count. May be called from any thread.
  *
  * Since: 1.0
  */
@@ -280,15 +285,15 @@ gaio_context_set_dispatch_limits (GaioContext *self, guint max_callbacks, gint64
  * gaio_context_set_poll_params:
  * @self: a context
  * @max_us: how long to busy-poll at most before the loop sleeps, in microseconds, up to a second;
- *   0, the default, for not at all
- * @grow: by what to multiply a window that was too short; 0 for the default, 2
- * @shrink: by what to divide a window in which nothing came; 0 for closing it at once
+ *   0, the default, to disable busy polling
+ * @grow: the factor by which to multiply a window that was too short; 0 for the default, 2
+ * @shrink: the divisor for a window in which nothing arrived; 0 to close it at once
  *
- * Sets adaptive busy polling, which trades processor time for latency. Before it sleeps, the loop
- * calls the functions of gaio_handler_set_poll_funcs() again and again, for a window whose length
- * each handler learns from how long the loop has had to wait for it. A handler without such
- * functions switches this off. Under a GLib main loop the other sources wait for @max_us at most.
- * Any thread.
+ * Sets up adaptive busy polling, which trades processor time for latency. Before the loop sleeps,
+ * it repeatedly calls the functions set with gaio_handler_set_poll_funcs(), for a window whose
+ * length each handler learns from how long the loop has had to wait for it. A handler without such
+ * functions turns busy polling off. In a GLib main loop, the other sources wait for @max_us at
+ * most. May be called from any thread.
  *
  * Since: 1.0
  */
@@ -335,20 +340,21 @@ add_counters (GVariantDict *dict, GaioCore *core)
  * gaio_context_dup_stats:
  * @self: a context
  *
- * Reports what @self has done so far. There may be more keys later; now there are these:
+ * Returns statistics of what @self has done so far. Later versions may add keys; these exist now:
  *
- * - `monitor` (s): what polls the kernel, `epoll` or `poll`; until that is first needed, what will
- *   be tried
- * - `monitor-note` (s): why it is not the one that was requested; only then
- * - `handlers`, `dormant-handlers` (u): how many there are; of these, how many whose fd was closed
- *   without removing them, as far as has been noticed
- * - `timers`, `armed-timers` (u): how many there are; of these, how many wait for their deadline
- * - `rounds`, `callbacks` (t): how often it ran and called
+ * - `monitor` (s): the monitor that polls the kernel, `epoll` or `poll`; until a monitor is first
+ *   needed, the one that will be tried
+ * - `monitor-note` (s): why it is not the one that was requested; present only in that case
+ * - `handlers`, `dormant-handlers` (u): how many handlers there are; how many of these had their fd
+ *   closed without being removed, as far as this has been noticed
+ * - `timers`, `armed-timers` (u): how many timers there are; how many of these are waiting for
+ *   their deadline
+ * - `rounds`, `callbacks` (t): how many rounds it has run, and how many callbacks it has called
  * - `wakeups` (t): how often a thread had to wake the loop
- * - `rebuilds` (t): how often the epoll set had to be made anew, because a file stayed in it that
- * was closed without removing its handler
+ * - `rebuilds` (t): how often the epoll set had to be rebuilt because a file was still in it that
+ *   had been closed without removing its handler
  *
- * Any thread.
+ * May be called from any thread.
  *
  * Returns: (transfer full): a dictionary of type `a{sv}`, not floating
  *
@@ -373,7 +379,8 @@ gaio_context_dup_stats (GaioContext *self)
 /**
  * gaio_context_get_current:
  *
- * Tells whose callback this thread is in, the innermost if several are nested.
+ * Returns the context whose callback the calling thread is in; if callbacks are nested, that of the
+ * innermost one.
  *
  * Returns: (transfer none) (nullable): a context, or %NULL
  *

@@ -9,7 +9,7 @@
  * @title: Errors
  * @short_description: why a call has failed
  *
- * Every #GError of Gaio is in %GAIO_ERROR, and its message names the fd and the cause.
+ * Every #GError from Gaio is in the %GAIO_ERROR domain, and its message names the fd and the cause.
  */
 
 /* It would take the dashes for minuses. */

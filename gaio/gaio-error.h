@@ -20,22 +20,22 @@ G_BEGIN_DECLS
 
 /**
  * GaioError:
- * @GAIO_ERROR_FAILED: something else; the message tells what.
- * @GAIO_ERROR_BAD_FD: the fd is not open, or is no longer the file it was added for (EBADF,
- * ENOENT).
- * @GAIO_ERROR_PROCESS_LIMIT: the process may not open more fds (EMFILE).
- * @GAIO_ERROR_SYSTEM_LIMIT: the system may not open more files (ENFILE).
- * @GAIO_ERROR_WATCH_LIMIT: the user may not watch more fds with epoll (ENOSPC, see
+ * @GAIO_ERROR_FAILED: another error; the message says which.
+ * @GAIO_ERROR_BAD_FD: the fd is not open, or no longer refers to the file it was added for (EBADF,
+ *   ENOENT).
+ * @GAIO_ERROR_PROCESS_LIMIT: the process cannot open more fds (EMFILE).
+ * @GAIO_ERROR_SYSTEM_LIMIT: the system cannot open more files (ENFILE).
+ * @GAIO_ERROR_WATCH_LIMIT: the user cannot watch more fds with epoll (ENOSPC, see
  *   `/proc/sys/fs/epoll/max_user_watches`).
- * @GAIO_ERROR_NO_MEMORY: the kernel has no memory for it (ENOMEM).
+ * @GAIO_ERROR_NO_MEMORY: the kernel is out of memory (ENOMEM).
  * @GAIO_ERROR_CLOSED: the context is closed.
  * @GAIO_ERROR_FORKED: the context belongs to the process that this one was forked from.
  * @GAIO_ERROR_REMOVED: the handler has been removed.
  * @GAIO_ERROR_WRONG_THREAD: another thread owns the context.
- * @GAIO_ERROR_NOT_SUPPORTED: the kernel cannot watch this fd: an epoll fd that is nested too deep,
- *   or one of the context's own; or it has no pidfd_open(2).
+ * @GAIO_ERROR_NOT_SUPPORTED: the kernel cannot watch this fd, because it is an epoll fd that is
+ *   nested too deeply or one of the context's own fds; or the kernel has no pidfd_open(2).
  *
- * Why a call has failed. After an error nothing has changed.
+ * Why a call failed. After an error, nothing has changed.
  *
  * Since: 1.0
  */

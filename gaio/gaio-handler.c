@@ -13,18 +13,18 @@
  * @short_description: one watch on one fd
  *
  * A #GaioHandler calls a function when a file descriptor is ready, as g_unix_fd_add() does, at a
- * cost that does not depend on how many others there are.
+ * cost that does not depend on how many other handlers there are.
  *
- * What poll(2) takes, a handler takes: sockets, pipes, devices; several handlers on one fd; and
- * regular files, which are always ready. It is level-triggered: what was not consumed is reported
- * again. %G_IO_HUP and %G_IO_ERR are reported whether asked for or not, except to a handler whose
- * condition is 0, which is silent.
+ * A handler accepts whatever poll(2) accepts: sockets, pipes, devices, and regular files, which are
+ * always ready. An fd can have several handlers. Handlers are level-triggered: what has not been
+ * consumed is reported again. %G_IO_HUP and %G_IO_ERR are reported even if they were not requested,
+ * except to a handler whose condition is 0, which is not called at all.
  *
- * A handler stays until it is removed with gaio_handler_remove(), by its function returning
- * %G_SOURCE_REMOVE, or with its context. Dropping the reference does not remove it. Gaio never
- * closes the fd. Remove the handler, then close; a handler whose fd was closed first is dormant: it
- * is not called, also when the number comes back for another file, unless a copy of the fd (dup(2),
- * fork(2)) keeps the file open.
+ * A handler stays until it is removed: by gaio_handler_remove(), by its function returning
+ * %G_SOURCE_REMOVE, or together with its context. Dropping the reference does not remove it. Gaio
+ * never closes the fd. Remove the handler before you close its fd. A handler whose fd was closed
+ * first is dormant: it is not called, even if the number is reused for another file, unless a copy
+ * of the fd (dup(2), fork(2)) keeps the file open.
  *
  * Everything here may be called from any thread and from inside any callback.
  */
@@ -191,20 +191,20 @@ gaio_handler_check_condition (gint fd, GIOCondition condition)
 /**
  * gaio_context_add_fd:
  * @self: a context
- * @fd: an open file descriptor; Gaio never closes it
+ * @fd: an open file descriptor, which Gaio never closes
  * @condition: what to wait for; 0 for nothing yet
  * @func: (scope notified) (closure user_data) (destroy notify): the function to call
  * @user_data: data for @func
  * @notify: (nullable): called once, on the owner of @self, when the handler has been removed and
- * its function has returned; on error, before this returns
+ *   its function has returned; on error, called before this function returns
  * @error: return location for a #GError
  *
- * Watches @fd. O(1); one epoll_ctl(2). Any thread.
+ * Watches @fd. Takes O(1) time and one epoll_ctl(2) call. May be called from any thread.
  *
- * Fails with %GAIO_ERROR_BAD_FD if @fd is not open, %GAIO_ERROR_WATCH_LIMIT,
- * %GAIO_ERROR_PROCESS_LIMIT, %GAIO_ERROR_SYSTEM_LIMIT or %GAIO_ERROR_NO_MEMORY at a limit,
- * %GAIO_ERROR_NOT_SUPPORTED for an epoll fd that is nested too deep, %GAIO_ERROR_CLOSED and
- * %GAIO_ERROR_FORKED. After an error nothing has changed.
+ * Fails with %GAIO_ERROR_BAD_FD if @fd is not open; with %GAIO_ERROR_WATCH_LIMIT,
+ * %GAIO_ERROR_PROCESS_LIMIT, %GAIO_ERROR_SYSTEM_LIMIT or %GAIO_ERROR_NO_MEMORY if a limit has been
+ * reached; with %GAIO_ERROR_NOT_SUPPORTED if @fd is an epoll fd that is nested too deeply; and with
+ * %GAIO_ERROR_CLOSED or %GAIO_ERROR_FORKED. After an error, nothing has changed.
  *
  * Returns: (transfer full): a new handler, or %NULL on error
  *
@@ -238,7 +238,7 @@ gaio_context_add_fd (GaioContext *self,
  * gaio_handler_ref:
  * @self: a handler
  *
- * Takes a reference. Any thread.
+ * Takes a reference. May be called from any thread.
  *
  * Returns: (transfer full): @self
  *
@@ -255,7 +255,7 @@ gaio_handler_ref (GaioHandler *self)
  * gaio_handler_unref:
  * @self: (transfer full): a handler
  *
- * Drops a reference. This does not remove the handler. Any thread.
+ * Drops a reference. This does not remove the handler. May be called from any thread.
  *
  * Since: 1.0
  */
@@ -307,11 +307,12 @@ change_condition (GaioHandler *self, GIOCondition condition, GError **error)
  * @condition: what to wait for from now on; 0 for nothing
  * @error: return location for a #GError
  *
- * Changes what @self waits for. What this round has gathered and is not in @condition is not
- * reported. O(1); at most one epoll_ctl(2). Any thread.
+ * Changes what @self waits for. Events that the current round has gathered but that are not in
+ * @condition are not reported. Takes O(1) time and at most one epoll_ctl(2) call. May be called
+ * from any thread.
  *
- * Fails with %GAIO_ERROR_REMOVED, with %GAIO_ERROR_BAD_FD if the fd is not open or is another file
- * by now, %GAIO_ERROR_CLOSED and %GAIO_ERROR_FORKED.
+ * Fails with %GAIO_ERROR_REMOVED if @self has been removed, with %GAIO_ERROR_BAD_FD if the fd is
+ * not open or now refers to another file, and with %GAIO_ERROR_CLOSED or %GAIO_ERROR_FORKED.
  *
  * Returns: %TRUE on success
  *
@@ -338,7 +339,7 @@ gaio_handler_set_condition (GaioHandler *self, GIOCondition condition, GError **
  * gaio_handler_get_condition:
  * @self: a handler
  *
- * Tells what @self waits for. Any thread.
+ * Returns what @self waits for. May be called from any thread.
  *
  * Returns: the condition that was set last
  *
@@ -355,9 +356,9 @@ gaio_handler_get_condition (GaioHandler *self)
  * gaio_handler_get_fd:
  * @self: a handler
  *
- * Tells which fd @self was added for. Any thread.
+ * Returns the fd that @self was added for. May be called from any thread.
  *
- * Returns: the number, which may mean another file by now
+ * Returns: the number, which may refer to another file by now
  *
  * Since: 1.0
  */
@@ -372,9 +373,9 @@ gaio_handler_get_fd (GaioHandler *self)
  * gaio_handler_dup_context:
  * @self: a handler
  *
- * Gives the context that @self was added to. Any thread.
+ * Returns the context that @self was added to. May be called from any thread.
  *
- * Returns: (transfer full) (nullable): the context, or %NULL if it has gone
+ * Returns: (transfer full) (nullable): the context, or %NULL if it no longer exists
  *
  * Since: 1.0
  */
@@ -430,10 +431,11 @@ gaio_handler_destroy (GaioHandler *self)
  * gaio_handler_remove:
  * @self: a handler
  *
- * Ends the watch: @self is not called again, also when it was ready already. From another thread
- * than the owner's, a call in flight is not waited for; the notify runs when it is over. Quiet
- * when @self has been removed before, when its fd is closed already, after the context has gone,
- * and in a forked child. O(1). Any thread.
+ * Stops watching: @self is not called again, even if it was already ready. When called from a
+ * thread other than the owner, this does not wait for a call that is in progress; the destroy
+ * notify runs after that call. Does nothing if @self has already been removed, if its fd has
+ * already been closed, if the context no longer exists, or in a forked child. Takes O(1) time. May
+ * be called from any thread.
  *
  * Since: 1.0
  */
@@ -490,11 +492,12 @@ is_below_its_callback (GaioHandler *self)
  * gaio_handler_remove_sync: (skip)
  * @self: a handler
  *
- * Like gaio_handler_remove(), and waits until a callback of @self that is running in another thread
- * has returned: afterwards what the callback uses may be freed. Any thread; not inside the
- * handler's own callback, also not in a main loop that it has nested, nor with a lock held that the
- * callback takes. The callback of a handler that belongs to a #GaioReadySet is the function of the
- * set; who takes from the set elsewhere is not waited for.
+ * Like gaio_handler_remove(), but also waits until a callback of @self that is running in another
+ * thread has returned. Afterwards, you can free what the callback uses. May be called from any
+ * thread, but not from inside the handler's own callback, including a main loop nested in it, and
+ * not with a lock held that the callback takes. If the handler belongs to a #GaioReadySet, its
+ * callback is the function of the set; this does not wait for code that takes from the set
+ * elsewhere.
  *
  * Since: 1.0
  */
@@ -523,7 +526,7 @@ gaio_handler_remove_sync (GaioHandler *self)
  * gaio_handler_is_removed:
  * @self: a handler
  *
- * Tells whether @self has been removed, by whatever means. Any thread.
+ * Checks whether @self has been removed, in whatever way. May be called from any thread.
  *
  * Returns: %TRUE if it will not be called again
  *
@@ -541,7 +544,7 @@ gaio_handler_is_removed (GaioHandler *self)
  * @self: a handler
  * @name: (nullable): a name for debugging messages and tracers; copied
  *
- * Names @self. Any thread.
+ * Names @self. May be called from any thread.
  *
  * Since: 1.0
  */
@@ -587,10 +590,10 @@ gaio_handler_call_traced (GaioHandler *self, guint revents)
 /**
  * gaio_handler_set_can_recurse:
  * @self: a handler
- * @can_recurse: whether its function may be called while it runs
+ * @can_recurse: whether its function may be called while it is already running
  *
- * While the function of a handler runs a nested main loop, the handler is not called again, unless
- * this says that it can. Any thread.
+ * Sets whether @self can be called recursively. By default, a handler whose function runs a nested
+ * main loop is not called again until the function returns. May be called from any thread.
  *
  * Since: 1.0
  */
@@ -618,15 +621,15 @@ start_polling (GaioHandler *self, const GaioPollFuncs *funcs)
  * gaio_handler_set_poll_funcs: (skip)
  * @self: a handler
  * @poll: (nullable): returns, without a system call and without changing anything, whether what
- *   @self waits for is there; or %NULL for none
+ *   @self waits for has arrived; or %NULL for none
  * @poll_begin: (nullable): called before @poll is called repeatedly
- * @poll_end: (nullable): called thereafter, as often as @poll_begin
+ * @poll_end: (nullable): called afterwards, as often as @poll_begin
  *
- * Sets what busy polling calls in user space, see gaio_context_set_poll_params(). All three get the
- * user data of @self, run on the owner, and must not run a nested main loop. When @poll returns
- * %TRUE, the function of @self is called with the condition that it waits for. Between @poll_begin
- * and @poll_end the other side need not signal the fd; @poll is called once more after @poll_end.
- * Any thread.
+ * Sets the functions that busy polling calls in user space, see gaio_context_set_poll_params(). All
+ * three receive the user data of @self, run on the owner, and must not run a nested main loop. When
+ * @poll returns %TRUE, the function of @self is called with the condition that it waits for.
+ * Between @poll_begin and @poll_end, the other side need not signal the fd; @poll is called once
+ * more after @poll_end. May be called from any thread.
  *
  * Since: 1.0
  */
@@ -651,10 +654,10 @@ gaio_handler_set_poll_funcs (GaioHandler *self,
 
 /**
  * gaio_clear_handler: (skip)
- * @handler_ptr: (inout): where a handler is, or %NULL
+ * @handler_ptr: (inout): the location of a handler, or of %NULL
  *
- * Removes and unrefs the handler at @handler_ptr, if there is one, and sets it to %NULL. Any
- * thread.
+ * Removes and unrefs the handler at @handler_ptr, if there is one, and sets the location to %NULL.
+ * May be called from any thread.
  *
  * Since: 1.0
  */

@@ -12,13 +12,13 @@ G_BEGIN_DECLS
 /**
  * GaioFdFunc:
  * @fd: the file descriptor
- * @condition: what is ready, never more than was asked for plus %G_IO_HUP and %G_IO_ERR
+ * @condition: what is ready: only conditions that were requested, and %G_IO_HUP and %G_IO_ERR
  * @user_data: the data given to gaio_context_add_fd()
  *
  * Called on the owner of the context when @fd is ready. The same as #GUnixFDSourceFunc.
  *
- * In Python and JavaScript an exception, and a function that ends without `return`, count as
- * %G_SOURCE_REMOVE.
+ * In Python and JavaScript, a function that raises an exception, or that ends without `return`,
+ * counts as returning %G_SOURCE_REMOVE.
  *
  * Returns: %G_SOURCE_CONTINUE to be called again, %G_SOURCE_REMOVE to remove the handler
  *

@@ -17,9 +17,9 @@
  * @title: Running the main loop
  * @short_description: a main loop with one system call fewer for each event
  *
- * gaio_context_run() does for a #GMainContext what g_main_loop_run() does. Where the sources of
- * GLib have no fds of their own to poll, it waits for them and for what the #GaioContext watches
- * with one epoll_wait(2), and the events are at hand when the #GaioContext is dispatched.
+ * gaio_context_run() does for a #GMainContext what g_main_loop_run() does. If no GLib source has an
+ * fd of its own to poll, one epoll_wait(2) waits both for the GLib sources and for what the
+ * #GaioContext watches, and the events are already there when the #GaioContext is dispatched.
  */
 
 /* What gaio_context_run() keeps from one iteration to the next. */
@@ -362,21 +362,21 @@ be_nested (GaioContext *self, GMainContext *main_context, gboolean *attached, GE
 /**
  * gaio_context_run:
  * @self: a context
- * @main_context: (nullable): the main context to run, %NULL for the global default
+ * @main_context: (nullable): the main context to run, or %NULL for the global default
  * @cancellable: (nullable): ends the run
  * @error: return location for a #GError
  *
  * Runs @main_context, with @self nested in it, until @cancellable is cancelled or @self is closed.
- * If @self is not nested, it is attached for that time. All is as with g_main_loop_run():
- * priorities, nested main loops, g_main_current_source(). It only takes fewer system calls, with
- * the epoll monitor and as long as no source of @main_context polls an fd of its own. May be called
- * again inside a callback.
+ * If @self is not nested, it is attached for the duration of the run. Everything works as with
+ * g_main_loop_run(): priorities, nested main loops, g_main_current_source(). It only takes fewer
+ * system calls, with the epoll monitor and as long as no source of @main_context polls an fd of its
+ * own. May be called again inside a callback.
  *
- * The calling thread must own @main_context or be able to acquire it, else it fails with
+ * The calling thread must own @main_context or be able to acquire it; otherwise, this fails with
  * %GAIO_ERROR_WRONG_THREAD. It fails with %GAIO_ERROR_FAILED if @self is nested in another main
- * context, with %GAIO_ERROR_CLOSED and %GAIO_ERROR_FORKED, and as gaio_context_attach() does.
+ * context, with %GAIO_ERROR_CLOSED or %GAIO_ERROR_FORKED, and as gaio_context_attach() does.
  *
- * Returns: %TRUE when it was cancelled or closed, %FALSE on error
+ * Returns: %TRUE if @cancellable was cancelled or @self was closed, %FALSE on error
  *
  * Since: 1.0
  */
@@ -498,26 +498,29 @@ iterate_until_dispatched (GaioReadySet *set, GMainContext *main_context, gint64 
 /**
  * gaio_ready_set_wait:
  * @self: a set, whose context is nested in a main context
- * @timeout_us: how many microseconds to wait at most; 0 does not wait, -1 waits until something
- *   happens
- * @interrupted: (out) (optional): whether a signal has ended the wait, so that the caller can see
- * to it and wait again
- * @length: (out): how many bytes
+ * @timeout_us: how long to wait at most, in microseconds; 0 to return at once, -1 to wait until
+ *   something happens
+ * @interrupted: (out) (optional): whether a signal ended the wait, so that the caller can handle it
+ *   and wait again
+ * @length: (out): the length of the records, in bytes
  * @error: return location for a #GError
  *
  * Runs one iteration of the main context that the context of @self is nested in, and takes what is
- * ready in @self, as gaio_ready_set_take() does: for an event loop of another kind, such as that of
- * a programming language, that shares a thread with GLib. The set needs no function. It waits until
- * an fd of @self is ready, anything else was dispatched, be it of GLib, a signal came, or the time
- * is over: the batch may be empty before that. Never early, to the microsecond if no source of GLib
- * polls an fd of its own; then it also takes only one system call, see gaio_context_run(). May be
- * called again inside a callback.
+ * ready in @self, as gaio_ready_set_take() does. This is for another kind of event loop, such as
+ * that of a programming language, that shares a thread with GLib. The set needs no function.
  *
- * It fails with %GAIO_ERROR_WRONG_THREAD if another thread owns the main context,
- * %GAIO_ERROR_FAILED if there is none, %GAIO_ERROR_CLOSED and %GAIO_ERROR_FORKED.
+ * The function waits until an fd of @self is ready, until anything else, such as a GLib source, has
+ * been dispatched, until a signal arrives, or until the time is up. The batch may therefore be
+ * empty before the time is up. The timeout never ends early. It is accurate to the microsecond if
+ * no GLib source polls an fd of its own; then the function also takes only one system call, see
+ * gaio_context_run(). May be called again inside a callback.
+ *
+ * It fails with %GAIO_ERROR_WRONG_THREAD if another thread owns the main context, with
+ * %GAIO_ERROR_FAILED if there is no main context, and with %GAIO_ERROR_CLOSED or
+ * %GAIO_ERROR_FORKED.
  *
  * Returns: (transfer full) (nullable) (array length=length): the records, an array of
- * #GaioReadyRecord, %NULL when there are none
+ *   #GaioReadyRecord, or %NULL if there are none
  *
  * Since: 1.0
  */

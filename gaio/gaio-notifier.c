@@ -13,20 +13,21 @@
  * @title: GaioNotifier
  * @short_description: a flag that wakes an event loop
  *
- * A #GaioNotifier is an eventfd(2) that any thread, and any signal handler, may set. Set several
- * times before it is cleared, it notifies once, and costs one system call. Whoever finds it set
- * sees what was written before gaio_notifier_set().
+ * A #GaioNotifier is an eventfd(2) that any thread, and any signal handler, may set. If it is set
+ * several times before it is cleared, it notifies once and costs one system call. Whoever finds it
+ * set sees what was written before gaio_notifier_set().
  *
- * gaio_context_add_notifier() calls a function whenever it has been set. Its fd may also be given
- * to others to write to: the kernel, another process.
+ * gaio_context_add_notifier() calls a function whenever the notifier has been set. You may also
+ * give its fd to others that write to it, such as the kernel or another process.
  *
- * For calls from other threads of the same program a #GaioBottomHalf is cheaper. The name and the
+ * For calls from other threads of the same program, a #GaioBottomHalf is cheaper. The name and the
  * idea are those of QEMU's EventNotifier.
  *
- * A child of fork(2) has the same eventfd, so that what it writes or reads there its parent would
- * find or miss. Therefore gaio_notifier_set() and gaio_notifier_test_and_clear() do nothing in a
- * child that inherits a notifier: a signal handler that it inherits, too, may run before exec(3).
- * To notify a parent on purpose, write(2) to the fd.
+ * A child process created by fork(2) has the same eventfd, so its parent would see what the child
+ * writes there, and would miss what the child reads. Therefore gaio_notifier_set() and
+ * gaio_notifier_test_and_clear() do nothing in a child that inherited the notifier: an inherited
+ * signal handler may also run there before exec(3). To notify a parent on purpose, write(2) to the
+ * fd.
  */
 
 /**
@@ -68,10 +69,10 @@ is_forked (GaioNotifier *self)
  * gaio_notifier_new:
  * @error: return location for a #GError
  *
- * Makes a notifier that is not set. Any thread.
+ * Creates a notifier that is not set. May be called from any thread.
  *
- * Fails with %GAIO_ERROR_PROCESS_LIMIT, %GAIO_ERROR_SYSTEM_LIMIT or %GAIO_ERROR_NO_MEMORY at a
- * limit.
+ * Fails with %GAIO_ERROR_PROCESS_LIMIT, %GAIO_ERROR_SYSTEM_LIMIT or %GAIO_ERROR_NO_MEMORY if a
+ * limit has been reached.
  *
  * Returns: (transfer full): a new notifier, or %NULL on error
  *
@@ -103,7 +104,7 @@ gaio_notifier_new (GError **error)
  * gaio_notifier_ref:
  * @self: a notifier
  *
- * Takes a reference. Any thread.
+ * Takes a reference. May be called from any thread.
  *
  * Returns: (transfer full): @self
  *
@@ -121,8 +122,8 @@ gaio_notifier_ref (GaioNotifier *self)
  * gaio_notifier_unref:
  * @self: (transfer full): a notifier
  *
- * Drops a reference. The last closes the fd; the handler of a notifier that has been added to a
- * context has one. Any thread.
+ * Drops a reference. Dropping the last one closes the fd. While a notifier is added to a context,
+ * its handler holds a reference. May be called from any thread.
  *
  * Since: 1.0
  */
@@ -144,8 +145,9 @@ gaio_notifier_unref (GaioNotifier *self)
  * gaio_notifier_set:
  * @self: a notifier
  *
- * Sets @self: its fd turns readable, if it is not already. Any thread, and async-signal-safe: it
- * takes no lock, allocates nothing and leaves errno alone. Does nothing in a forked child.
+ * Sets @self: its fd becomes readable, unless it already is. May be called from any thread, and is
+ * async-signal-safe: it takes no lock, allocates no memory and preserves errno. Does nothing in a
+ * forked child.
  *
  * Since: 1.0
  */
@@ -171,8 +173,8 @@ gaio_notifier_set (GaioNotifier *self)
  * gaio_notifier_test_and_clear:
  * @self: a notifier
  *
- * Clears @self. What was written before it was set is seen after this. Any thread. Does nothing in
- * a forked child.
+ * Clears @self. What was written before it was set is visible afterwards. May be called from any
+ * thread. Does nothing in a forked child.
  *
  * Returns: %TRUE if it was set
  *
@@ -204,8 +206,8 @@ gaio_notifier_test_and_clear (GaioNotifier *self)
  * gaio_notifier_get_fd:
  * @self: a notifier
  *
- * Gives the fd: an eventfd(2) that is readable while @self is set. To write to it sets @self, too.
- * It belongs to @self: do not read it, and do not close it. Any thread.
+ * Returns the fd: an eventfd(2) that is readable while @self is set. Writing to it also sets @self.
+ * It belongs to @self: do not read from it, and do not close it. May be called from any thread.
  *
  * Returns: the eventfd
  *
@@ -306,15 +308,15 @@ check_notifier (GaioNotifier *notifier, GError **error)
  * @func: (scope notified) (closure user_data) (destroy notify): the function to call
  * @user_data: data for @func
  * @notify: (nullable): called once, on the owner of @self, when the handler has been removed and
- * its function has returned; on error, before this returns
+ *   its function has returned; on error, called before this function returns
  * @error: return location for a #GError
  *
- * Calls @func whenever @notifier has been set, after clearing it. The handler keeps a reference on
- * @notifier. It stays until it is removed, see gaio_handler_remove(); then @notifier may be added
- * again, to the same or to another context. Any thread.
+ * Clears @notifier and calls @func whenever @notifier has been set. The handler holds a reference
+ * to @notifier, and stays until it is removed, see gaio_handler_remove(). After that, @notifier may
+ * be added again, to the same or another context. May be called from any thread.
  *
- * Fails with %GAIO_ERROR_FAILED if @notifier has been added already, with %GAIO_ERROR_FORKED also
- * if it is inherited from a parent process, and else as gaio_context_add_fd().
+ * Fails with %GAIO_ERROR_FAILED if @notifier has already been added, with %GAIO_ERROR_FORKED also
+ * if it was inherited from a parent process, and otherwise as gaio_context_add_fd() does.
  *
  * Returns: (transfer full): a new handler, or %NULL on error
  *

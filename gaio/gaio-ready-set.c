@@ -6,19 +6,19 @@
  * @title: GaioReadySet
  * @short_description: readiness as one batch
  *
- * A #GaioReadySet watches many fds and calls one function once a round, which takes what is ready
- * as one array of bytes: for language bindings, where each call costs more than the event, and for
- * servers that handle events in batches. All that is ready is in the batch, whatever the dispatch
- * limits; the call counts as one callback.
+ * A #GaioReadySet watches many fds and calls one function once a round, which takes everything that
+ * is ready as one array of bytes. It is meant for language bindings, where each call costs more
+ * than the event, and for servers that handle events in batches. The batch contains everything that
+ * is ready, whatever the dispatch limits; the call counts as one callback.
  *
- * What is not taken stays in the batch, one record per fd; removing a handler or changing its
- * condition takes out what no longer applies. A function that is running in another thread may have
- * taken it before: gaio_handler_remove_sync() waits for that.
+ * What has not been taken stays in the batch, with one record per fd. Removing a handler, or
+ * changing its condition, takes out of the batch what no longer applies. A function that is running
+ * in another thread may have taken it already: gaio_handler_remove_sync() waits for that.
  *
- * Without a function, an fd that turns ready under a GLib main loop is recorded and then silent
- * until the batch is taken or a function is set, so that nothing spins. No function is needed with
- * gaio_ready_set_wait(), which runs the main loop and takes the batch, nor with
- * gaio_context_iterate(): take after each round.
+ * If the set has no function, an fd that becomes ready in a GLib main loop is recorded once. It is
+ * then not watched until the batch is taken or a function is set, so that the loop does not spin.
+ * You need no function if you use gaio_ready_set_wait(), which runs the main loop and takes the
+ * batch, or gaio_context_iterate(): take the batch after each round.
  */
 
 /**
@@ -84,7 +84,7 @@ gaio_ready_set_init (GaioReadySet *self)
  * gaio_ready_set_new:
  * @context: a context
  *
- * Makes an empty set. Its handlers hold a reference on it. Any thread.
+ * Creates an empty set. Its handlers hold a reference to it. May be called from any thread.
  *
  * Returns: (transfer full): a new set
  *
@@ -105,15 +105,16 @@ gaio_ready_set_new (GaioContext *context)
 /**
  * gaio_ready_set_add_fd:
  * @self: a set
- * @fd: an open file descriptor; Gaio never closes it
+ * @fd: an open file descriptor, which Gaio never closes
  * @condition: what to wait for; 0 for nothing yet
- * @token: what the records of @fd carry; below 2^53 it is exact in JavaScript
+ * @token: the token in the records of @fd; below 2^53, it is exact in JavaScript
  * @error: return location for a #GError
  *
- * Watches @fd in @self. Errors as in gaio_context_add_fd(). O(1). Any thread.
+ * Watches @fd in @self. Fails as gaio_context_add_fd() does. Takes O(1) time. May be called from
+ * any thread.
  *
- * Returns: (transfer full): a new handler, to change its condition and to remove it, or %NULL on
- * error
+ * Returns: (transfer full): a new handler, with which to change the condition and to stop watching,
+ *   or %NULL on error
  *
  * Since: 1.0
  */
@@ -238,8 +239,8 @@ watch_new (GaioCore *core, GaioReadySetFunc func, gpointer user_data, GDestroyNo
  * has returned
  *
  * Sets the function that is called, at most once a round, when fds of @self are ready. While it
- * runs a nested main loop it is not called again. On a closed context @notify runs before this
- * returns. Any thread.
+ * runs a nested main loop, it is not called again. On a closed context, @notify runs before this
+ * function returns. May be called from any thread.
  *
  * Since: 1.0
  */
@@ -274,12 +275,13 @@ gaio_ready_set_set_func (GaioReadySet *self,
 /**
  * gaio_ready_set_take:
  * @self: a set
- * @length: (out): how many bytes
+ * @length: (out): the length of the records, in bytes
  *
- * Takes what is ready, and makes room for new. The bytes are an array of #GaioReadyRecord, in the
- * order in which the fds turned ready. Any thread.
+ * Takes the batch of everything that is ready, and starts a new one. The bytes are an array of
+ * #GaioReadyRecord, in the order in which the fds became ready. May be called from any thread.
  *
- * Returns: (transfer full) (nullable) (array length=length): the records, %NULL when there are none
+ * Returns: (transfer full) (nullable) (array length=length): the records, or %NULL if there are
+ *   none
  *
  * Since: 1.0
  */

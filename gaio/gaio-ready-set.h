@@ -12,7 +12,7 @@ G_BEGIN_DECLS
 /**
  * GaioReadySetFunc:
  * @set: the set
- * @n_ready: how many records gaio_ready_set_take() would give
+ * @n_ready: how many records gaio_ready_set_take() would return
  * @user_data: the data given to gaio_ready_set_set_func()
  *
  * Called on the owner of the context, at most once a round, when fds of the set are ready.

@@ -9,11 +9,11 @@
 /**
  * SECTION:gaio-shared
  * @title: The shared context
- * @short_description: one for all libraries of the process
+ * @short_description: one context for all libraries in the process
  *
  * All users of a #GMainContext share one #GaioContext, so that it has one pollfd, whoever they are.
- * It is made on first use and lives as long as its source in the #GMainContext. It belongs to
- * nobody: to close or detach it is a programming error.
+ * The shared context is created on first use and lives as long as its source in the #GMainContext.
+ * It belongs to nobody: closing or detaching it is a programming error.
  */
 
 /* With the registry locked. */
@@ -33,10 +33,11 @@ ref_shared (GMainContext *main_context)
 
 /**
  * gaio_context_ref_for_main_context:
- * @main_context: (nullable): a #GMainContext, %NULL for the global default
+ * @main_context: (nullable): a #GMainContext, or %NULL for the global default
  *
- * Gives the one context that is nested into @main_context for everybody, making it on first use. It
- * always succeeds: if the kernel refuses an fd now, it is tried again later. Any thread.
+ * Returns the one context that is nested in @main_context for everybody, creating it on first use.
+ * This always succeeds: if the kernel refuses an fd now, Gaio tries again later. May be called from
+ * any thread.
  *
  * Returns: (transfer full): the shared context
  *
@@ -58,8 +59,8 @@ gaio_context_ref_for_main_context (GMainContext *main_context)
 /**
  * gaio_context_ref_thread_default:
  *
- * gaio_context_ref_for_main_context() of g_main_context_ref_thread_default(): the shared context of
- * the calling thread.
+ * Calls gaio_context_ref_for_main_context() with the result of g_main_context_ref_thread_default(),
+ * to return the shared context of the calling thread.
  *
  * Returns: (transfer full): the shared context
  *
@@ -76,8 +77,8 @@ gaio_context_ref_thread_default (void)
 /**
  * gaio_context_get_default:
  *
- * Gives the shared context of the global default #GMainContext, and keeps it for the life of the
- * process. Any thread.
+ * Returns the shared context of the global default #GMainContext, and keeps it for the life of the
+ * process. May be called from any thread.
  *
  * Returns: (transfer none): the default context
  *

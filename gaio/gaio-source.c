@@ -12,10 +12,10 @@
  * @title: Nesting in GLib
  * @short_description: one source with one pollfd for everything
  *
- * A #GaioContext is nested into a #GMainContext as one #GSource with one pollfd, however much it
- * watches. The source holds a reference on its context; the context only knows its source.
- * Destroying the source, or freeing the #GMainContext, leaves a context that works and can be
- * attached again.
+ * A #GaioContext is nested in a #GMainContext as one #GSource with one pollfd, however much it
+ * watches. The source holds a reference to its context; the context holds none to its source. If
+ * you destroy the source or free the #GMainContext, the context still works and can be attached
+ * again.
  */
 
 typedef struct
@@ -268,15 +268,16 @@ make_source (GaioContext *context, gboolean attach, GMainContext *main_context, 
  * @self: a context
  * @error: return location for a #GError
  *
- * Makes the source that nests @self into a #GMainContext, to give it a priority or a name of one's
- * own; else gaio_context_attach() does it all. A context has at most one source that is not
- * destroyed. Any thread.
+ * Creates the source that nests @self in a #GMainContext, so that you can give it a priority or a
+ * name; otherwise, gaio_context_attach() does everything. A context has at most one source that is
+ * not destroyed. May be called from any thread.
  *
- * It takes no callback: g_source_set_callback() is a programming error, and changes nothing.
+ * The source takes no callback: calling g_source_set_callback() on it is a programming error, and
+ * changes nothing.
  *
- * Fails with %GAIO_ERROR_FAILED if there is a source already, %GAIO_ERROR_PROCESS_LIMIT,
- * %GAIO_ERROR_SYSTEM_LIMIT or %GAIO_ERROR_NO_MEMORY at a limit, %GAIO_ERROR_CLOSED and
- * %GAIO_ERROR_FORKED.
+ * Fails with %GAIO_ERROR_FAILED if the context already has a source; with
+ * %GAIO_ERROR_PROCESS_LIMIT, %GAIO_ERROR_SYSTEM_LIMIT or %GAIO_ERROR_NO_MEMORY if a limit has been
+ * reached; and with %GAIO_ERROR_CLOSED or %GAIO_ERROR_FORKED.
  *
  * Returns: (transfer full): a new source, or %NULL on error
  *
@@ -294,11 +295,11 @@ gaio_context_create_source (GaioContext *self, GError **error)
 /**
  * gaio_context_attach:
  * @self: a context
- * @main_context: (nullable): where to nest it, %NULL for the global default
+ * @main_context: (nullable): the main context to nest it in, or %NULL for the global default
  * @error: return location for a #GError
  *
- * Nests @self into @main_context with the default priority, as one source with one pollfd. Errors
- * as in gaio_context_create_source(). Any thread.
+ * Nests @self in @main_context with the default priority, as one source with one pollfd. Fails as
+ * gaio_context_create_source() does. May be called from any thread.
  *
  * Returns: %TRUE on success
  *
@@ -354,17 +355,17 @@ claim_source (GaioCore *core, GMainContext **main_context)
  * gaio_context_detach:
  * @self: a context
  *
- * Takes @self out of the #GMainContext that it is nested in, if there is one. @self keeps all that
- * it watches, and can be attached again. From another thread than the one that owns the
- * #GMainContext, a round that is running is not waited for. Any thread.
+ * Detaches @self from the #GMainContext that it is nested in, if there is one. @self keeps
+ * everything that it watches, and can be attached again. When called from a thread other than the
+ * one that owns the #GMainContext, this does not wait for a round that is running. May be called
+ * from any thread.
  *
- * While another thread may drop the last reference on the #GMainContext, hold one: this looks at it
- * until it returns, as g_source_destroy() does, and cannot take a reference itself on what may be
- * going already. That is so of gaio_context_close() as well, and of dropping the last reference on
- * @self.
+ * If another thread may drop the last reference to the #GMainContext meanwhile, hold a reference
+ * yourself: this function accesses the #GMainContext until it returns, as g_source_destroy() does,
+ * and cannot itself take a reference to something that may already be being freed. The same applies
+ * to gaio_context_close(), and to dropping the last reference to @self.
  *
- * It is a programming error to detach a context that is shared, see
- * gaio_context_ref_for_main_context().
+ * It is a programming error to detach a shared context, see gaio_context_ref_for_main_context().
  *
  * Since: 1.0
  */

@@ -17,31 +17,32 @@
 /**
  * SECTION:gaio-stats-exporter
  * @title: GaioStatsExporter
- * @short_description: what a context does, on D-Bus
+ * @short_description: the statistics of a context, on D-Bus
  *
- * A #GaioStatsExporter reports on a #GDBusConnection what gaio_context_dup_stats() returns for a
- * #GaioContext, and how long its callbacks take. The object is
- * <literal>/org/gaio/Stats/N</literal>, where N counts from 0 the exporters of the connection; to
- * introspect <literal>/org/gaio/Stats</literal> finds them all. Its interface is
+ * A #GaioStatsExporter publishes statistics on a #GDBusConnection: what gaio_context_dup_stats()
+ * returns for a #GaioContext, and how long its callbacks take. The object path is
+ * <literal>/org/gaio/Stats/N</literal>, where N numbers the exporters of the connection from 0;
+ * introspecting <literal>/org/gaio/Stats</literal> finds them all. Its interface is
  * <literal>org.gaio.Stats1</literal>:
  *
  * - `GetStats () -> a{sv}`: what gaio_context_dup_stats() returns, `program` (s), `pid` (u), and,
- * while callbacks are timed, `callback-time` (t): how many microseconds they took
- * - `GetSlowest (u max) -> a(ssittt)`: the callbacks whose longest call took longest, at most so
- * many of them, as kind (`handler`, `ready set`, `timer`, `bottom half`), name of the handler or an
- * empty string, its fd or -1, number of calls, microseconds in all, and microseconds of the
- * longest. Each name is one row, or each fd that has none; after 256 rows everything else is one of
- * the kind `others`
+ *   while callbacks are timed, `callback-time` (t): how many microseconds they took
+ * - `GetSlowest (u max) -> a(ssittt)`: the callbacks whose longest calls took the most time, at
+ *   most `max` of them. Each has its kind (`handler`, `ready set`, `timer`, `bottom half`), the
+ *   name of the handler or an empty string, its fd or -1, the number of calls, the total time in
+ *   microseconds, and the time of the longest call in microseconds. There is one row for each name,
+ *   or for each fd without a name; after 256 rows, everything else is in one row of the kind
+ *   `others`
  *
- * After either call, callbacks are timed for the next 10 seconds, so the first answer has no times
- * in it. Then all of that is forgotten. When nobody calls, it costs nothing. The time of a callback
- * includes that of a main loop that it nests.
+ * After either call, callbacks are timed for the next 10 seconds, so the first answer contains no
+ * times. After these 10 seconds, the times are discarded. While nobody calls, this costs nothing.
+ * The time of a callback includes that of a main loop nested in it.
  *
- * When the context has been closed the calls fail with
+ * Once the context has been closed, the calls fail with
  * <literal>org.gaio.Stats1.Error.Closed</literal>. The exporter does not keep its context alive.
  *
  * Calls are answered in the #GMainContext that was the thread-default one when the exporter was
- * made.
+ * created.
  */
 
 static const char introspection[] = "<node>"
@@ -69,7 +70,7 @@ typedef struct
 /**
  * GaioStatsExporter:
  *
- * Answers on D-Bus what a context does.
+ * Publishes the statistics of a context on D-Bus.
  *
  * Since: 1.0
  */
@@ -464,7 +465,7 @@ gaio_stats_exporter_class_init (GaioStatsExporterClass *klass)
   /**
    * GaioStatsExporter:context:
    *
-   * The context that it reports on; %NULL when that has gone.
+   * The context whose statistics are published; %NULL once it no longer exists.
    *
    * Since: 1.0
    */
@@ -474,7 +475,7 @@ gaio_stats_exporter_class_init (GaioStatsExporterClass *klass)
   /**
    * GaioStatsExporter:connection:
    *
-   * The connection that it answers on.
+   * The connection on which calls are answered.
    *
    * Since: 1.0
    */
@@ -492,14 +493,15 @@ gaio_stats_exporter_init (GaioStatsExporter *self)
 /**
  * gaio_stats_exporter_new:
  * @context: a context
- * @connection: where to answer
+ * @connection: the connection on which to answer
  * @error: return location for a #GError
  *
- * Exports what @context does, until gaio_stats_exporter_stop(), or until the last reference is
- * dropped. Calls are answered in the calling thread's default #GMainContext. Any thread.
+ * Publishes the statistics of @context until gaio_stats_exporter_stop() is called or the last
+ * reference is dropped. Calls are answered in the calling thread's default #GMainContext. May be
+ * called from any thread.
  *
- * Fails with %GAIO_ERROR_CLOSED or %GAIO_ERROR_FORKED if that is so of @context, and with
- * %GAIO_ERROR_FAILED if @connection is closed.
+ * Fails with %GAIO_ERROR_CLOSED or %GAIO_ERROR_FORKED if @context is closed or was inherited from a
+ * parent process, and with %GAIO_ERROR_FAILED if @connection is closed.
  *
  * Returns: (transfer full): a new exporter, or %NULL on error
  *
@@ -520,9 +522,10 @@ gaio_stats_exporter_new (GaioContext *context, GDBusConnection *connection, GErr
  * gaio_stats_exporter_get_object_path:
  * @self: an exporter
  *
- * Tells where @self is, or was until it was stopped. Any thread.
+ * Returns the object path of @self, or the one it had until it was stopped. May be called from any
+ * thread.
  *
- * Returns: an object path, as long as @self is there
+ * Returns: an object path, valid as long as @self exists
  *
  * Since: 1.0
  */
@@ -538,8 +541,8 @@ gaio_stats_exporter_get_object_path (GaioStatsExporter *self)
  * gaio_stats_exporter_stop:
  * @self: an exporter
  *
- * Takes the object of @self from the connection. Once more does nothing, nor does it in a forked
- * child. To drop the last reference does the same. Any thread.
+ * Removes the object of @self from the connection. Does nothing if @self has already been stopped,
+ * or in a forked child. Dropping the last reference does the same. May be called from any thread.
  *
  * Since: 1.0
  */

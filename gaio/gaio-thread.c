@@ -21,21 +21,21 @@
  * @title: GaioThread
  * @short_description: a thread that runs an event loop
  *
- * A #GaioThread runs a #GMainContext of its own, in which a #GaioContext is nested. The
- * #GMainContext is the thread's default one, so that GIO's asynchronous calls made in callbacks of
- * the thread complete there, and the #GaioContext is the one that all users of this #GMainContext
- * share. Callbacks may run nested main loops.
+ * A #GaioThread runs its own #GMainContext, in which a #GaioContext is nested. The #GMainContext is
+ * the thread's default one, so that asynchronous GIO calls made in callbacks of the thread complete
+ * there. The #GaioContext is the one that all users of this #GMainContext share. Callbacks may run
+ * nested main loops.
  *
- * From other threads, use gaio_context_defer() or g_main_context_invoke() to have something called
+ * From other threads, use gaio_context_defer() or g_main_context_invoke() to have a function called
  * in the thread.
  *
- * JavaScript runs on one thread. GJS calls no function on another, and crashes when it frees one
- * there: in GJS, adding something to the context of a #GaioThread throws. Use its functions that
- * call nothing back.
+ * JavaScript runs on one thread. GJS calls no function on another thread, and crashes when it frees
+ * one there. Therefore, in GJS, adding something to the context of a #GaioThread throws an
+ * exception. Use only the functions of a #GaioThread that take no callback.
  *
- * gaio_thread_stop() ends it and waits for it. To drop the last reference ends it, too, but waits
- * for nothing: whoever drops it, a garbage collector say, may hold a lock that callbacks of the
- * thread need.
+ * gaio_thread_stop() stops the thread and waits until it has ended. Dropping the last reference
+ * also stops it, but does not wait: whoever drops it, such as a garbage collector, may hold a lock
+ * that callbacks of the thread need.
  *
  * The idea is that of QEMU's IOThread.
  */
@@ -249,11 +249,11 @@ spawn (const char *name, Loop *loop, GError **error)
  * @name: (nullable): a name for debuggers, of which Linux keeps 15 bytes
  * @error: return location for a #GError
  *
- * Starts a thread that runs an event loop. When this returns, its main context and its context are
- * there and the loop runs. Any thread.
+ * Starts a thread that runs an event loop. When this function returns, the thread has its main
+ * context and its context, and the loop is running. May be called from any thread.
  *
  * Fails with %GAIO_ERROR_PROCESS_LIMIT or %GAIO_ERROR_SYSTEM_LIMIT if there is no fd for it, and
- * with %GAIO_ERROR_FAILED if the system has no more threads.
+ * with %GAIO_ERROR_FAILED if the system cannot start another thread.
  *
  * Returns: (transfer full): a new thread, or %NULL on error
  *
@@ -284,10 +284,11 @@ gaio_thread_new (const char *name, GError **error)
  * gaio_thread_get_context:
  * @self: a thread
  *
- * Gives the context that @self runs, the shared one of its #GMainContext: to close or detach it is
- * a programming error. It is closed when @self has been stopped. Any thread.
+ * Returns the context that @self runs: the shared context of its #GMainContext, so closing or
+ * detaching it is a programming error. It is closed once @self has been stopped. May be called from
+ * any thread.
  *
- * Returns: (transfer none): the context, as long as @self is there
+ * Returns: (transfer none): the context, valid as long as @self exists
  *
  * Since: 1.0
  */
@@ -303,10 +304,10 @@ gaio_thread_get_context (GaioThread *self)
  * gaio_thread_get_main_context:
  * @self: a thread
  *
- * Gives the #GMainContext that @self runs, for g_main_context_invoke() and for sources. When @self
- * has been stopped nobody runs it. Any thread.
+ * Returns the #GMainContext that @self runs, for use with g_main_context_invoke() and for sources.
+ * Once @self has been stopped, nobody runs it. May be called from any thread.
  *
- * Returns: (transfer none): the main context, as long as @self is there
+ * Returns: (transfer none): the main context, valid as long as @self exists
  *
  * Since: 1.0
  */
@@ -322,25 +323,25 @@ gaio_thread_get_main_context (GaioThread *self)
  * gaio_thread_stop:
  * @self: a thread
  *
- * Stops @self, and waits until it has ended. A callback that is running, with the main loops that
- * it has nested, is waited for.
+ * Stops @self, and waits until it has ended. This includes waiting for a callback that is running,
+ * and for any main loops nested in it.
  *
- * Bottom halves, deferred calls and calls of g_main_context_invoke() that were scheduled before
- * still run, and so do what these schedule, and what is ready otherwise, until nothing is left or
- * 100 more rounds have passed: what goes on forever does not keep the thread from ending. Then the
- * context of @self is closed: its notifies run in the thread, and what is added later fails with
- * %GAIO_ERROR_CLOSED.
+ * Bottom halves, deferred calls and calls of g_main_context_invoke() that were scheduled earlier
+ * still run. So does everything that these schedule, and everything else that is ready, until
+ * nothing is left or 100 more rounds have passed: work that never ends does not keep the thread
+ * from ending. Then the context of @self is closed: its destroy notifies run in the thread, and
+ * adding anything later fails with %GAIO_ERROR_CLOSED.
  *
- * Any thread; once more does nothing, but waits as well. In the thread itself, this cannot wait: it
- * returns at once, and the thread ends when its callbacks have returned. In a forked child, which
- * does not have the thread, this does nothing; a child that a callback of @self has forked, and
- * that returns from it, ends with the callback. Two threads must not stop each other at the same
- * time.
+ * May be called from any thread. Stopping a thread again does nothing, but also waits. The thread
+ * cannot wait for its own end: called in the thread itself, this function returns at once, and the
+ * thread ends when its callbacks have returned. In a forked child, which does not have the thread,
+ * this does nothing. A child that a callback of @self forked, and that returns from that callback,
+ * ends with it. Two threads must not stop each other at the same time.
  *
- * To drop the last reference does all the same, but does not wait: afterwards callbacks and
- * notifies may still run in the thread. What they use must be there until the notifies have run,
- * and a program that ends in the meantime may cut them off. Stop @self where that matters, and
- * before you unload their code.
+ * Dropping the last reference does the same, but does not wait: callbacks and destroy notifies may
+ * still run in the thread afterwards. What they use must exist until the destroy notifies have run,
+ * and a program that exits in the meantime may cut them off. If that matters, or before you unload
+ * their code, stop @self explicitly.
  *
  * Since: 1.0
  */

@@ -11,10 +11,10 @@
  * @title: GaioTimer
  * @short_description: a deadline with microsecond resolution
  *
- * A #GaioTimer calls a function when its deadline has passed: never early, equal deadlines in the
- * order in which they were armed. Thousands of them cost a main loop nothing until one is due;
- * arming is O(log n) and allocates nothing. Time is in microseconds of g_get_monotonic_time(); -1
- * means never.
+ * A #GaioTimer calls a function when its deadline has passed. It never fires early, and timers with
+ * equal deadlines fire in the order in which they were armed. Thousands of timers cost a main loop
+ * nothing until one is due. Arming a timer takes O(log n) time and allocates no memory. Times are
+ * in microseconds, on the clock of g_get_monotonic_time(); -1 means never.
  *
  * Everything here may be called from any thread and from inside any callback.
  */
@@ -123,9 +123,9 @@ timer_add (GaioTimer *self)
  * @notify: (nullable): called once, on the owner of @self, when the timer has been removed and its
  *   function has returned
  *
- * Makes a timer that is not armed. It stays until it is removed, and can be armed any number of
- * times. Any thread. On a closed context the timer is removed from the start and @notify runs
- * before this returns.
+ * Creates a timer that is not armed. It stays until it is removed, and can be armed any number of
+ * times. May be called from any thread. On a closed context, the timer starts out removed, and
+ * @notify runs before this function returns.
  *
  * Returns: (transfer full): a new timer
  *
@@ -150,19 +150,19 @@ gaio_context_add_timer (GaioContext *self,
 /**
  * gaio_context_add_timeout:
  * @self: a context
- * @interval_us: the interval in microseconds, more than 0
+ * @interval_us: the interval in microseconds, greater than 0
  * @func: (scope notified) (closure user_data) (destroy notify): the function to call
  * @user_data: data for @func
  * @notify: (nullable): called once, on the owner of @self, when the timer has been removed and its
  *   function has returned
  *
  * Calls @func every @interval_us microseconds, for the first time after one interval, until it
- * returns %G_SOURCE_REMOVE or the timer is removed. Ticks do not drift; those that were missed are
- * skipped. Any thread. On a closed context the timer is removed from the start and @notify runs
- * before this returns.
+ * returns %G_SOURCE_REMOVE or the timer is removed. Ticks do not drift, and missed ticks are
+ * skipped. May be called from any thread. On a closed context, the timer starts out removed, and
+ * @notify runs before this function returns.
  *
- * In Python and JavaScript an exception, and a function that ends without `return`, count as
- * %G_SOURCE_REMOVE.
+ * In Python and JavaScript, a function that raises an exception, or that ends without `return`,
+ * counts as returning %G_SOURCE_REMOVE.
  *
  * Returns: (transfer full): a new timer
  *
@@ -191,7 +191,7 @@ gaio_context_add_timeout (GaioContext *self,
  * gaio_timer_ref:
  * @self: a timer
  *
- * Takes a reference. Any thread.
+ * Takes a reference. May be called from any thread.
  *
  * Returns: (transfer full): @self
  *
@@ -208,7 +208,7 @@ gaio_timer_ref (GaioTimer *self)
  * gaio_timer_unref:
  * @self: (transfer full): a timer
  *
- * Drops a reference. This does not remove the timer. Any thread.
+ * Drops a reference. This does not remove the timer. May be called from any thread.
  *
  * Since: 1.0
  */
@@ -222,11 +222,11 @@ gaio_timer_unref (GaioTimer *self)
 /**
  * gaio_timer_arm_at:
  * @self: a timer
- * @monotonic_us: the deadline, in the time of g_get_monotonic_time(), or -1 to disarm it
+ * @monotonic_us: the deadline, on the clock of g_get_monotonic_time(), or -1 to disarm the timer
  *
- * Arms @self, in place of what it was armed for before. A deadline in the past fires in the next
- * round. A timeout goes on from here at its interval. Does nothing once @self has been removed.
- * O(log n). Any thread.
+ * Arms @self, replacing its previous deadline. If the deadline is in the past, the timer fires in
+ * the next round. A timeout continues from the new deadline at its interval. Does nothing if @self
+ * has been removed. Takes O(log n) time. May be called from any thread.
  *
  * Since: 1.0
  */
@@ -245,11 +245,10 @@ gaio_timer_arm_at (GaioTimer *self, gint64 monotonic_us)
 /**
  * gaio_timer_arm:
  * @self: a timer
- * @delay_us: how long from now, in microseconds, or -1 to disarm it
+ * @delay_us: the delay from now, in microseconds, or -1 to disarm the timer
  *
- * Arms @self as gaio_timer_arm_at() does, relative to now. A delay of 0, or any other that is
- * negative, fires in the next round.
- * Any thread.
+ * Arms @self as gaio_timer_arm_at() does, relative to the current time. With a delay of 0, or a
+ * negative one other than -1, the timer fires in the next round. May be called from any thread.
  *
  * Since: 1.0
  */
@@ -268,7 +267,7 @@ gaio_timer_arm (GaioTimer *self, gint64 delay_us)
  * gaio_timer_disarm:
  * @self: a timer
  *
- * Disarms @self: it is not called, also when it was due already. Any thread.
+ * Disarms @self: it is not called, even if it was already due. May be called from any thread.
  *
  * Since: 1.0
  */
@@ -282,9 +281,9 @@ gaio_timer_disarm (GaioTimer *self)
  * gaio_timer_get_deadline:
  * @self: a timer
  *
- * Tells when @self will be called. Any thread.
+ * Returns when @self will be called. May be called from any thread.
  *
- * Returns: the deadline in the time of g_get_monotonic_time(), or -1 if @self is not armed
+ * Returns: the deadline on the clock of g_get_monotonic_time(), or -1 if @self is not armed
  *
  * Since: 1.0
  */
@@ -317,8 +316,8 @@ gaio_timer_destroy (GaioTimer *self)
  * gaio_timer_remove:
  * @self: a timer
  *
- * Ends @self: it is not called again. Quiet when it has been removed before, after the context has
- * gone, and in a forked child. Any thread.
+ * Removes @self: it is not called again. Does nothing if it has already been removed, if the
+ * context no longer exists, or in a forked child. May be called from any thread.
  *
  * Since: 1.0
  */
@@ -335,9 +334,10 @@ gaio_timer_remove (GaioTimer *self)
 
 /**
  * gaio_clear_timer: (skip)
- * @timer_ptr: (inout): where a timer is, or %NULL
+ * @timer_ptr: (inout): the location of a timer, or of %NULL
  *
- * Removes and unrefs the timer at @timer_ptr, if there is one, and sets it to %NULL. Any thread.
+ * Removes and unrefs the timer at @timer_ptr, if there is one, and sets the location to %NULL. May
+ * be called from any thread.
  *
  * Since: 1.0
  */

@@ -62,16 +62,16 @@ typedef struct _GaioNotifier GaioNotifier;
 
 /**
  * GaioMonitorType:
- * @GAIO_MONITOR_TYPE_AUTO: the best one for an application: epoll(7), or poll(2) where there is
- * none. The environment variable `GAIO_MONITOR` (`epoll` or `poll`) overrides it.
+ * @GAIO_MONITOR_TYPE_AUTO: the best one for an application: epoll(7), or poll(2) where there is no
+ *   epoll. The environment variable `GAIO_MONITOR` (`epoll` or `poll`) overrides this choice.
  * @GAIO_MONITOR_TYPE_EPOLL: epoll(7).
  * @GAIO_MONITOR_TYPE_POLL: poll(2), for kernels and sandboxes without epoll. Its cost grows with
- * the number of fds, of which a GLib main loop sees each.
+ *   the number of fds, and a GLib main loop sees each of them.
  *
- * How a #GaioContext polls the kernel; gaio_context_dup_stats() reports which one it has become,
- * and why. They differ in what happens to a handler whose fd was closed without removing it: only
- * epoll notices at once that the number means another file. poll may report the new file to it,
- * until somebody adds that number.
+ * How a #GaioContext polls the kernel; gaio_context_dup_stats() reports which monitor is in use,
+ * and why. The monitors differ in how they treat a handler whose fd was closed without removing the
+ * handler: only epoll notices at once that the number now refers to another file. With poll, the
+ * handler may be called for the new file until somebody adds that number.
  *
  * Since: 1.0
  */

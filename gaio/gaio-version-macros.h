@@ -14,9 +14,9 @@
 /**
  * SECTION:gaio-version
  * @title: Versions
- * @short_description: which version is compiled against, and which may be used
+ * @short_description: which version the headers are, and which API may be used
  *
- * Macros that tell the version of the headers, and that have the compiler warn of functions which
+ * Macros that give the version of the headers, and that make the compiler warn about functions that
  * an older version does not have.
  */
 
@@ -32,8 +32,8 @@
 /**
  * GAIO_VERSION_MAX_ALLOWED:
  *
- * Define it to the newest version whose API the program may use: the compiler warns about newer
- * functions. Without it, all are allowed.
+ * Define this to the newest version whose API the program may use: the compiler warns about newer
+ * functions. If it is not defined, all functions are allowed.
  *
  * Since: 1.0
  */
