@@ -48,7 +48,7 @@ tear_down (GaioCore *core, GSource *source)
   gaio_core_unlock (core);
   if (lost_fd != -1)
     g_critical (
-        "Somebody has closed fd %d, the epoll set of a GaioContext, which is closed with it",
+        "Somebody has closed fd %d, the epoll fd of a GaioContext, so the context is closed too",
         lost_fd);
 
   /* The pollfd leaves GLib before the epoll fd is closed. */

@@ -91,7 +91,7 @@ gaio_core_open_monitor (GaioCore *core, GError **error)
   int errsv = gaio_monitor_open (&core->monitor);
 
   if (errsv != 0)
-    gaio_error_set_for_own (error, errsv, "Cannot make a set of fds to watch");
+    gaio_error_set_for_own (error, errsv, "Cannot create a set of fds to watch");
   return errsv == 0;
 }
 

@@ -63,7 +63,7 @@ describe (int errsv)
                        "(/proc/sys/fs/epoll/max_user_watches)");
     case ELOOP:
     case EINVAL:
-      return g_strdup ("is an epoll fd that is nested too deep, or the context's own");
+      return g_strdup ("is an epoll fd that is nested too deeply, or the context's own");
     default:
       return g_strdup (g_strerror (errsv));
     }

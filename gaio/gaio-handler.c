@@ -184,7 +184,7 @@ gaio_handler_check_condition (gint fd, GIOCondition condition)
 {
   if ((condition & ~CONDITIONS) == 0)
     return TRUE;
-  g_critical ("fd %d: condition 0x%x is none that poll(2) knows", fd, condition);
+  g_critical ("fd %d: condition 0x%x is not one that poll(2) knows", fd, condition);
   return FALSE;
 }
 

@@ -89,7 +89,7 @@ gaio_notifier_new (GError **error)
   fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (fd == -1)
     {
-      gaio_error_set_for_own (error, errno, "Cannot make an eventfd");
+      gaio_error_set_for_own (error, errno, "Cannot create an eventfd");
       return NULL;
     }
   self = g_new0 (GaioNotifier, 1);
@@ -295,7 +295,7 @@ check_notifier (GaioNotifier *notifier, GError **error)
   if (!begin_adding (notifier))
     {
       g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED,
-                   "fd %d: the notifier has been added to a context already", notifier->fd);
+                   "fd %d: the notifier has already been added to a context", notifier->fd);
       return FALSE;
     }
   return TRUE;

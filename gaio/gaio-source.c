@@ -230,7 +230,7 @@ try_source_new (GaioContext *context, GError **error)
     forget_source (core, (GaioSource *) core->nesting.source);
   if (core->nesting.source != NULL)
     {
-      g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED, "The context has a source already");
+      g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED, "The context already has a source");
       return NULL;
     }
   if (!gaio_core_open_monitor (core, error))

@@ -218,7 +218,7 @@ check_fds (GError **error)
 
   if (fd == -1)
     {
-      gaio_error_set_for_own (error, errno, "Cannot make a main context");
+      gaio_error_set_for_own (error, errno, "Cannot create a main context");
       return FALSE;
     }
   close (fd);

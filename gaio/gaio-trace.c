@@ -72,7 +72,7 @@ read_limit (void)
   if (g_ascii_string_to_unsigned (value, 10, 0, G_MAXINT, &ms, NULL))
     slow_us = ms > 0 ? (gint64) ms * USEC_PER_MSEC : G_MAXINT64;
   else
-    g_warning ("GAIO_SLOW_MS=%s is no number of milliseconds", value);
+    g_warning ("GAIO_SLOW_MS=%s is not a number of milliseconds", value);
 }
 
 static void

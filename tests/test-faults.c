@@ -126,7 +126,7 @@ forgive (GError **error, const char *subject)
   g_assert_cmpuint (atomic_load (&fault.struck), >, 0);
   g_assert_error (*error, GAIO_ERROR, expected_code (atomic_load (&fault.errsv)));
   if (strstr ((*error)->message, subject) == NULL)
-    g_assert_true (g_str_has_prefix ((*error)->message, "Cannot make a"));
+    g_assert_true (g_str_has_prefix ((*error)->message, "Cannot create a"));
   g_assert_cmpuint (strlen ((*error)->message), >, strlen (subject) + 2);
   g_clear_error (error);
   fault_lift ();
@@ -236,7 +236,7 @@ tale_attach (Tale *tale)
   tale->main_context = main_context_new ();
   if (gaio_context_attach (tale->context, tale->main_context, &error))
     return;
-  forgive (&error, "Cannot make a set of fds to watch");
+  forgive (&error, "Cannot create a set of fds to watch");
   g_clear_pointer (&tale->main_context, g_main_context_unref);
   assert_unchanged (tale, &before, 0);
   tale_attach (tale);
@@ -446,7 +446,7 @@ tale_notifier_new (Tale *tale)
 
   if (notifier != NULL)
     return notifier;
-  forgive (&error, "Cannot make an eventfd");
+  forgive (&error, "Cannot create an eventfd");
   assert_unchanged (tale, &before, 0);
   return tale_notifier_new (tale);
 }

@@ -125,11 +125,11 @@ def _to_fd(file):
 def _to_condition(condition):
     if isinstance(condition, str):
         if condition not in _CONDITIONS:
-            raise ValueError(f"the condition {condition!r} is none of 'r', 'w' and 'rw'")
+            raise ValueError(f"the condition {condition!r} is not 'r', 'w' or 'rw'")
         return _CONDITIONS[condition]
     bits = _to_int(condition, "a condition is 'r', 'w', 'rw' or a GLib.IOCondition")
     if bits & ~_ALL_CONDITIONS:
-        raise ValueError(f'the condition {bits:#x} is none that poll(2) knows')
+        raise ValueError(f'the condition {bits:#x} is not one that poll(2) knows')
     return GLib.IOCondition(bits)
 
 
