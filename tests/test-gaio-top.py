@@ -30,7 +30,7 @@ import tap  # noqa: E402
 TOP, MAN, EXPORTER = sys.argv[1:4]
 NO_BUS = 'unix:path=/nonexistent'
 QUICK = '--interval=0.01'
-NOBODY = 'no program exports the figures of its loop'
+NOBODY = 'no program exports the statistics of its loop'
 HEADINGS = ['PID', 'PROGRAM', 'MONITOR', 'HANDLERS', 'TIMERS', 'ROUNDS/s', 'CALLBACKS/s',
             'WAKEUPS/s', 'TIME', '%']
 DEADLY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGABRT,

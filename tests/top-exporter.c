@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A program that exports the figures of its loop, for test-gaio-top.py: it is always busy. */
+/* A program that exports the statistics of its loop, for test-gaio-top.py: it is always busy. */
 #include <fcntl.h>
 
 #include <gaio.h>

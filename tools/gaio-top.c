@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* gaio-top: what the Gaio loops of all processes on the session bus do. See gaio-top.1. */
+/* gaio-top: shows what the Gaio loops of all processes on the session bus are doing. See
+ * gaio-top.1. */
 #include "top-bus.h"
 #include "top-figures.h"
 #include "top-print.h"
@@ -12,7 +13,7 @@
 
 #define MIN_INTERVAL 0.001
 #define MAX_INTERVAL 86400.0
-#define NOBODY "no program exports the figures of its loop"
+#define NOBODY "no program exports the statistics of its loop"
 
 typedef struct
 {
@@ -65,9 +66,9 @@ check_options (Options *options, GError **error)
 {
   if (!(options->interval >= MIN_INTERVAL && options->interval <= MAX_INTERVAL))
     g_set_error (error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-                 "--interval has to be from %g to %g seconds", MIN_INTERVAL, MAX_INTERVAL);
+                 "--interval must be from %g to %g seconds", MIN_INTERVAL, MAX_INTERVAL);
   else if (options->slowest < 0)
-    g_set_error (error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "--slowest has to be 0 or more");
+    g_set_error (error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "--slowest must be 0 or more");
   else
     return parse_pids (options, error);
   return FALSE;
@@ -77,21 +78,21 @@ static gboolean
 parse_options (Options *options, int *argc, char ***argv, GError **error)
 {
   const GOptionEntry entries[] = {
-    { "once", 0, 0, G_OPTION_ARG_NONE, &options->once, "Print one table and end", NULL },
-    { "json", 0, 0, G_OPTION_ARG_NONE, &options->json, "Print a line of JSON for each sample",
+    { "once", 0, 0, G_OPTION_ARG_NONE, &options->once, "Print one table and exit", NULL },
+    { "json", 0, 0, G_OPTION_ARG_NONE, &options->json, "Print each sample as a line of JSON",
       NULL },
     { "interval", 0, 0, G_OPTION_ARG_DOUBLE, &options->interval,
-      "How long from one sample to the next (1)", "SECONDS" },
+      "Time from one sample to the next (1)", "SECONDS" },
     { "slowest", 0, 0, G_OPTION_ARG_INT, &options->slowest,
-      "How many callbacks to show of each loop (3)", "N" },
-    { "version", 0, 0, G_OPTION_ARG_NONE, &options->version, "Print the version and end", NULL },
+      "How many callbacks to show for each loop (3)", "N" },
+    { "version", 0, 0, G_OPTION_ARG_NONE, &options->version, "Print the version and exit", NULL },
     { G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_STRING_ARRAY, &options->words, NULL, "[PID…]" },
     { NULL },
   };
   g_autoptr (GOptionContext) context = g_option_context_new (NULL);
 
   g_option_context_set_summary (
-      context, "Shows what the Gaio loops of the processes on the session bus do.");
+      context, "Shows the statistics of the Gaio loops of programs on the session bus.");
   g_option_context_add_main_entries (context, entries, NULL);
   return g_option_context_parse (context, argc, argv, error) && check_options (options, error);
 }
@@ -119,7 +120,7 @@ show (Top *self)
 
   if (self->on_screen ? top_screen_draw (text->str) : top_write (text->str, text->len))
     return;
-  /* Whoever has read enough is not to be told. */
+  /* The reader may have seen enough: that is not an error. */
   if (errno == EPIPE)
     {
       stop (self, 0);
@@ -156,7 +157,7 @@ list_wanted_loops (Top *self)
   return loops;
 }
 
-/* On a screen it is part of what is shown; elsewhere, once is enough. */
+/* On a terminal, this message is part of the picture; elsewhere, printing it once is enough. */
 static void
 tell_of_nobody (Top *self, gboolean nobody)
 {
@@ -182,9 +183,9 @@ show_round (Top *self)
   show (self);
 }
 
-/* Rounds. A round is over when everybody has answered. It is shown then, or when the next begins,
- * but the first is waited for: that nobody exports anything is not said too soon. With --once there
- * are two, and only the second is shown. */
+/* Rounds. A round is over when everybody has answered. It is shown then, or when the next one
+ * begins. The first round is always waited for, so that we do not say too soon that nobody exports
+ * anything. With --once there are two rounds, and only the second is shown. */
 
 static void
 plan_next_round (Top *self)
@@ -259,7 +260,7 @@ run_on_screen (Top *self, GError **error)
   redraw = gaio_context_add_notifier (context, changed, on_screen_changed, self, NULL, error);
   if (redraw == NULL)
     return FALSE;
-  /* Without it Ctrl-C is left. */
+  /* If this fails, Ctrl-C still works. */
   if (isatty (STDIN_FILENO))
     keys = gaio_context_add_fd (context, STDIN_FILENO, G_IO_IN, on_key, self, NULL, NULL);
   top_screen_enter (changed);

@@ -6,13 +6,13 @@
 #define TIMEOUT_MS 2000
 #define STATS_PATH "/org/gaio/Stats"
 #define STATS_INTERFACE "org.gaio.Stats1"
-/* Who has nothing to show is asked again after 1, 2, 4 rounds and so on: others are not to be woken
- * all the time, and may start to export at any time. */
+/* A peer that has nothing to show is asked again after 1, 2, 4 rounds and so on: it must not be
+ * woken all the time, but may start to export at any time. */
 #define MAX_PAUSE 16
-/* A new connection is left alone for so long: GLib 2.74 writes a critical warning if it is called
+/* How long a new connection is left alone: GLib 2.74 writes a critical warning if it is called
  * while it is still connecting. */
 #define GRACE_US (200 * 1000)
-/* Of one connection: nobody is to fill the screen, or the memory. */
+/* The limit for one connection: nobody can fill the screen or the memory. */
 #define MAX_LOOPS 64
 
 struct _TopBus
@@ -27,10 +27,10 @@ struct _TopBus
   gboolean asked_for_names;
   guint n_calls;
   guint round;
-  guint n_awaited; /* calls of this round that are on their way */
+  guint n_awaited; /* calls of this round that are in progress */
 };
 
-/* A connection to the bus. It may be gone while calls to it are still on their way. */
+/* A connection to the bus. It may disappear while calls to it are still in progress. */
 typedef struct
 {
   char *name;
@@ -39,7 +39,7 @@ typedef struct
   guint n_calls;
   guint pause; /* rounds until it is asked again */
   guint next_pause;
-  gboolean timed_out; /* one of the calls that are on their way now */
+  gboolean timed_out; /* one of the calls that are in progress */
   gboolean silent;    /* it was so the last time */
 } Peer;
 
@@ -113,7 +113,8 @@ note_end_of_call (Peer *peer, const GError *error)
   peer->timed_out = FALSE;
 }
 
-/* To be called when the calls that follow from it have begun, or the round would be over. */
+/* Call this once the calls that follow from this one have begun; otherwise the round would be
+ * over. */
 static void
 end_call (Call *call, const GError *error)
 {
@@ -131,7 +132,7 @@ end_call (Call *call, const GError *error)
     self->on_round_over (self->user_data);
 }
 
-/* The result, or NULL if there is none or nobody wants it any more. */
+/* Returns the result, or NULL if there is none or nobody wants it any more. */
 static GVariant *
 finish_call (Call *call, GObject *connection, GAsyncResult *result, GError **error)
 {
@@ -144,7 +145,7 @@ finish_call (Call *call, GObject *connection, GAsyncResult *result, GError **err
   return g_steal_pointer (&reply);
 }
 
-/* It has answered, but not with what it was asked for. */
+/* Whether the peer has answered, but not with what it was asked for. */
 static gboolean
 is_refusal (const GError *error)
 {
@@ -227,7 +228,7 @@ ask_loop (TopBus *self, Peer *peer, guint number)
 
 /* Which loops there are */
 
-/* A set of the numbers that are children of the node; the rest is not ours. */
+/* Returns the set of child nodes that are numbers; the others are not ours. */
 static GHashTable *
 parse_numbers (const char *xml)
 {
@@ -282,7 +283,7 @@ plan_next_question (Peer *peer)
   peer->next_pause = MIN (peer->next_pause * 2, MAX_PAUSE);
 }
 
-/* A refusal says that there is nothing. */
+/* A refusal means that there is nothing. */
 static void
 on_introspected (GObject *source, GAsyncResult *result, gpointer user_data)
 {
@@ -303,7 +304,7 @@ on_introspected (GObject *source, GAsyncResult *result, gpointer user_data)
   end_call (call, error);
 }
 
-/* Who is asked, and when */
+/* Which peers are asked, and when */
 
 static void
 ask_peer (TopBus *self, Peer *peer)
@@ -393,7 +394,7 @@ top_bus_new (GDBusConnection *connection,
   return self;
 }
 
-/* The calls on their way end at once when they are cancelled, but not before GLib has said so. */
+/* Calls in progress end at once when they are cancelled, but only once GLib has reported it. */
 void
 top_bus_free (TopBus *self)
 {
@@ -407,7 +408,7 @@ top_bus_free (TopBus *self)
   g_free (self);
 }
 
-/* Nobody is asked who still owes an answer. What comes for an earlier round is taken as well. */
+/* Peers that still owe an answer are not asked. An answer to an earlier round is also accepted. */
 void
 top_bus_begin_round (TopBus *self)
 {
@@ -425,7 +426,8 @@ top_bus_begin_round (TopBus *self)
     self->on_round_over (self->user_data);
 }
 
-/* Those that have told something, sorted. They are good until the main context runs again. */
+/* Returns the loops that have reported something, sorted. They are valid until the main context
+ * runs again. */
 GPtrArray *
 top_bus_list_loops (TopBus *self)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Asks everybody on a bus for the figures of their loops, and never waits for anybody. */
+/* Asks all peers on a bus for the statistics of their loops, and never waits for any of them. */
 #pragma once
 
 #include <gio/gio.h>

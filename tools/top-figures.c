@@ -65,7 +65,7 @@ take_string (char **string, GVariant *stats, const char *key)
   g_variant_lookup (stats, key, "s", string);
 }
 
-/* What is missing, or of another type, is not known. */
+/* A value that is missing, or of another type, is unknown. */
 void
 top_loop_take_stats (TopLoop *self, GVariant *stats, gint64 time_us)
 {
@@ -121,7 +121,7 @@ top_loop_get_seconds (const TopLoop *self, double *seconds)
   return self->answers && self->before.time_us != 0 && *seconds > 0;
 }
 
-/* The first sample has no callback time, for it is with it that measuring begins. */
+/* The first sample has no callback time, because it starts the measurement. */
 gboolean
 top_loop_get_rate (const TopLoop *self, TopFigure figure, double *per_second)
 {
@@ -137,7 +137,7 @@ top_loop_get_rate (const TopLoop *self, TopFigure figure, double *per_second)
   return TRUE;
 }
 
-/* By process, and those of one connection in the order of their numbers. */
+/* Sorts by process, and the loops of one connection by number. */
 int
 top_loop_compare (gconstpointer a, gconstpointer b)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What one loop tells of itself, and what two samples of that make. */
+/* The statistics that a loop reports about itself, and what follows from two samples of them. */
 #pragma once
 
 #include <gio/gio.h>
 
-/* Those that are numbers. */
+/* The statistics that are numbers. */
 typedef enum
 {
   TOP_FIGURE_PID,
@@ -22,7 +22,7 @@ typedef enum
 
 typedef struct
 {
-  gint64 time_us; /* when it came, on the monotonic clock; 0 if none has come */
+  gint64 time_us; /* when it arrived, on the monotonic clock; 0 if none has arrived */
   gboolean known[TOP_N_FIGURES];
   guint64 values[TOP_N_FIGURES];
 } TopSample;
@@ -42,7 +42,7 @@ typedef struct
   char *bus_name;
   guint number;
   gboolean answers;
-  char *program; /* these three are NULL where it does not tell */
+  char *program; /* these three are NULL if not reported */
   char *monitor;
   char *monitor_note;
   TopSample before;

@@ -31,7 +31,7 @@ static const char *const headings[N_COLUMNS + 1] = {
 
 /* Strings of other processes */
 
-/* Owned by the caller, and no wider than that. */
+/* Owned by the caller, and no wider than @max_width. */
 static char *
 make_cell (const char *text, guint max_width)
 {
@@ -95,7 +95,7 @@ format_program (const TopLoop *loop, gboolean one_of_several)
   return g_strdup_printf ("%s #%u", program, loop->number);
 }
 
-/* Lines: N_COLUMNS cells, or a single one, which is not part of a column. */
+/* A line has N_COLUMNS cells, or a single one that belongs to no column. */
 
 static char **
 make_row (const TopLoop *loop, gboolean one_of_several)
@@ -202,7 +202,7 @@ top_print_table (GString *out, const GPtrArray *loops)
     append_line (out, lines->pdata[i], widths);
 }
 
-/* JSON: null is what is not known. */
+/* JSON, where null means unknown. */
 
 static void
 append_key (GString *out, const char *key)

@@ -19,7 +19,7 @@
 #define REVERSE "\033[7m"
 #define PLAIN "\033[m"
 
-/* All that ends a program and can be caught. */
+/* All signals that end a program and can be caught. */
 static const int endings[] = { SIGHUP, SIGINT,  SIGQUIT, SIGTERM, SIGABRT,
                                SIGBUS, SIGSEGV, SIGFPE,  SIGILL,  SIGTRAP };
 
@@ -39,7 +39,7 @@ top_screen_is_possible (void)
   return isatty (STDOUT_FILENO) && g_strcmp0 (g_getenv ("TERM"), "dumb") != 0;
 }
 
-/* As write(2), but all of it. */
+/* Like write(2), but writes everything. */
 gboolean
 top_write (const char *text, gsize length)
 {
@@ -91,7 +91,7 @@ on_ending (int number)
   for (guint i = 0; i < G_N_ELEMENTS (endings); i++)
     if (endings[i] == number)
       sigaction (number, &screen.before[i], NULL);
-  /* It comes when this returns, and ends the program. */
+  /* The signal arrives when this returns, and ends the program. */
   raise (number);
 }
 
@@ -104,7 +104,7 @@ handle_suspend (void)
              NULL);
 }
 
-/* Ctrl-Z. The stop is in here, and so is the return from it. */
+/* Ctrl-Z. The process stops, and continues, in here. */
 static void
 on_suspend (int number)
 {
@@ -144,7 +144,7 @@ handle_signals (void)
              NULL);
 }
 
-/* The notifier is set when what was drawn is no longer what should be seen. */
+/* The notifier is set when the screen has to be drawn again. */
 void
 top_screen_enter (GaioNotifier *on_change)
 {
@@ -185,7 +185,7 @@ get_size (guint *columns, guint *lines)
     }
 }
 
-/* What does not fit is cut off. The first line is the heading. */
+/* Text that does not fit is cut off. The first line is the heading. */
 gboolean
 top_screen_draw (const char *text)
 {

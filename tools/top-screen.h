@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A terminal that is drawn on again and again, and is as before when the program has ended. */
+/* A terminal that is drawn on repeatedly, and restored when the program ends. */
 #pragma once
 
 #include <gaio.h>

@@ -3,7 +3,7 @@
 
 #define INVALID ((gunichar) -1)
 
-/* Steps over one character, or over one byte that is part of none. */
+/* Steps over one character, or over one byte that belongs to no character. */
 static gunichar
 next_char (const char **text)
 {
@@ -18,8 +18,8 @@ next_char (const char **text)
   return c;
 }
 
-/* What is printed has a width, or a line could grow without end. It does not turn others around, as
- * the marks for the direction of writing do, and does not end a line. */
+/* A character is printed if it has a width (otherwise a line could grow without end), does not
+ * reorder others, as the marks for the writing direction do, and does not end a line. */
 static gboolean
 is_harmless (gunichar c)
 {
@@ -27,7 +27,7 @@ is_harmless (gunichar c)
          c != 0x2029;
 }
 
-/* Backslashes are doubled, so that what is escaped can be told from what looks like it. */
+/* Backslashes are doubled, so that an escape sequence can be told from text that looks like one. */
 char *
 top_text_escape (const char *text, gboolean ascii_only)
 {
@@ -62,7 +62,7 @@ append_json_escape (GString *out, gunichar c)
                             0xdc00 + ((c - 0x10000) & 0x3ff));
 }
 
-/* Control characters of any kind are escaped, for a terminal may be what reads it. */
+/* Control characters of any kind are escaped, because the reader may be a terminal. */
 void
 top_text_append_json (GString *out, const char *text)
 {
@@ -81,7 +81,7 @@ top_text_append_json (GString *out, const char *text)
   g_string_append_c (out, '"');
 }
 
-/* In columns, of escaped text. */
+/* The width of escaped text, in columns. */
 guint
 top_text_get_width (const char *text)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Text of other processes, made harmless. */
+/* Text from other processes, made harmless. */
 #pragma once
 
 #include <glib.h>
