@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// What GJS adds to the library when it is imported.
+// What GJS adds to the library on import.
 /* exported _init */
 
 const {GLib} = imports.gi;
 
 const RECORD_SIZE = 16;
-// The byte order of the machine is that of the records.
+// The records have the byte order of the machine.
 const LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
 // Yields [token, fd, condition] for each record, as numbers: tokens are exact below 2^53.
@@ -14,7 +14,7 @@ function* decode(bytes) {
     const low = LITTLE_ENDIAN ? 0 : 4;
 
     for (let at = 0; at < bytes.byteLength; at += RECORD_SIZE) {
-        // getBigUint64() makes an object of each token, which takes twice the time.
+        // getBigUint64() creates an object for each token, which takes twice as long.
         const token = view.getUint32(at + low, LITTLE_ENDIAN) +
             view.getUint32(at + 4 - low, LITTLE_ENDIAN) * 2 ** 32;
         yield [token, view.getInt32(at + 8, LITTLE_ENDIAN),
@@ -22,16 +22,16 @@ function* decode(bytes) {
     }
 }
 
-// GJS calls nothing on a thread that is not its own, and crashes when it frees a function there.
+// GJS calls no function on another thread than its own, and crashes when it frees one there.
 function refuse() {
     throw new Error('GJS cannot call functions in the thread of a Gaio.Thread');
 }
 
 const CONDITIONS = {r: 1, w: 4, rw: 5};
-// Those that poll(2) knows: IN, PRI, OUT, ERR and HUP.
+// The conditions that poll(2) knows: IN, PRI, OUT, ERR and HUP.
 const ALL_CONDITIONS = 0x1f;
 
-// GJS makes 0 of what is no number, and cuts off what is after the point.
+// GJS turns anything that is not a number into 0, and cuts off decimals.
 function refuseType(rule, value) {
     let shown = `a value of type ${typeof value}`;
     if (value === null || ['bigint', 'boolean', 'number', 'undefined'].includes(typeof value))
@@ -102,7 +102,7 @@ function toPid(pid) {
     return pid;
 }
 
-// A number above that may have been another one.
+// A greater number may have been rounded from another one.
 function toToken(token) {
     if (typeof token !== 'bigint' && !isInteger(token, 0, Number.MAX_SAFE_INTEGER))
         refuseType('a token is an integer from 0 to 2 ** 53 - 1', token);
@@ -121,7 +121,7 @@ function toMonitor(monitor) {
     return monitor;
 }
 
-// What is done to the first arguments.
+// The conversions of the first arguments.
 const CONVERSIONS = {
     Context: {
         add_child: [toPid],
