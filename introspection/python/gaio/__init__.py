@@ -9,11 +9,11 @@
 
     gaio.run(main())
 
-GLib's sources, GTK's callbacks and D-Bus signals run while asyncio waits, and asyncio's tasks while
-they do not: both wait in the same epoll_wait(2). A program that runs GLib.MainLoop or
-Gtk.Application has asyncio inside after gaio.install().
+GLib sources, GTK callbacks and D-Bus signals run while asyncio waits, and asyncio tasks run when
+those do not: both wait in the same epoll_wait(2). In a program that runs GLib.MainLoop or
+Gtk.Application, asyncio runs inside it after gaio.install().
 
-Needs Python 3.11 and Gaio 1.0.
+Requires Python 3.11 and Gaio 1.0.
 """
 
 from ._awaitables import readable, wrap, writable
@@ -33,8 +33,8 @@ __all__ = [
 
 
 def __getattr__(name):
-    """Python 3.14 warns of policies, and 3.16 has none: whoever does not ask for ours is not to
-    hear of it, so that `from gaio import *` does not give it, either."""
+    """Python 3.14 warns about policies, and 3.16 has none. Those who do not use ours must not see
+    the warning, so `from gaio import *` does not import it, either."""
     if name == 'EventLoopPolicy':
         from ._policy import EventLoopPolicy
         return EventLoopPolicy

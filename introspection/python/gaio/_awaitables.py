@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What can be awaited beside asyncio's own: fds, and the asynchronous methods of GIO."""
+"""What can be awaited besides asyncio's own awaitables: fds, and asynchronous GIO methods."""
 
 import asyncio
 import importlib
@@ -33,24 +33,24 @@ async def _ready(file, events):
 
 
 async def readable(file):
-    """Wait until a file, or an fd, can be read without blocking, or has an error or a hang-up.
+    """Wait until a file or an fd can be read without blocking, or has an error or a hang-up.
 
-    Any number of tasks may wait for one file, also beside add_reader().
+    Any number of tasks may wait for one file, even if add_reader() also watches it.
     """
     await _ready(file, READ)
 
 
 async def writable(file):
-    """Wait until a file, or an fd, can be written to without blocking, or has an error."""
+    """Wait until a file or an fd can be written to without blocking, or has an error."""
     await _ready(file, WRITE)
 
 
-# What wrap() passes for an argument.
+# What wrap() passes as an argument.
 _GIVEN, _CANCELLABLE, _CALLBACK, _DATA, _OWN_DATA = range(5)
 
 
 def _call_first(info, *names):
-    """PyGObject 3.51 has given new names to some methods."""
+    """PyGObject 3.51 has renamed some methods."""
     return next(getattr(info, name) for name in names if hasattr(info, name))()
 
 
@@ -64,7 +64,8 @@ def _is_a(argument, name):
 
 
 def _get_visible(method):
-    """The indices of those that Python passes: no results, lengths of arrays, and notifies."""
+    """The indices of the arguments that Python passes: no results, array lengths or destroy
+    notifies."""
     arguments = method.get_arguments()
     hidden = set()
     for index, argument in enumerate(arguments):
@@ -80,15 +81,15 @@ def _get_visible(method):
 
 
 def _get_data(arguments):
-    """The index of its data, for that of each callback."""
+    """Map the index of each callback to the index of its user data."""
     return {index: _call_first(argument, 'get_closure_index', 'get_closure')
             for index, argument in enumerate(arguments)
             if isinstance(_get_type(argument).get_interface(), CallbackInfo)}
 
 
 def _find_callback(method):
-    """The index of what is called at the end. Where there are more callbacks, GLib 2.82 takes
-    closures."""
+    """The index of the callback that is called at the end. Where there are several callbacks, GLib
+    2.82 takes closures."""
     arguments = method.get_arguments()
     types = ['Gio.AsyncReadyCallback']
     if method.__name__.endswith('_async'):
@@ -101,7 +102,7 @@ def _find_callback(method):
 
 
 def _get_roles(method):
-    """What to pass, for the index of each argument that Python passes."""
+    """Map the index of each argument that Python passes to what to pass."""
     arguments = method.get_arguments()
     data = _get_data(arguments)
     callback = _find_callback(method)
@@ -120,7 +121,7 @@ def _get_roles(method):
 
 
 def _match(method, indices, args):
-    """What the caller has given, by index."""
+    """The arguments that the caller has given, by index."""
     if len(args) < len(indices):
         name = method.get_arguments()[indices[len(args)]].get_name()
         raise TypeError(f'{method.__name__}() misses its argument {name!r}')
@@ -130,13 +131,13 @@ def _match(method, indices, args):
 
 
 def _to_data(value):
-    """PyGObject spreads the data of a callback that is not the last."""
+    """PyGObject unpacks the user data of a callback that is not the last one."""
     return value if isinstance(value, tuple) else (value,)
 
 
 def _fill_in(method, args, cancellable, callback):
-    """The arguments of @method, with ours where they belong. The data of other callbacks may be
-    left out."""
+    """The arguments of @method, with ours where they belong. The user data of other callbacks may
+    be omitted."""
     roles = _get_roles(method)
     indices = [index for index in roles if roles[index] == _GIVEN]
     if len(args) > len(indices):
@@ -148,8 +149,8 @@ def _fill_in(method, args, cancellable, callback):
 
 
 def _get_finish_name(method, owner):
-    """Without one of its own, that of the method which it is a variant of: this is so for
-    replace_contents_bytes_async()."""
+    """A method without a finish function uses that of the method that it is a variant of, as
+    replace_contents_bytes_async() does."""
     get_finish_func = getattr(method, 'get_finish_func', None)
     finish = get_finish_func() if get_finish_func is not None else None
     if finish is not None:
@@ -176,7 +177,7 @@ def _find_finish(method):
 
 
 def _check_method(method):
-    # A bound one is a method of Python since PyGObject 3.51.
+    # Since PyGObject 3.51, a bound method is a Python method.
     if isinstance(getattr(method, '__func__', method), FunctionInfo):
         return
     if hasattr(method, 'dbus_proxy'):
@@ -188,11 +189,11 @@ def _check_method(method):
 
 
 def _get_main_context(loop):
-    """The one that it runs, where GIO has to complete what is asked for."""
+    """The main context that @loop runs, in which GIO has to complete its operations."""
     selector = getattr(loop, 'gaio_selector', getattr(loop, '_selector', None))
     if isinstance(selector, Selector):
         return selector.main_context
-    # By this PyGObject, too, knows a loop that runs GLib.
+    # PyGObject, too, recognizes a loop that runs GLib by this.
     main_context = getattr(loop, '_context', None)
     if not isinstance(main_context, GLib.MainContext):
         raise TypeError(f'{type(loop).__name__} does not run GLib, so that gaio.wrap() would wait '
@@ -218,12 +219,13 @@ def _finish(finish, future, source, result):
 
 
 async def wrap(method, *args, cancellable=None):
-    """Call an asynchronous method of GIO, as in `await gaio.wrap(file.load_contents_async)`, and
+    """Call an asynchronous GIO method, as in `await gaio.wrap(file.load_contents_async)`, and
     return what its finish function returns. The cancellable and the callback are filled in.
 
-    To cancel the task cancels the operation; to cancel @cancellable, if there is one, cancels the
-    task that waits. GLib.Error is raised as it is. What is not asynchronous, arguments that do not
-    match, and a loop that does not run GLib are a TypeError, before anything is begun.
+    Cancelling the task cancels the operation. Cancelling @cancellable, if it is given, cancels the
+    task that waits. A GLib.Error is raised unchanged. A method that is not asynchronous, arguments
+    that do not match, and a loop that does not run GLib raise a TypeError before anything is
+    started.
     """
     loop = asyncio.get_running_loop()
     main_context = _get_main_context(loop)
@@ -232,7 +234,7 @@ async def wrap(method, *args, cancellable=None):
     own = Gio.Cancellable() if cancellable is None else cancellable
 
     def callback(source, result, *_):
-        # A loop that is closed tells nobody.
+        # Nobody waits in a closed loop.
         if not future.get_loop().is_closed():
             _finish(finish, future, source, result)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Children without a thread for each. From Python 3.12 on asyncio does that by itself."""
+"""Child processes without a thread for each one. Since Python 3.12, asyncio does this by itself."""
 
 import asyncio
 import os
@@ -17,7 +17,8 @@ def _wait_for(pid):
 
 
 class _Pidfd:
-    """Also closed when it is collected, as with what waits in a loop that is closed."""
+    """A pidfd that is also closed when it is garbage-collected, for example because its loop was
+    closed."""
 
     _fd = -1
 
@@ -35,12 +36,13 @@ class _Pidfd:
     __del__ = close
 
 
-# Newer asyncio has none, and some of it warns of what it still has.
+# Newer versions of asyncio have no child watchers, and some versions that have them warn about
+# them.
 _HAS_WATCHERS = sys.version_info < (3, 12) and hasattr(asyncio, 'AbstractChildWatcher')
 
 
 class PidfdChildWatcher(asyncio.AbstractChildWatcher if _HAS_WATCHERS else object):
-    """Watches a child with the loop that has started it: asyncio's own knows one loop only."""
+    """Watches a child in the loop that started it: asyncio's own watcher knows only one loop."""
 
     def add_child_handler(self, pid, callback, *args):
         loop = asyncio.get_running_loop()
@@ -48,7 +50,7 @@ class PidfdChildWatcher(asyncio.AbstractChildWatcher if _HAS_WATCHERS else objec
         loop.add_reader(pidfd, self._exited, loop, pid, pidfd, callback, args)
 
     def remove_child_handler(self, pid):
-        """asyncio never calls it where there are pidfds."""
+        """asyncio never calls this if there are pidfds."""
         return False
 
     @staticmethod
@@ -74,14 +76,14 @@ class PidfdChildWatcher(asyncio.AbstractChildWatcher if _HAS_WATCHERS else objec
 
 
 def _is_of_pygobject(policy):
-    """That of gi.events takes no loops and no watchers but its own, and to take its loop away from
-    it is to take its main context as well."""
+    """The policy of gi.events accepts only its own loops and watchers, and replacing its loop would
+    also take away its main context."""
     return hasattr(policy, 'get_event_loop_for_context')
 
 
 def use_pidfds(policy=None):
-    """Unless somebody has chosen a watcher other than the default, or the kernel has none. The
-    default is the policy that is set."""
+    """Watch children by pidfds, unless somebody has chosen a watcher other than the default, or the
+    kernel has no pidfds. @policy defaults to the current policy."""
     if not _HAS_WATCHERS:
         return
     if policy is None:
@@ -91,7 +93,7 @@ def use_pidfds(policy=None):
     try:
         watcher = policy.get_child_watcher()
     except NotImplementedError:
-        # A policy need not have any, as that of uvloop.
+        # A policy need not have a watcher; that of uvloop does not.
         return
     if not isinstance(watcher, asyncio.ThreadedChildWatcher):
         return
@@ -103,8 +105,8 @@ def use_pidfds(policy=None):
 
 
 def announce_loop(loop):
-    """To a child watcher that the program has chosen: asyncio.Runner forgets it. Only policies, which
-    Python 3.14 warns of, have one."""
+    """Tell a child watcher that the program has chosen about the loop, which asyncio.Runner forgets
+    to do. Only policies, which Python 3.14 warns about, have child watchers."""
     if sys.version_info >= (3, 14) or not hasattr(asyncio, 'get_event_loop_policy'):
         return
     if not _is_of_pygobject(asyncio.get_event_loop_policy()):

@@ -20,15 +20,15 @@ from ._selector import Selector
 from ._signals import SignalSource
 
 
-# So many turns in a row come before whatever else GLib has to do.
+# This many iterations in a row take precedence over anything else that GLib has to do.
 _MOST_URGENT_TURNS = 16
-# What is due still later is never: a timer counts microseconds in 64 bits.
+# Anything later than this is never: a timer counts microseconds in 64 bits.
 _NEVER_S = 9e12
 
 
 def _weakly(method):
-    """A callback that does not keep its object. The context lets go of what was removed when it runs
-    next, which may be never."""
+    """A callback that does not keep its object alive. The context releases what was removed when it
+    runs next, which may be never."""
     weak = weakref.WeakMethod(method)
 
     def callback(*args):
@@ -40,14 +40,14 @@ def _weakly(method):
 
 @contextlib.contextmanager
 def _outside_of_other_loops():
-    """Another one may run the main context, as gaio.run() in a callback of GLib does, or a task of it
-    that runs a main loop: it waits meanwhile."""
+    """Another event loop may be running the main context, as gaio.run() in a GLib callback does, or
+    one of its tasks may be running a main loop: the other loop waits meanwhile."""
     loop = asyncio._get_running_loop()
     if loop is None:
         yield
         return
     task = asyncio.current_task(loop)
-    # From Python 3.14 on a thread has but one.
+    # Since Python 3.14, a thread has only one current task.
     if task is not None:
         asyncio.tasks._leave_task(loop, task)
     asyncio._set_running_loop(None)
@@ -60,14 +60,14 @@ def _outside_of_other_loops():
 
 
 def _hide_us(handle):
-    """Debug mode tells who has asked for a callback: the innermost call that is not asyncio's."""
+    """Debug mode shows who scheduled a callback: the innermost call that is not asyncio's."""
     if getattr(handle, '_source_traceback', None):
         del handle._source_traceback[-1]
     return handle
 
 
 class _HostedSelector(Selector):
-    """Whoever runs the main loop has waited already."""
+    """A selector that does not wait while hosted: whoever runs the main loop has already waited."""
 
     hosted = False
 
@@ -75,12 +75,12 @@ class _HostedSelector(Selector):
         return self.take() if self.hosted else super().select(timeout)
 
     def interruptible(self):
-        """The main loop that hosts it sees to Ctrl-C."""
+        """The main loop that hosts it handles Ctrl-C."""
         return contextlib.nullcontext() if self.hosted else super().interruptible()
 
 
 class _Deadlines:
-    """When the callbacks of call_at() are due that were not when it was called."""
+    """The deadlines of call_at() callbacks that were not yet due when call_at() was called."""
 
     def __init__(self):
         self._heap = []
@@ -95,15 +95,15 @@ class _Deadlines:
             self._purge_at = 2 * len(self._heap) + 100
 
     def first_after(self, now):
-        """When the first is due that is not until @now, or None."""
+        """The first deadline after @now, or None."""
         while self._heap and (self._heap[0][0] <= now or self._heap[0][2].cancelled()):
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
 
 class HostedEventLoop(EventLoop):
-    """An event loop that is run by whoever runs its GMainContext, a turn whenever there is something
-    to do: it is running only then. Made by gaio.install()."""
+    """An event loop that is run by whoever runs its GMainContext, one iteration whenever there is
+    something to do; only then is it running. Created by gaio.install()."""
 
     def __init__(self, main_context=None):
         self._deadlines = _Deadlines()
@@ -122,7 +122,7 @@ class HostedEventLoop(EventLoop):
             self._hear_signals()
 
     def _check_caller(self):
-        """asyncio itself does so in debug mode only while the loop is running."""
+        """In debug mode, asyncio itself checks this only while the loop is running."""
         if (self.get_debug() and not self.is_running() and threading.get_ident() != self._thread
                 and not self.gaio_selector.main_context.is_owner()):
             raise RuntimeError('Non-thread-safe operation invoked on an event loop other than the '
@@ -142,8 +142,8 @@ class HostedEventLoop(EventLoop):
 
     def _write_to_self(self):
         super()._write_to_self()
-        # What asyncio wakes itself with, the turn of this moment may take when it has looked
-        # already at what is to be called.
+        # The current iteration may consume asyncio's own wake-up after it has already looked at
+        # what to call.
         self._turn_soon.schedule()
 
     def call_at(self, when, callback, *args, context=None):
@@ -154,7 +154,7 @@ class HostedEventLoop(EventLoop):
             if not self.is_running():
                 self._set_timer(-math.inf)
         else:
-            # Also what is not a number: asyncio calls that at once.
+            # This includes NaN: asyncio calls such a callback at once.
             self._turn_again()
         return _hide_us(handle)
 
@@ -166,23 +166,23 @@ class HostedEventLoop(EventLoop):
         if not self.is_running():
             self._turn()
             return
-        # A callback of ours runs a main loop: until it has returned, that is not to be woken by
-        # what only we can take.
+        # One of our callbacks runs a main loop. Until it has returned, that main loop must not be
+        # woken by events that only we can take.
         self.gaio_selector.set.set_func(None)
         self._is_muted = True
 
     def _turn(self):
-        """All that is to do now: what is due, what is ready, and what was asked for."""
+        """Do everything there is to do now: what is due, what is ready, and what was scheduled."""
         if self.is_closed():
             return
         if self.is_running():
-            # A callback of ours runs a main loop. What woke us is not lost: we look afterwards.
+            # One of our callbacks runs a main loop. What woke us is not lost: we look afterwards.
             self._has_more = True
             return
         self.gaio_selector.hosted = True
         try:
             with _outside_of_other_loops():
-                # This is how the documentation of asyncio says that it does just one turn.
+                # According to asyncio's documentation, this runs exactly one iteration.
                 self.stop()
                 self.run_forever()
         finally:
@@ -190,14 +190,14 @@ class HostedEventLoop(EventLoop):
 
     def run_forever(self):
         if self.is_running() or self.is_closed():
-            # It says no, and that is not the end of the turn in which it was asked.
+            # This raises an exception, which does not end the iteration that is running.
             return super().run_forever()
         began = self.time()
         self._has_more = False
         try:
             super().run_forever()
         except BaseException:
-            # asyncio has left the rest of the turn for the next one.
+            # asyncio has left the rest of this iteration for the next one.
             self._has_more = True
             raise
         finally:
@@ -214,8 +214,8 @@ class HostedEventLoop(EventLoop):
         self._set_timer(done_until)
 
     def _go_on(self):
-        """A chain of callbacks is followed at once; one that does not end, when GLib has nothing
-        more urgent to do, such as to draw, or after 10 ms."""
+        """Follow a chain of callbacks at once. If it does not end, continue when GLib has nothing
+        more urgent to do, such as drawing, or after 10 ms."""
         self._n_urgent_turns += 1
         if self._n_urgent_turns <= _MOST_URGENT_TURNS:
             self._turn_soon.schedule()
@@ -230,7 +230,7 @@ class HostedEventLoop(EventLoop):
         again = False
         try:
             self._turn()
-            # In a main loop that a callback of ours runs it would spin.
+            # It would spin in a main loop that one of our callbacks runs.
             again = self._has_more and not self.is_running() and not self.is_closed()
         finally:
             if not again:
@@ -262,7 +262,7 @@ class HostedEventLoop(EventLoop):
             raise RuntimeError('Cannot close a running event loop')
         if not self.is_closed():
             self.hear_no_longer()
-            # When the interpreter ends, what PyGObject would import for it is gone.
+            # When the interpreter exits, the modules that PyGObject would import for this are gone.
             if not sys.is_finalizing():
                 self._leave_main_context()
             if get_installed() is self:
@@ -277,29 +277,30 @@ class HostedEventLoop(EventLoop):
         self.gaio_selector.set.set_func(None)
 
 
-# Those with a source for signals.
+# The loops that have a source for signals.
 _hearing = weakref.WeakSet()
 
 
 @atexit.register
 def _hear_no_longer():
-    """PyGObject may crash on a source in Python that is left when the interpreter ends."""
+    """PyGObject may crash on a Python source that still exists when the interpreter exits."""
     for loop in tuple(_hearing):
         loop.hear_no_longer()
 
 
 def install(main_context=None):
-    """Makes an event loop that is run by whoever runs @main_context, such as GLib.MainLoop.run() or
-    Gtk.Application.run(), in this thread. The default is the thread-default GMainContext; in a
-    thread that has none, the global default in the main thread and a new one in the others.
+    """Create an event loop that is run by whoever runs @main_context in this thread, such as
+    GLib.MainLoop.run() or Gtk.Application.run(). The default is the thread-default GMainContext; in
+    a thread that has none, it is the global default in the main thread, and a new one in other
+    threads.
 
-    Start tasks from callbacks of GLib with its create_task(). It is also the one that
-    asyncio.set_event_loop() sets for the thread, unless its policy is that of gi.events. close()
-    takes it out of the main loop.
+    To start tasks from GLib callbacks, use its create_task(). It is also set as the thread's event
+    loop with asyncio.set_event_loop(), unless the policy is that of gi.events. close() takes it out
+    of the main loop.
     """
     use_pidfds()
     loop = HostedEventLoop(main_context)
-    # The policy of gi.events takes no loops but its own; python -O asserts nothing.
+    # The policy of gi.events accepts only its own loops; with python -O, it does not assert this.
     with contextlib.suppress(AssertionError, RuntimeError):
         asyncio.set_event_loop(loop)
     set_installed(loop)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""asyncio's own event loop on a selector of ours."""
+"""asyncio's own event loop, on our selector."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from ._main_context import thread_default
 from ._selector import Selector
 from ._signals import LoopWakeupFd, MainLoopHandler, leaving_wakeup_fd
 
-# The loop that gaio.install() has made in a thread: that of the thread when no other is run.
+# The loop that gaio.install() has created in a thread: the thread's loop while no other loop runs.
 _installed = threading.local()
 
 
@@ -27,19 +27,21 @@ def get_installed():
 
 
 class EventLoop(asyncio.SelectorEventLoop):
-    """asyncio.SelectorEventLoop that runs a GMainContext while it waits, see gaio.Selector.
+    """An asyncio.SelectorEventLoop that runs a GMainContext while it waits, see gaio.Selector.
 
-    What a callback of GLib asks for with call_soon() is served as soon as it has returned. While it
-    runs a loop of its own, such as Gtk.Dialog.run(), GLib goes on and asyncio waits.
+    What a GLib callback schedules with call_soon() runs as soon as the callback has returned. While
+    the callback runs a nested main loop, such as Gtk.Dialog.run(), GLib continues and asyncio
+    waits.
 
-    It runs the GMainContext of the thread that runs it, if none is given, see gaio.Selector.
+    If no GMainContext is given, it runs that of the thread that runs it, see gaio.Selector.
     """
 
-    # Until asyncio has made it: __del__() looks, also when it was refused its main context.
+    # Until asyncio's __init__() has run: __del__() reads this, even if getting the main context
+    # failed.
     _closed = True
-    # Of the run_forever() that is under way, unless somebody else runs the main loop.
+    # That of the current run_forever(), unless somebody else runs the main loop.
     _wakeup_fd = None
-    # That was there before the one of add_signal_handler(SIGINT).
+    # The handler before add_signal_handler(SIGINT).
     _outer_handler = None
 
     def __init__(self, main_context=None, *, selector=None):
@@ -48,12 +50,12 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     @property
     def _context(self):
-        """PyGObject lets its asynchronous methods be awaited in a loop that tells so what it runs."""
+        """PyGObject makes its asynchronous methods awaitable in a loop that has this property."""
         return self.gaio_selector.main_context
 
     def running(self, _quit):
-        """PyGObject 3.50 takes this loop for one of gi.events, and asks for this when a main loop is
-        run inside: GLib goes on, asyncio waits. So does paused()."""
+        """PyGObject 3.50 takes this loop for one of gi.events, and calls this when a nested main
+        loop is run: GLib continues and asyncio waits. The same goes for paused()."""
         return wakeup_on_signal()
 
     def paused(self):
@@ -61,7 +63,7 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     def run_forever(self):
         if self.is_running() or self.is_closed():
-            return super().run_forever()  # It says that this is an error.
+            return super().run_forever()  # This raises the error.
         selector = self.gaio_selector
         selector.bind()
         with self._hearing_signals(), selector.interruptible(), \
@@ -83,8 +85,9 @@ class EventLoop(asyncio.SelectorEventLoop):
             self._wakeup_fd.take()
 
     def add_signal_handler(self, sig, callback, *args):
-        """By way of Python's own handler: a main loop of PyGObject that is run in here has the
-        wake-up fd, by which asyncio would hear of it, but sees to it that this is called."""
+        """Use Python's own signal handler. asyncio would learn of the signal by the wake-up fd, but
+        a nested PyGObject main loop takes that; it does make sure that the Python handler is
+        called."""
         outer_handler = MainLoopHandler()
         with leaving_wakeup_fd():
             super().add_signal_handler(sig, callback, *args)
@@ -93,7 +96,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         if sig == signal.SIGINT and self._outer_handler is None:
             self._outer_handler = outer_handler
         if self._wakeup_fd is not None:
-            # When a main loop that is run in here has ended.
+            # Once a nested main loop has ended.
             self.call_soon_threadsafe(self._take_wakeup_fd)
 
     def remove_signal_handler(self, sig):
@@ -111,7 +114,7 @@ class EventLoop(asyncio.SelectorEventLoop):
     _on_signal.never_raises = True
 
     def _process_self_data(self, data):
-        """The numbers of signals that _on_signal() has been told of: they only wake us."""
+        """Ignore the signal numbers, which only wake us: _on_signal() has handled the signals."""
 
 
 def _make_loop():
@@ -121,9 +124,10 @@ def _make_loop():
 
 
 def run(main, *, debug=None):
-    """As asyncio.run(), with GLib's main loop inside: its default main context, or that of the
-    thread; in a forked child whose parent has used GLib one of its own, see gaio.Selector. Also in a
-    callback of GLib, where an installed loop goes on meanwhile."""
+    """Like asyncio.run(), with the GLib main loop inside: it runs the default main context or that
+    of the thread; in a forked child whose parent has used GLib, it runs a new one, see
+    gaio.Selector. May also be called in a GLib callback; meanwhile, an installed loop continues to
+    run."""
     if asyncio._get_running_loop() is not None:
         raise RuntimeError('gaio.run() cannot be called from a running event loop')
     use_pidfds()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which GMainContext is that of a thread."""
+"""Which GMainContext belongs to a thread."""
 
 import contextlib
 import os
@@ -13,8 +13,8 @@ def is_in_main_thread():
 
 
 class _Inherited:
-    """What a forked child must not wait in: it would take the wake-ups of its parent, for the two
-    share the eventfd of each GMainContext that there was."""
+    """The main contexts that a forked child must not wait in. It would take the wake-ups of its
+    parent, because the two share the eventfd of each GMainContext that existed before the fork."""
 
     has_default = False
     thread_default = None
@@ -26,7 +26,8 @@ class _Inherited:
 
     @staticmethod
     def _has_eventfd():
-        """There is none before somebody has used GLib: then the global default is the child's own."""
+        """There is no eventfd until somebody has used GLib; then the global default is the child's
+        own."""
         try:
             with os.scandir('/proc/self/fd') as fds:
                 return any('[eventfd]' in os.readlink(fd.path) for fd in fds)
@@ -38,8 +39,8 @@ os.register_at_fork(after_in_child=_Inherited.look)
 
 
 def find_main_context():
-    """The thread-default one; else the global default in the main thread, which it belongs to. None
-    where there is neither, and in a forked child for what it shares with its parent."""
+    """The thread-default main context, or the global default in the main thread, which it belongs
+    to. None if there is neither, or if a forked child would share it with its parent."""
     main_context = GLib.MainContext.get_thread_default()
     if main_context is not None and main_context != _Inherited.thread_default:
         return main_context
@@ -49,7 +50,7 @@ def find_main_context():
 
 
 def get_main_context():
-    """That which the main loops of GLib run in this thread, or a new one."""
+    """The main context that GLib main loops run in this thread, or a new one."""
     main_context = GLib.MainContext.get_thread_default()
     if main_context is not None:
         return main_context
@@ -58,10 +59,10 @@ def get_main_context():
 
 @contextlib.contextmanager
 def thread_default(main_context):
-    """What GIO is asked for in here completes in this one."""
+    """GIO operations that are started in this block complete in @main_context."""
     if main_context == (GLib.MainContext.get_thread_default() or GLib.MainContext.default()) or \
             not main_context.acquire():
-        # Another thread owns it: select() says so.
+        # Another thread owns it: select() reports that.
         yield
         return
     main_context.push_thread_default()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What Python 3.16 has no longer."""
+"""What Python 3.16 no longer has."""
 
 import asyncio
 
@@ -8,7 +8,8 @@ from ._loop import EventLoop
 
 
 class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
-    """For code that still asks the policy for its loop: asyncio.set_event_loop_policy()."""
+    """For code that still gets its loop from the policy: pass it to
+    asyncio.set_event_loop_policy()."""
 
     def __init__(self):
         super().__init__()

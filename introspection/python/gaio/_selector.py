@@ -26,17 +26,17 @@ from ._signals import CtrlC  # noqa: E402
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 _IN, _OUT = int(GLib.IOCondition.IN), int(GLib.IOCondition.OUT)
-# To make a GLib.IOCondition takes longer than what is done with it.
+# Creating a GLib.IOCondition takes longer than using it.
 _CONDITIONS = {
     READ: GLib.IOCondition.IN,
     WRITE: GLib.IOCondition.OUT,
     READ | WRITE: GLib.IOCondition.IN | GLib.IOCondition.OUT,
 }
-# Errors and hang-ups are for both: whoever reads or writes next is told.
+# Errors and hang-ups count for both: the next read or write reports them.
 _EVENTS = tuple((condition & ~_OUT and READ) | (condition & ~_IN and WRITE)
                 for condition in range(32))
 
-# Without what the override does to arguments and exceptions, which is needed once in a while.
+# Bypass the override's handling of arguments and exceptions, which is rarely needed.
 _raw = get_introspection_module('Gaio')
 _add_fd = _raw.ReadySet.add_fd
 _wait = _raw.ReadySet.wait
@@ -72,14 +72,15 @@ def _check_events(events):
 
 
 def _check_file(fd):
-    """A regular file is refused, as epoll does: it has no readiness, and whoever asks for it would
+    """Refuse a regular file, as epoll does: it has no readiness, and whoever waits for it would
     spin."""
     if stat.S_IFMT(os.fstat(fd).st_mode) in (stat.S_IFREG, stat.S_IFDIR):
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), f'fd {fd}')
 
 
 def _end(handler):
-    """When the interpreter ends, what PyGObject would import for it is gone; the kernel ends all."""
+    """When the interpreter exits, the modules that PyGObject would import for this are gone, and
+    the kernel ends every watch."""
     if not sys.is_finalizing():
         _remove(handler)
 
@@ -93,7 +94,7 @@ def _is_open(fd):
 
 
 class _Map(collections.abc.Mapping):
-    """From files to their keys."""
+    """Maps files to their keys."""
 
     def __init__(self, selector):
         self._selector = selector
@@ -112,24 +113,23 @@ class _Map(collections.abc.Mapping):
 
 
 class Selector(selectors.BaseSelector):
-    """A selector whose select() runs one turn of a GMainContext, with what GLib, GTK and D-Bus have
-    to do in it, and tells what is ready, all of it, in one call.
+    """A selector whose select() runs one iteration of a GMainContext, with everything that GLib,
+    GTK and D-Bus have to do in it, and returns everything that is ready in one call.
 
-    select() comes back, maybe with nothing, as soon as something was called in that turn, so that
-    what it has asked of the loop above is seen to.
+    select() returns, possibly with nothing, as soon as anything has been called in that iteration,
+    so that the event loop above can handle what it requested.
 
-    The default is the thread-default GMainContext; in a thread that has none, the global default in
-    the main thread and a new one in the others, and in a forked child whose parent has used GLib. It
-    is that of the thread that calls select(): chosen when it does so first, and again when another
-    one does.
+    The default is the thread-default GMainContext. In a thread that has none, it is the global
+    default in the main thread, and a new one in other threads, and in a forked child whose parent
+    has used GLib. The thread is the one that calls select(): the main context is chosen on the
+    first call, and again when another thread calls.
 
-    Ctrl-C ends select() with a KeyboardInterrupt. A callback of GLib that runs then comes to its end
-    before.
+    Ctrl-C ends select() with a KeyboardInterrupt. If a GLib callback is running, it returns first.
     """
 
     def __init__(self, main_context=None):
         self._keys = {}
-        # By token, which is the fd of what is registered: how to end the watch, and what to tell.
+        # By token, which is the fd if it is registered: how to end the watch, and what to report.
         self._handlers = {}
         self._by_token = {}
         self._waiter_tokens = itertools.count(_FIRST_WAITER)
@@ -150,13 +150,13 @@ class Selector(selectors.BaseSelector):
         return self._new_main_context
 
     def _move_to(self, main_context):
-        """With all that is watched. After an exception nothing has changed."""
+        """Move everything that is watched. After an exception, nothing has changed."""
         context = Gaio.Context.ref_for_main_context(main_context)
         ready_set = Gaio.ReadySet(context)
         handlers = {}
         try:
             for token, key in self._by_token.items():
-                # What is closed stays behind, and silent.
+                # Closed fds stay behind, and are silent.
                 if _is_open(key.fd):
                     handlers[token] = self._add(ready_set, key.fd, key.events, token)
         except OSError:
@@ -170,7 +170,7 @@ class Selector(selectors.BaseSelector):
         self._ctrl_c.context = context
 
     def bind(self):
-        """To the main context of this thread, which is to run it."""
+        """Move to the main context of this thread, which is about to run it."""
         thread = threading.get_ident()
         if thread == self._thread:
             return
@@ -179,8 +179,8 @@ class Selector(selectors.BaseSelector):
         self._thread = thread
 
     def _find(self, file):
-        """The key, or None. Also by a file that has been closed; asyncio may look for -1 when the
-        garbage collector has taken its socket first."""
+        """Find the key of a file, which may have been closed, or None. asyncio may look for -1 if
+        the garbage collector has freed its socket first."""
         try:
             return self._keys.get(_to_fd(file))
         except ValueError:
@@ -217,8 +217,8 @@ class Selector(selectors.BaseSelector):
     def unregister(self, fileobj):
         key = self._map[fileobj]
         del self._keys[key.fd], self._by_token[key.fd]
-        # At once: the number may be that of another file by the time of the next select(), and a copy
-        # of the fd, as in a forked child, would keep this one in the epoll set.
+        # Remove it at once: by the next select(), the number may refer to another file, and a copy
+        # of the fd, as in a forked child, would keep this file in the epoll set.
         _end(self._handlers.pop(key.fd))
         return key
 
@@ -236,8 +236,8 @@ class Selector(selectors.BaseSelector):
         return key
 
     def add_waiter(self, fileobj, events, data):
-        """Watches a file beside what is registered, also if it is registered. Returns a function
-        that ends it, if close() has not done so before."""
+        """Watch a file in addition to those that are registered, even if it is one of them. Return
+        a function that ends the watch, unless close() has already done so."""
         self._check_open()
         fd = _to_fd(fileobj)
         token = next(self._waiter_tokens)
@@ -254,22 +254,23 @@ class Selector(selectors.BaseSelector):
         by_token = self._by_token
         ready = []
         for token, _, condition in _unpack_records(batch):
-            # A callback of GLib may have unregistered it just now.
+            # A GLib callback may have just unregistered it.
             key = by_token.get(token)
             if key is not None and (events := _EVENTS[condition] & key.events):
                 ready.append((key, events))
         return ready
 
     def take(self):
-        """What is ready already, without running anything."""
+        """Return what is already ready, without running anything."""
         return self._to_ready(_take(self.set))
 
     def interruptible(self):
-        """A block in which select() sees to Ctrl-C, for who calls it often."""
+        """A block in which select() handles Ctrl-C, for callers that call it often."""
         return self._ctrl_c.guard()
 
     def sigint_has_changed(self):
-        """Who sets a handler in the block tells so, or it is seen by the next select()."""
+        """Call this after setting a handler in the block; otherwise only the next select() notices
+        it."""
         self._ctrl_c.look_again()
 
     def select(self, timeout=None):
@@ -309,7 +310,7 @@ class Selector(selectors.BaseSelector):
             raise _to_os_error(error) from None
 
     def _wait_until(self, deadline):
-        """After a signal, whose handler Python has called by then."""
+        """Continue after a signal, whose handler Python has called by then."""
         while True:
             left = min(deadline - time.monotonic(), _LONGEST_WAIT_S)
             batch, interrupted = self._wait_once(math.ceil(max(left, 0) * 1e6))
@@ -324,7 +325,7 @@ class Selector(selectors.BaseSelector):
         self._by_token.clear()
         self._is_closed = True
 
-    # What was not closed would be watched for ever.
+    # A selector that is not closed would watch its files forever.
     __del__ = close
 
     def get_key(self, fileobj):

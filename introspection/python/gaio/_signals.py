@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Signals in a main loop: Ctrl-C while it runs callbacks of GLib, and who wakes it."""
+"""Signals in a main loop: Ctrl-C while it runs GLib callbacks, and what wakes it."""
 
 import contextlib
 import os
 import signal
 import sys
-# Without the enum that the module makes of it, which takes longer.
+# Bypass the enum that the module converts it to, which takes longer.
 from _signal import getsignal as _getsignal
 
 from gi import _ossighelper
@@ -19,7 +19,7 @@ def do_nothing():
 
 
 class _GuardedHandler:
-    """A SIGINT handler that is called at once: only its KeyboardInterrupt may have to wait."""
+    """A SIGINT handler that is called at once; only its KeyboardInterrupt may have to wait."""
 
     def __init__(self, ctrl_c, handler):
         self.ctrl_c, self.handler = ctrl_c, handler
@@ -34,14 +34,15 @@ class _GuardedHandler:
 
 
 def _tell_innermost():
-    """As PyGObject's own handler does: a main loop that is left tells the next one further out."""
+    """Tell the innermost main loop, as PyGObject's own handler does; when it ends, it tells the
+    next outer one."""
     if not _ossighelper._sigint_called:
         _ossighelper._sigint_called = True
         _ossighelper._callback_stack.pop()()
 
 
 def _is_set_by_python():
-    """Not by GLib.unix_signal_add(), behind its back."""
+    """Whether Python set the handler, and not GLib.unix_signal_add() behind its back."""
     return _ossighelper.startup_sigint_ptr in (-1, _ossighelper.PyOS_getsig(signal.SIGINT))
 
 
@@ -49,22 +50,22 @@ class CtrlC:
     """What Ctrl-C does during the select() of a gaio.Selector."""
 
     def __init__(self):
-        # The one that select() runs.
+        # The context that select() runs.
         self.context = None
-        # How many select() are under way: a callback of GLib may call one.
+        # How many calls of select() are in progress: a GLib callback may make one.
         self._depth = 0
         self.is_guarded = self.has_come = False
         self._is_outermost = False
-        # What was found or set last, if it is us who look after it, and that of a main loop further
-        # out, which hears first.
+        # The handler that we found or set last, if we are in charge of it, and that of an outer
+        # main loop, which is called first.
         self._handler = self._outer_handler = None
         self._hears = False
 
     @contextlib.contextmanager
     def guard(self):
-        """In the block Ctrl-C that comes during select() is a KeyboardInterrupt at its end, not in
-        a callback of GLib, where it would end as FALSE and remove the source. Outside of select() it
-        is what it is else. A main loop of PyGObject that is run in here ends before."""
+        """In this block, Ctrl-C during select() raises a KeyboardInterrupt at the end of select(),
+        not in a GLib callback, where it would become a FALSE and remove the source. Outside of
+        select(), it works as usual. A nested PyGObject main loop ends first."""
         self.is_guarded = True
         self._hears = is_in_main_thread()
         try:
@@ -105,7 +106,7 @@ class CtrlC:
                 _ossighelper._callback_stack.pop()
 
     def look_again(self):
-        """The program may have set another handler, or asyncio the default one."""
+        """The program may have set another handler, or asyncio may have set the default one."""
         if self._hears and _getsignal(signal.SIGINT) is not self._handler:
             self._guard_handler()
 
@@ -130,12 +131,12 @@ class CtrlC:
         self._handler = None
 
     def is_to_raise(self):
-        """At once: nobody waits in a main loop."""
+        """Whether to raise at once, because nobody waits in a main loop."""
         stack = _ossighelper._callback_stack
         return self._on_ctrl_c not in stack or (self._depth == 0 and stack[-1] == self._on_ctrl_c)
 
     def _on_ctrl_c(self):
-        """Called by the handler, or when a loop that was run in here has ended."""
+        """Called by the handler, or when a nested loop has ended."""
         if self._depth > 0:
             self._put_off()
         else:
@@ -143,7 +144,7 @@ class CtrlC:
 
     def _put_off(self):
         self.has_come = True
-        # For a select() that is just about to wait.
+        # In case select() is just about to wait.
         Gaio.Context.defer(self.context, do_nothing)
 
     def begin_select(self):
@@ -153,21 +154,21 @@ class CtrlC:
     def end_select(self):
         self._depth -= 1
         if self.has_come:
-            # One in a callback of GLib leaves it to the one further out, too.
+            # A select() in a GLib callback also leaves it to the outer one.
             self.has_come = self._depth > 0
             self._interrupt()
 
     def _interrupt(self):
         if self._is_outermost and _ossighelper._sigint_called:
-            # As if it had not come: somebody may catch the exception, and go on.
+            # Forget that it came: somebody may catch the exception and continue.
             _ossighelper._sigint_called = False
             _ossighelper._callback_stack.append(self._on_ctrl_c)
         raise KeyboardInterrupt
 
 
 class MainLoopHandler:
-    """The SIGINT handler of PyGObject's main loop that is run further out, if there is one: asyncio
-    sets the default one when it removes its own, and Ctrl-C would not end the main loop."""
+    """The SIGINT handler of an outer PyGObject main loop, if there is one. When asyncio removes its
+    own handler, it sets the default one, and Ctrl-C would not end the main loop."""
 
     def __init__(self):
         handler = _getsignal(signal.SIGINT)
@@ -176,15 +177,15 @@ class MainLoopHandler:
         self._outermost = _ossighelper._callback_stack[:1]
 
     def restore(self):
-        """Unless that main loop has ended."""
+        """Restore the handler, unless that main loop has ended."""
         if self._is_its_own and self._outermost and \
                 self._outermost == _ossighelper._callback_stack[:1]:
             signal.signal(signal.SIGINT, self._handler)
 
 
 class LoopWakeupFd:
-    """Of asyncio, for its signal handlers, while its loop runs. Afterwards that of a main loop
-    further out is in place again."""
+    """The wake-up fd that asyncio needs for its signal handlers while its loop runs. Afterwards,
+    that of an outer main loop is restored."""
 
     def __init__(self, fd):
         self._fd = fd
@@ -199,7 +200,7 @@ class LoopWakeupFd:
             return
         if self._outer_fd is None:
             self._outer_fd = fd
-            # A main loop that is run in here must not count on one further out, which sleeps.
+            # A nested main loop must not rely on an outer one, which sleeps.
             self._outer_flag = _ossighelper._wakeup_fd_is_active
             _ossighelper._wakeup_fd_is_active = False
 
@@ -219,11 +220,11 @@ class LoopWakeupFd:
 
 @contextlib.contextmanager
 def leaving_wakeup_fd():
-    """Who runs the main loop hears of signals by it."""
+    """Leave the wake-up fd to whoever runs the main loop, who learns of signals by it."""
     try:
         fd = signal.set_wakeup_fd(-1)
     except ValueError:
-        # Not the main thread: asyncio says so.
+        # Not the main thread: asyncio reports that.
         yield
         return
     try:
@@ -233,8 +234,9 @@ def leaving_wakeup_fd():
 
 
 class SignalSource(GLib.Source):
-    """Wakes a GMainContext for signals, whose handlers Python calls when it runs next. The main
-    loops of PyGObject do so for the default one alone. Borrows the wake-up fd while GLib polls."""
+    """Wakes a GMainContext for signals, whose handlers Python calls when it runs next. PyGObject
+    main loops do this only for the default main context. Borrows the wake-up fd while GLib
+    polls."""
 
     _is_closed = True
 
@@ -243,10 +245,10 @@ class SignalSource(GLib.Source):
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._outer_fd = -1
         self._is_closed = False
-        # GLib holds no more than its address.
+        # GLib keeps only its address.
         self._poll_fd = GLib.PollFD(self._reader, GLib.IOCondition.IN)
         self.add_poll(self._poll_fd)
-        # The first, so that GLib never leaves check() out.
+        # The highest priority, so that GLib never skips check().
         self.set_priority(GLib.MININT)
 
     def prepare(self):
@@ -279,7 +281,7 @@ class SignalSource(GLib.Source):
         os.close(self._writer)
 
     def __del__(self):
-        """The garbage collector may come here before it comes to the loop, which closes it, too."""
+        """The garbage collector may collect this before the loop, which also closes it."""
         if not sys.is_finalizing():
             self.close()
         super().__del__()

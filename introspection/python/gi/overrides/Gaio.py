@@ -40,17 +40,17 @@ _DOMAIN = GLib.quark_to_string(Gaio.error_quark())
 
 # GaioReadyRecord.
 _unpack_records = struct.Struct('QiI').iter_unpack
-# To look them up in the object takes half as long as the call.
+# Looking them up in the object takes half as long as the call.
 _take = Gaio.ReadySet.take
 _arm = Gaio.Timer.arm
 _arm_at = Gaio.Timer.arm_at
 
 
 class LoopError(GLib.Error, OSError):
-    """GAIO_ERROR. Its errno is None where no system call would fail that way.
+    """An error in the GAIO_ERROR domain. Its errno is None if no system call fails that way.
 
-    It is not called OSError, so that `from gi.repository.Gaio import *` hides no builtin, nor
-    Error, which are the codes.
+    It is not called OSError, so that `from gi.repository.Gaio import *` hides no builtin, and not
+    Error, which is the enum of the codes.
     """
 
     def __init__(self, message='unknown error', domain=_DOMAIN, code=int(Gaio.Error.FAILED)):
@@ -79,7 +79,7 @@ def _raises_loop_error(function):
 
 
 def _to_int(value, what):
-    """PyGObject would cut off what comes after the point."""
+    """PyGObject would cut off the decimals."""
     if type(value) is int:
         return value
     if not isinstance(value, bool):
@@ -135,24 +135,25 @@ def _to_condition(condition):
 
 @functools.cache
 def _signal_pipe():
-    """Where Python tells that a signal came, while a context of ours waits in the main thread."""
+    """Where Python reports signals while one of our contexts waits in the main thread."""
     return os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
 
-# Parent and child would take each other's signals.
+# Otherwise, parent and child would take each other's signals.
 os.register_at_fork(after_in_child=_signal_pipe.cache_clear)
 
 
 def _on_signal(fd, condition):
-    """Python runs its signal handlers on the way in. A loop inside may have emptied the pipe."""
+    """Python has run its signal handlers before this call. A nested loop may have emptied the
+    pipe."""
     with contextlib.suppress(BlockingIOError):
         os.read(fd, 4096)
     return GLib.SOURCE_CONTINUE
 
 
 class _SignalWatch:
-    """Wakes a context when a signal comes. It stays in the context, and is silent when nobody
-    waits: the destroy notify of one that was removed would keep the next wait from waiting."""
+    """Wakes a context when a signal arrives. It stays in the context, and is silent when nobody
+    waits: if it were removed, its destroy notify would keep the next wait from waiting."""
 
     def __init__(self, context):
         reader, self.writer = _signal_pipe()
@@ -171,18 +172,18 @@ class _SignalWatch:
 
 @contextlib.contextmanager
 def _wakeup_on_signal(context):
-    """As PyGObject's function of that name does for the default main context."""
+    """Do what PyGObject's function of that name does for the default main context."""
     try:
         if context._signal_watch is None:
             context._signal_watch = _SignalWatch(context)
         watch = context._signal_watch
         watch.listen()
     except (GLib.Error, OSError):
-        # The context is closed, or there are too many fds: do what can be done without.
+        # The context is closed, or there are too many fds: carry on without the watch.
         yield
         return
     outer_fd = signal.set_wakeup_fd(watch.writer, warn_on_full_buffer=False)
-    # A GLib loop that is run in here must not count on a loop further out, which sleeps as we do.
+    # A nested GLib loop must not rely on an outer loop, which sleeps as we do.
     outer_flag = _ossighelper._wakeup_fd_is_active
     _ossighelper._wakeup_fd_is_active = False
     try:
@@ -191,15 +192,15 @@ def _wakeup_on_signal(context):
         _ossighelper._wakeup_fd_is_active = outer_flag
         fd = signal.set_wakeup_fd(outer_fd)
         if fd not in (-1, watch.writer):
-            # Somebody has begun to listen in here, as asyncio does for a signal handler.
+            # Somebody has started to listen in this block, as asyncio does for a signal handler.
             signal.set_wakeup_fd(fd)
         watch.leave()
 
 
 @contextlib.contextmanager
 def _interruptible(context, stop):
-    """Ctrl-C calls stop(), and becomes a KeyboardInterrupt when the outermost loop is left. It is
-    not one in a callback, where it would end as FALSE and remove the handler."""
+    """Ctrl-C calls stop(), and raises a KeyboardInterrupt when the outermost loop has ended. It
+    does not raise one in a callback, where it would become a FALSE and remove the handler."""
     if not _ossighelper.is_main_thread():
         yield
         return
@@ -208,7 +209,7 @@ def _interruptible(context, stop):
 
 
 class _Removable:
-    """What a `with` block removes at its end."""
+    """Something that a `with` block removes at its end."""
 
     def __enter__(self):
         return self
@@ -259,7 +260,7 @@ class Context(Gaio.Context):
 
     @_raises_loop_error
     def run(self, main_context=None, cancellable=None):
-        # The caller's is left as it was.
+        # The caller's cancellable is not changed.
         stopper = Gio.Cancellable()
         if cancellable is not None:
             connection = GObject.Object.connect(cancellable, 'cancelled',
@@ -336,7 +337,7 @@ class ReadySet(Gaio.ReadySet):
         return super().wait(_to_timeout(timeout_us))
 
     def __iter__(self):
-        """Take what is ready, as (token, fd, condition). The condition is an int: to make a
+        """Take what is ready, as (token, fd, condition). The condition is an int: creating a
         GLib.IOCondition takes ten times as long as all the rest."""
         return _unpack_records(_take(self))
 
