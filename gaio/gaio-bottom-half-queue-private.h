@@ -9,7 +9,7 @@
 typedef struct
 {
   GaioList scheduled;   /* (lock) bottom halves, first in, first out */
-  guint n_urgent;       /* (lock) of these, how many keep the loop awake */
+  guint n_urgent;       /* (lock) how many of these keep the loop awake */
   gint64 idle_deadline; /* (lock) when the others have to be called at the latest, or -1 */
   GaioList all;         /* (lock) bottom halves */
 
@@ -17,7 +17,7 @@ typedef struct
   GaioCallQueue taken_calls; /* (owner) to be called without the lock; empty outside of a round */
   guint64 taken_calls_end;   /* (owner) before it comes a bottom half */
 
-  guint64 seq; /* (lock) of the last one scheduled or deferred: they have one order */
+  guint64 seq; /* (lock) that of the last one scheduled or deferred: they share one order */
 } GaioBottomHalfQueue;
 
 static inline void
@@ -28,7 +28,7 @@ gaio_bottom_half_queue_init (GaioBottomHalfQueue *self)
   gaio_list_init (&self->all);
 }
 
-/* How much there is to call soon. With the lock held. */
+/* How many there are to call soon. With the lock held. */
 static inline guint
 gaio_bottom_half_queue_get_n_urgent (const GaioBottomHalfQueue *self)
 {

@@ -3,7 +3,7 @@
 
 #include "base/gaio-list-private.h"
 
-/* How the user wants busy polling, and what it has learned. The marks are those of
+/* The user's settings for busy polling, and what it has learned. The marks are those of
  * gaio-core-private.h. */
 
 typedef struct

@@ -6,7 +6,7 @@
 /* How long a window is that opens again. */
 #define FIRST_WINDOW_US 4
 
-/* What is polled during a session, as it was when the session began: begin and end are a pair. */
+/* What a session polls, as it was when the session began: each begin needs its end. */
 typedef struct
 {
   GaioHandler *handler;
@@ -26,7 +26,8 @@ gaio_busy_poll_is_usable (GaioCore *core)
   return core->busy_poll.n_pollers > 0 && core->busy_poll.n_pollers == core->handlers.n_handlers;
 }
 
-/* Each handler counts as running, as in its callback, so that gaio_handler_remove_sync() waits. */
+/* Each handler counts as running, as it does during its callback, so that
+ * gaio_handler_remove_sync() waits. */
 static GArray *
 take_pollers (GaioCore *core)
 {
@@ -178,7 +179,7 @@ adapt_all (GaioCore *core, gboolean news)
     }
 }
 
-/* After a gathering in which something was ready. */
+/* After a gathering that has found something ready. */
 void
 gaio_busy_poll_adapt (GaioCore *core)
 {

@@ -91,8 +91,8 @@ claim (GaioCore *core, GMainContext **main_context)
   return TRUE;
 }
 
-/* Whether the reference of the shell is to be dropped now: when the GObject has gone, everything
- * has been torn down, and nobody is inside a round. With the lock held. */
+/* Whether to drop the reference of the shell now: the GObject has gone, everything has been torn
+ * down, and nobody is inside a round. With the lock held. */
 static gboolean
 take_reference (GaioCore *core)
 {
@@ -175,7 +175,7 @@ gaio_close (GaioCore *core)
     mark_closed (core);
 }
 
-/* In a forked child, which may have to return to a round of its parent first. If that round was in
+/* In a forked child, which may first have to return to a round of its parent. If that round was in
  * another thread, the child does not return to it. */
 static void
 drop_shell_in_child (GaioCore *core)

@@ -45,7 +45,7 @@ typedef struct
   pthread_mutex_t lock;
 
   /* The owner: the thread inside a round, or NULL. Set and cleared under the lock; any thread may
-   * compare it with itself without. */
+   * compare it with itself without the lock. */
   _Atomic (const void *) round_thread;
   guint depth;                  /* (owner) of nested rounds */
   guint first_kind;             /* (owner) the kind of callback the next round begins with */

@@ -66,7 +66,7 @@ gaio_core_dup_context (GaioCore *core)
   return g_weak_ref_get (&core->life.context);
 }
 
-/* Whether things may be added. With the lock held, or in a forked child without. */
+/* Whether things may be added. With the lock held, or in a forked child without it. */
 gboolean
 gaio_core_check (GaioCore *core, GError **error)
 {
@@ -120,7 +120,8 @@ leave_wake_fd (GaioCore *core, int wake_fd)
 }
 
 /* gaio_core_wake() for other threads, which must keep @core alive. Releases the lock before it
- * wakes the owner, who otherwise finds the lock taken, sleeps again and has to be woken twice. */
+ * wakes the owner, which would otherwise find the lock taken, sleep again and have to be woken
+ * twice. */
 void
 gaio_core_unlock_and_wake (GaioCore *core)
 {
@@ -156,7 +157,7 @@ gaio_core_relock (GaioCore *core)
   pthread_mutex_lock (&core->lock);
 }
 
-/* With the lock held. If a thread is still writing to the eventfd, that thread closes it. */
+/* If a thread is still writing to the eventfd, that thread closes it. With the lock held. */
 void
 gaio_core_close_fds (GaioCore *core)
 {

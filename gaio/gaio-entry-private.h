@@ -3,8 +3,8 @@
 
 #include "gaio-core-private.h"
 
-/* What handlers, ready set functions, timers and bottom halves have in common: a callback with data
- * and a notify, a reference count, and a way to be removed at any time. */
+/* What handlers, ready set functions, timers and bottom halves have in common: a callback with user
+ * data and a destroy notify, a reference count, and a way to be removed at any time. */
 
 typedef struct _GaioEntry GaioEntry;
 
@@ -18,7 +18,7 @@ typedef enum
 } GaioEntryKind;
 
 /* What GaioEntry.state consists of. It is one word because one atomic operation both tells the
- * other thread something and finds out what that has said: see gaio_entry_begin(). */
+ * other thread something and finds out what that thread has said: see gaio_entry_begin(). */
 enum
 {
   /* somebody wants to hear that the callback has returned; set and cleared under the lock */
@@ -27,7 +27,7 @@ enum
   GAIO_ENTRY_RUNNING = 2,
 };
 
-/* What each event touches comes last, next to what a handler adds. */
+/* The fields that each event touches come last, next to those that a handler adds. */
 struct _GaioEntry
 {
   GaioRefCount ref_count; /* of the handles, and one of the core until the notify has run */

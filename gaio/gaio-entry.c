@@ -36,8 +36,8 @@ gaio_entry_unref (GaioEntry *entry)
   gaio_core_unref (core);
 }
 
-/* Marks @entry removed, if its kind has not done so, and leaves its notify to the owner. Only once,
- * with the lock held. */
+/* Marks @entry removed, if its kind has not done so, and leaves its destroy notify to the owner.
+ * Call this only once, with the lock held. */
 void
 gaio_entry_destroy (GaioEntry *entry)
 {
@@ -94,9 +94,9 @@ take_pending_notifies (GaioCore *core, GaioList *batch)
   gaio_core_unlock (core);
 }
 
-/* Runs the notifies of what has been removed. What the notifies themselves remove waits for the
- * next time. If a notify forks, the child leaves the rest to its parent. By the owner, without the
- * lock. */
+/* Runs the destroy notifies of removed entries. Entries that these remove in turn wait for the next
+ * time. If a destroy notify forks, the child leaves the rest to its parent. By the owner, without
+ * the lock. */
 void
 gaio_entry_run_notifies (GaioCore *core)
 {

@@ -11,7 +11,7 @@
  * with the lock held.
  *
  * What nearly every event needs is inline, and has only one user: after a system call, the
- * processor predicts returns badly, and the code that comes next runs cold. */
+ * processor predicts returns badly, and the following code runs cold. */
 
 typedef struct
 {
@@ -22,8 +22,8 @@ typedef struct
   gboolean stale; /* an event of an fd that nobody knows */
 } GaioGathering;
 
-/* TRUE if @events are something to report to @handler. If not, it drops what is left over from
- * earlier. */
+/* TRUE if there is something in @events to report to @handler. If not, this drops what is left over
+ * from earlier. */
 static inline gboolean
 queue_if_ready (GaioCore *core, GaioHandler *handler, guint events)
 {
@@ -36,7 +36,7 @@ queue_if_ready (GaioCore *core, GaioHandler *handler, guint events)
   if (G_UNLIKELY (gaio_entry_is_running (&handler->entry)) &&
       !atomic_load_explicit (&handler->can_recurse, memory_order_relaxed))
     {
-      /* Silent until its callback has returned, so that a nested loop can sleep. */
+      /* Silences a handler until its callback has returned, so that a nested loop can sleep. */
       gaio_registration_set_masked (handler, TRUE);
       gaio_entry_want_end (&handler->entry);
       handler->revents = 0;
@@ -82,7 +82,7 @@ handle_slot (GaioCore *core, GaioSlot *slot, guint events, GaioGathering *self)
                                   : queue_ready_handlers (core, slot, events))
     self->news = TRUE;
   else if (G_UNLIKELY (core->handlers.may_be_stale) && !gaio_registration_expects (slot, events))
-    /* No handler of this registration waits for that: another file is in the set under this
+    /* No handler of this registration waits for that: the set has another file under this
      * number. */
     self->stale = TRUE;
 }
@@ -118,7 +118,7 @@ wants_all (GaioCore *core)
   return core->handlers.n_members > 0 || !gaio_list_is_empty (&core->ready.entries);
 }
 
-/* Nearly every event is plain: it is for one handler, which waits for just that. Returns the
+/* Nearly every event is plain: it is for one handler, which waits for exactly that. Returns the
  * handler, or NULL if the event is not plain. */
 static inline G_ALWAYS_INLINE GaioHandler *
 handle_plain_event (GaioCore *core, const struct epoll_event *event, guint32 seq)
@@ -140,7 +140,7 @@ handle_plain_event (GaioCore *core, const struct epoll_event *event, guint32 seq
 }
 
 /* Makes a batch of the plain events at the beginning, if no callback is on the stack and nothing is
- * queued before them: so the order stays. Returns how many there are. */
+ * queued before them, so that the order does not change. Returns how many there are. */
 static inline G_ALWAYS_INLINE int
 handle_plain_events (GaioCore *core, int n_events)
 {
@@ -196,8 +196,8 @@ gather_always (GaioCore *core, guint room, GaioGathering *self)
   return MAX (room - n, 1);
 }
 
-/* Whether an entry that was left over is still ready. Not all that are always ready have had their
- * turn just now. */
+/* Whether an entry that was left over is still ready. Not all handlers that are always ready were
+ * queued just now. */
 static inline gboolean
 is_ready_still (GaioEntry *entry)
 {
@@ -217,15 +217,15 @@ drop_unseen (GaioCore *core)
       gaio_link_unlink (link);
 }
 
-/* After a wait that has failed. Some programs close all fds that they do not know; the only thing
- * left to do then is to close the context. Later waits, before it is torn down, fail as well. */
+/* After a wait has failed. Some programs close all fds that they do not know; then we can only
+ * close the context. Later waits, before it is torn down, fail as well. */
 static G_NO_INLINE void
 check_set (GaioCore *core)
 {
   if (errno == EINTR || core->life.lost_fd != -1)
     return;
   core->life.lost_fd = core->monitor.fd >= 0 ? core->monitor.fd : core->monitor.wake_fd;
-  /* Nobody knows what these numbers mean now, so they are not closed. */
+  /* Nobody knows what these numbers refer to now, so they are not closed. */
   gaio_monitor_lose (&core->monitor);
   core->sleep.has_other_work = TRUE;
   gaio_life_close (&core->life);

@@ -11,22 +11,22 @@
  * prepare() begins a poll, unless it says that the source is ready. GLib shows that the poll is
  * over by what it writes into the GPollFD, and not always by check(), which it skips after a source
  * of higher priority. It also writes if the source was ready before: then it skips prepare() and
- * check(), but not the dispatch. In doubt this counts one poll too many, which costs a needless
- * write; one too few would cost a wake-up. By the owner, with the lock of the context held. */
+ * check(), but not the dispatch. In doubt, this counts one poll too many, which costs a needless
+ * write; one too few would lose a wake-up. By the owner, with the lock of the context held. */
 
 typedef struct
 {
   guint n;
   gboolean open;         /* begun, and neither prepare() nor check() has come since */
   const void *outermost; /* where on the stack the outermost poll began */
-  gint64 until;          /* the earliest deadline that it knows of, or -1 */
+  gint64 until;          /* the earliest deadline that the polls know of, or -1 */
 } GaioGlibPolls;
 
 /* GLib has not written yet. Also set by a caller that has GLib check a poll a second time. */
 #define GAIO_GLIB_POLLS_UNWRITTEN G_MAXUINT16
 
-/* Of what is reported, GLib writes only what the GPollFD asks for. The kernel never reports these
- * two together. */
+/* GLib writes only those of the reported conditions that the GPollFD asks for. The kernel never
+ * reports these two together. */
 static inline gboolean
 gaio_glib_polls_is_written (const GPollFD *pollfd)
 {
@@ -51,8 +51,8 @@ gaio_glib_polls_update (GaioGlibPolls *self, GPollFD *pollfd, gboolean ends)
 
 /* After gaio_glib_polls_update(). @frame is that of prepare(). A poll that began at the same frame
  * is over: GLib has abandoned it without a sign, for example because its set of pollfds has changed
- * in the meantime. A poll that began further in may not be over: a function of the program that
- * embeds GLib has returned. */
+ * in the meantime. A poll that began deeper on the stack may not be over: a function of the program
+ * that embeds GLib has returned. */
 static inline void
 gaio_glib_polls_drop_abandoned (GaioGlibPolls *self, const void *frame)
 {
@@ -72,7 +72,7 @@ gaio_glib_polls_begin (GaioGlibPolls *self, GPollFD *pollfd, const void *frame, 
   pollfd->revents = GAIO_GLIB_POLLS_UNWRITTEN;
 }
 
-/* TRUE if @deadline is earlier than what they know of. */
+/* TRUE if @deadline is earlier than the polls know of. */
 static inline gboolean
 gaio_glib_polls_lower_deadline (GaioGlibPolls *self, gint64 deadline)
 {

@@ -33,8 +33,8 @@ gaio_handler_end (GaioHandler *self)
     gaio_handler_after_callback (self);
 }
 
-/* Calls @self with what was gathered and is still wanted. TRUE if there was anything. By the owner,
- * without the lock. */
+/* Calls @self with those gathered conditions that it still waits for. TRUE if there were any. By
+ * the owner, without the lock. */
 static inline G_ALWAYS_INLINE gboolean
 gaio_handler_serve (GaioCore *core, GaioHandler *self)
 {

@@ -15,7 +15,7 @@
  * wake-up fd is in the epoll set too. The host stores the events, and the dispatch of our source
  * takes them instead of polling the kernel again.
  *
- * Another thread may detach the source during the wait, which nothing of GLib's would end
+ * Another thread may detach the source during the wait, and nothing in GLib would end the wait
  * afterwards. It does so under the lock, and cancels the wait first: it changes @wait from STARTED
  * to CANCELLED, writes to the eventfd and waits for @wait_ended, still with the lock. So the host
  * stores its events and changes @wait back to NONE before it takes the lock, and posts @wait_ended
@@ -36,8 +36,8 @@ typedef struct
   atomic_int wait;          /* a GaioHostWait; (owner), but STARTED and CANCELLED are set (lock) */
   sem_t wait_ended;         /* posted by the host, waited for under the lock */
   int glib_fd;              /* (lock) GLib's wake-up fd, if it is in the epoll set, or -1 */
-  gboolean glib_woken;      /* (owner) seen in the set, and GLib has yet to be told */
-  gboolean timer_expired;   /* (owner) the timerfd, which the monitor has yet to be told */
+  gboolean glib_woken;      /* (owner) reported by the set, but not yet to GLib */
+  gboolean timer_expired;   /* (owner) the timerfd, but the monitor does not know yet */
   int n_events;             /* (owner) how many are stored in the monitor, or -1: poll the kernel */
   int events_depth;         /* (owner) g_main_depth () of the dispatch that they are for */
   GMainContext *running;    /* (lock) what gaio_context_run () iterates, or NULL */
@@ -65,7 +65,7 @@ gaio_host_state_set_rebuilt (GaioHostState *self)
 }
 
 /* With the lock held: gaio_context_run () iterates @main_context from now on, or NULL. Returns what
- * it has iterated before. */
+ * it iterated before. */
 static inline GMainContext *
 gaio_host_state_set_running (GaioHostState *self, GMainContext *main_context)
 {
@@ -75,7 +75,7 @@ gaio_host_state_set_running (GaioHostState *self, GMainContext *main_context)
   return before;
 }
 
-/* With the lock held: ends the wait of gaio_context_run (), also if the context is no longer nested
+/* With the lock held: ends the wait of gaio_context_run (), even if the context is no longer nested
  * there. */
 static inline void
 gaio_host_state_wake_running (GaioHostState *self)

@@ -18,7 +18,7 @@ gaio_host_state_clear (GaioHostState *self)
   sem_destroy (&self->wait_ended);
 }
 
-/* By another thread than the host, with the lock held. */
+/* By a thread other than the host, with the lock held. */
 static void
 cancel_wait (GaioHostState *self, int wake_fd)
 {
@@ -34,7 +34,7 @@ cancel_wait (GaioHostState *self, int wake_fd)
     ;
 }
 
-/* By the host, which must not take the lock before: another thread may hold it, and wait in
+/* By the host, which must not take the lock before this: another thread may hold it, and wait in
  * cancel_wait (). The events are those of the wait, for the dispatch at @depth. If @n_events is not
  * positive, the round polls the kernel again. */
 void
@@ -47,8 +47,8 @@ gaio_host_state_end_wait (GaioHostState *self, int n_events, int depth)
     sem_post (&self->wait_ended);
 }
 
-/* What wakes GLib ends the wait of the host as well. Edge-triggered, because only GLib may read the
- * fd. FALSE if the kernel refuses. With the lock held, under epoll. */
+/* Makes everything that wakes GLib also end the wait of the host. Edge-triggered, because only GLib
+ * may read the fd. FALSE if the kernel refuses. With the lock held, with the epoll monitor. */
 gboolean
 gaio_host_state_watch_glib (GaioHostState *self, GaioMonitor *monitor, int fd)
 {

@@ -438,7 +438,8 @@ acquire_main_context (GaioCore *core, GError **error)
       gaio_core_unlock (core);
     }
   if (main_context == NULL)
-    g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED, "The context is not nested in a main context");
+    g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED,
+                 "The context is not nested in a main context");
   else if (!g_main_context_acquire (main_context))
     {
       g_set_error (error, GAIO_ERROR, GAIO_ERROR_WRONG_THREAD,

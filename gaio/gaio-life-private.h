@@ -20,7 +20,7 @@ typedef enum
   GAIO_LIFE_RELEASED,     /* the reference of the shell has been dropped */
 } GaioLifeStage;
 
-/* No fork generation, nor the 0 of a child that has none yet. */
+/* Neither a fork generation nor the 0 of a child that has none yet. */
 #define GAIO_LIFE_NO_GENERATION G_MAXUINT
 
 typedef struct
@@ -28,8 +28,8 @@ typedef struct
   guint fork_generation; /* (const) of the process that may use it */
   GaioLifeStage stage;   /* (lock) */
   /* @fork_generation while @stage is OPEN, then GAIO_LIFE_NO_GENERATION. Set under the lock, and
-   * read without: a round asks before each callback whether the context is closed or belongs to
-   * another process, and this is one comparison. */
+   * read without it: before each callback, a round checks whether the context is closed or belongs
+   * to another process, and this takes one comparison. */
   atomic_uint open_generation;
   GaioContext *shell; /* (lock) the GObject; NULL once it is being finalized */
   GWeakRef context;   /* the same, to take a reference from */
@@ -60,7 +60,7 @@ gaio_life_is_closed (const GaioLife *self)
          GAIO_LIFE_NO_GENERATION;
 }
 
-/* Closed or forked, at the cost of one of them. */
+/* Checks for closed and forked at the cost of one check. */
 static inline gboolean
 gaio_life_is_over (const GaioLife *self)
 {
@@ -68,7 +68,7 @@ gaio_life_is_over (const GaioLife *self)
                      gaio_fork_page.generation);
 }
 
-/* Once more does nothing. With the lock held. */
+/* Does nothing the second time. With the lock held. */
 static inline void
 gaio_life_close (GaioLife *self)
 {

@@ -18,7 +18,7 @@ typedef struct
 } GaioNesting;
 
 /* Returns NULL if it is not known. A source that was destroyed before it was attached must not be
- * asked. With the lock held. */
+ * queried. With the lock held. */
 static inline GMainContext *
 gaio_nesting_get_main_context (const GaioNesting *self)
 {

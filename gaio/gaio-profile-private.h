@@ -6,8 +6,8 @@
 
 #include <glib.h>
 
-/* How long the callbacks of a context run, while somebody wants to know: its memory is bounded,
- * and all of it is forgotten when nobody does. Any thread may ask. */
+/* How long the callbacks of a context run, while somebody wants to know. Its memory is bounded, and
+ * everything is discarded when nobody wants to know any more. Any thread may use it. */
 
 typedef struct
 {

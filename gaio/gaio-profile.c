@@ -68,7 +68,7 @@ gaio_profile_clear (GaioProfile *self)
     pthread_mutex_destroy (&self->mutex);
 }
 
-/* gaio_profile_stop() has to be called as often. */
+/* Each call needs a call of gaio_profile_stop(). */
 void
 gaio_profile_start (GaioProfile *self)
 {
@@ -131,7 +131,7 @@ gaio_profile_call_begin (GaioProfile *self)
   self->depth++;
 }
 
-/* By the owner. A call that is inside another is part of its time. */
+/* By the owner. The time of a nested call is part of the outer call's time. */
 void
 gaio_profile_call_end (GaioProfile *self,
                        const char *kind,
@@ -182,8 +182,8 @@ row_to_variant (const Row *row)
                         (guint64) row->longest_us);
 }
 
-/* Returns what took longest, an array of (kind, name, fd, calls, their time, that of the longest),
- * which is floating. */
+/* Returns what took longest, as a floating array of (kind, name, fd, calls, their time, the time of
+ * the longest). */
 GVariant *
 gaio_profile_get_slowest (GaioProfile *self, guint max)
 {

@@ -6,10 +6,10 @@
 #include "base/gaio-list-private.h"
 #include "monitor/gaio-monitor-private.h"
 
-/* What has been found ready and is to be called, first in, first out. By the owner. */
+/* What is ready and will be called, first in, first out. By the owner. */
 
-/* In nearly every round there are just some handlers to call. An array costs a fifth less for each
- * of them than the list. */
+/* In nearly every round, there are only a few handlers to call. For each of them, an array costs a
+ * fifth less than the list. */
 typedef struct
 {
   guint next;
@@ -30,9 +30,9 @@ gaio_ready_list_init (GaioReadyList *self)
   gaio_list_init (&self->entries);
 }
 
-/* What an entry carries that has been gathered: as much of the number of the gathering as there is
- * room for. One that has been silent for exactly 2^32 gatherings seems to be gathered already, and
- * comes in the next, for what is ready stays ready. */
+/* The stamp of an entry that has been gathered: as much of the number of the gathering as there is
+ * room for. An entry that has been silent for exactly 2^32 gatherings seems to be gathered already;
+ * it comes in the next gathering, because what is ready stays ready. */
 static inline guint32
 gaio_ready_list_get_stamp (const GaioReadyList *self)
 {

@@ -11,7 +11,7 @@
 #include <poll.h>
 
 /* A handler's place in the epoll set. All handlers of one fd share a slot, which is registered once
- * for all that they want together. Everything with the lock held. */
+ * for everything that they wait for together. Everything with the lock held. */
 
 /* What poll(2) reports of a file that is always ready. */
 #define GAIO_ALWAYS_READY (POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM)
@@ -39,8 +39,8 @@ typedef struct
   atomic_bool polled; /* (owner) what poll has returned */
 } GaioHandlerExtra;
 
-/* The calls of a ready set's functions, including one that has been replaced in the meantime. The
- * removal of a member may have to wait for them, even after the set has gone. */
+/* The calls of a ready set's functions, including a function that has been replaced in the
+ * meantime. Removing a member may require waiting for them, even after the set has gone. */
 typedef struct
 {
   GaioRefCount ref_count;
@@ -66,7 +66,7 @@ struct _GaioHandler
   _Atomic (guint16) condition; /* what the user wants; set under the lock */
   atomic_bool can_recurse;
   bool in_slot;      /* (const) its memory is part of the slot */
-  bool masked;       /* (lock) ready while its callback runs: silent until that returns */
+  bool masked;       /* (lock) ready while its callback runs, and silent until that returns */
   bool dormant;      /* (lock) its file has gone, and it no longer belongs to the slot */
   bool always_ready; /* (lock) epoll refuses its fd, which is always ready */
   bool reports_once; /* (const) its file reports only once that it is ready */
@@ -79,13 +79,13 @@ struct _GaioHandler
   GaioHandlerExtra *extra; /* (lock) or NULL */
 };
 
-/* What belongs to one fd. It has room for a handler, as most fds have just one: then all that an
- * event needs is in one cache line. */
+/* What belongs to one fd. It has room for a handler, because most fds have only one: then
+ * everything that an event needs is in one cache line. */
 typedef struct
 {
   GaioHandler handler;
   GaioRing members;        /* (lock) the handlers of the file that the number means now */
-  guint32 generation;      /* (lock) changes when the number starts to mean something else */
+  guint32 generation;      /* (lock) changes when the number starts to refer to another file */
   guint16 mask;            /* (lock) what all of them want */
   guint8 state : 5;        /* (lock) */
   guint8 reports_once : 1; /* (lock) see gaio_reports_once() */
@@ -98,7 +98,7 @@ typedef struct
 G_STATIC_ASSERT (sizeof (GaioSlot) == 128 && G_STRUCT_OFFSET (GaioEntry, stamp) == 64);
 #endif
 
-/* Returns the slot of @fd, or NULL if none has been made near it. With the lock held. */
+/* Returns the slot of @fd, or NULL if none has been created near it. With the lock held. */
 static inline GaioSlot *
 gaio_registration_lookup (GaioCore *core, guint fd)
 {

@@ -7,14 +7,14 @@
 #include "monitor/gaio-monitor-epoll-private.h"
 #include "base/gaio-poison-private.h"
 
-/* In the time that one needless wake-up takes, about so many files can be added to a new set. */
+/* About as many files can be added to a new set in the time that one needless wake-up takes. */
 #define HANDLERS_PER_STALE 16
 
 typedef enum
 {
   EMPTY,        /* no handler has it in the set */
   IN_SET,       /* epoll watches it */
-  ALWAYS_READY, /* epoll refuses it, because poll(2) calls it always ready */
+  ALWAYS_READY, /* epoll refuses it, because for poll(2) it is always ready */
 } SlotState;
 
 static GaioHandler *
@@ -46,7 +46,7 @@ wanted_by_all (GaioSlot *slot)
   return wanted;
 }
 
-/* What is to be reported, sooner or later. */
+/* What will be reported, sooner or later. */
 static guint
 reportable (GaioHandler *handler)
 {
@@ -65,7 +65,7 @@ refresh_mask (GaioHandler *handler)
                          memory_order_release);
 }
 
-/* What few handlers need, made when it is first needed. With the lock held. */
+/* Returns what few handlers need, created when it is first needed. With the lock held. */
 GaioHandlerExtra *
 gaio_handler_get_extra (GaioHandler *handler)
 {
@@ -123,8 +123,8 @@ remove_member (GaioSlot *slot, GaioHandler *handler)
 static void
 leave_set (GaioCore *core, GaioSlot *slot, gint fd)
 {
-  /* The number is closed or means another file by now. A copy of the fd may keep the old file in
-   * the set, and only a rebuild can remove it. */
+  /* The number is closed or refers to another file by now. A copy of the fd may keep the old file
+   * in the set, and only a rebuild can remove it. */
   if (slot->state == IN_SET && core->monitor.ops->remove (&core->monitor, fd) != 0)
     core->handlers.may_be_stale = TRUE;
   slot->state = EMPTY;
@@ -133,7 +133,7 @@ leave_set (GaioCore *core, GaioSlot *slot, gint fd)
   slot->generation++;
 }
 
-/* The number no longer means the file that the handlers of @slot were added for. */
+/* The number no longer refers to the file that the handlers of @slot were added for. */
 static void
 make_dormant (GaioCore *core, GaioSlot *slot, gint fd)
 {
@@ -184,7 +184,7 @@ add_to_set (GaioCore *core, GaioSlot *slot, gint fd, guint32 mask)
 }
 
 /* One more handler wants @mask on @fd. epoll_ctl(2), even if it changes nothing, shows whether the
- * number still means the same file. */
+ * number still refers to the same file. */
 static int
 enter_set (GaioCore *core, GaioSlot *slot, gint fd, guint32 mask)
 {
@@ -260,7 +260,7 @@ gaio_registration_give_room_back (GaioHandler *handler)
   atomic_store_explicit (&slot->taken, false, memory_order_release);
 }
 
-/* Returns 0 or an errno, after which nothing has changed. The monitor must be open. */
+/* Returns 0 or an errno; after an error, nothing has changed. The monitor must be open. */
 int
 gaio_registration_add (GaioHandler *handler)
 {
@@ -268,7 +268,7 @@ gaio_registration_add (GaioHandler *handler)
   GaioSlot *slot = gaio_registration_lookup (core, handler->fd);
   int errsv;
 
-  /* These fds are in the set already, for something else. */
+  /* These fds are already in the set, for something else. */
   if (gaio_monitor_owns (&core->monitor, handler->fd))
     return EINVAL;
   refresh_mask (handler);
@@ -346,7 +346,7 @@ update (GaioHandler *handler)
   return update_slot (core, gaio_registration_lookup (core, handler->fd), handler->fd);
 }
 
-/* Returns 0 or an errno, after which nothing has changed, except that the handler may be
+/* Returns 0 or an errno; after an error, nothing has changed, except that the handler may be
  * dormant. */
 int
 gaio_registration_set_condition (GaioHandler *handler, guint condition)
@@ -362,7 +362,7 @@ gaio_registration_set_condition (GaioHandler *handler, guint condition)
   return errsv;
 }
 
-/* What a ready set has recorded of the handler stays. */
+/* What a ready set has recorded for the handler stays. */
 void
 gaio_registration_set_masked (GaioHandler *handler, gboolean masked)
 {
@@ -371,9 +371,9 @@ gaio_registration_set_masked (GaioHandler *handler, gboolean masked)
   update (handler);
 }
 
-/* Whether the fd still is the file that it was. A file that is always ready, or reports once, is
+/* Whether the fd still refers to the same file. A file that is always ready, or reports once, is
  * not in the set, where the kernel would notice. A removed handler has no say in what the number
- * means now. */
+ * refers to now. */
 gboolean
 gaio_registration_check_always (GaioHandler *handler)
 {
@@ -419,8 +419,8 @@ gaio_registration_file_gone (GaioCore *core, int fd)
 }
 
 /* Adds the file of @slot to the new set. Another thread may close the number at any time, and get
- * it for another file: if the old set still knows the number afterwards, the new set has the same
- * file. */
+ * it again for another file: if the old set still knows the number afterwards, the new set has the
+ * same file. */
 static gboolean
 carry_over (GaioCore *core, GaioMonitorRebuild *rebuild, GaioSlot *slot, gint fd)
 {
@@ -440,7 +440,7 @@ carry_over (GaioCore *core, GaioMonitorRebuild *rebuild, GaioSlot *slot, gint fd
 }
 
 /* Removes files that the set still knows and nobody can delete by their number. FALSE if the kernel
- * refuses what that takes; then the set is as it was. */
+ * refuses what this needs; then the set is unchanged. */
 static gboolean
 rebuild_set (GaioCore *core)
 {
@@ -467,8 +467,8 @@ rebuild_set (GaioCore *core)
 }
 
 /* The set has reported a file that nobody knows. A peer may cause this, and a rebuild takes time in
- * proportion to the size of the set: so it waits until the reports have cost as much. TRUE if the
- * set will not report such files again. */
+ * proportion to the size of the set, so the rebuild waits until the reports have cost as much. TRUE
+ * if the set will not report such files again. */
 gboolean
 gaio_registration_clean_up (GaioCore *core)
 {

@@ -6,7 +6,7 @@
 /* Which GaioContext the users of a GMainContext share. Holds no references: a context in it is
  * attached, and removes itself when its source goes. Any thread. */
 
-/* Between these two, what is looked up stays alive. */
+/* Between these two calls, a context that is looked up stays alive. */
 void gaio_registry_lock (void);
 void gaio_registry_unlock (void);
 

@@ -7,12 +7,12 @@
 
 #include "base/gaio-list-private.h"
 
-/* What has been removed from a context and is not over. The marks are those of
+/* What has been removed from a context, but has not ended yet. The marks are those of
  * gaio-core-private.h. */
 
 typedef struct
 {
-  GaioList pending_notifies;        /* (lock) entries that are removed, notify not yet run */
+  GaioList pending_notifies; /* (lock) removed entries whose destroy notify has not run yet */
   atomic_bool has_pending_notifies; /* whether there are any; a hint that saves the lock */
   guint n_sync_waiters;             /* (lock) threads in gaio_handler_remove_sync () */
   pthread_cond_t callback_ended;    /* for these */
@@ -25,7 +25,7 @@ gaio_removal_init (GaioRemoval *self)
   pthread_cond_init (&self->callback_ended, NULL);
 }
 
-/* Its notify is to run. With the lock held. */
+/* Its destroy notify has to run. With the lock held. */
 static inline void
 gaio_removal_add_pending (GaioRemoval *self, GaioLink *siblings)
 {

@@ -60,7 +60,8 @@ next_deadline (GaioCore *core)
 }
 
 /* With the lock held. The context may have been detached from a main loop while one of its
- * callbacks was running there. Until that returns, nobody else may touch what is the owner's. */
+ * callbacks was running there. Until that callback returns, nobody else may touch what belongs to
+ * the owner. */
 static gboolean
 runs_elsewhere (GaioCore *core)
 {
@@ -94,7 +95,7 @@ spill_batch (GaioCore *core)
   batch->next = batch->end = 0;
 }
 
-/* Puts back what an outer round has taken for itself. With the lock held. */
+/* Puts back what an outer round has taken. With the lock held. */
 static inline void
 requeue_rest (GaioCore *core)
 {
@@ -136,7 +137,7 @@ collect (GaioRound *round)
   core->sleep.has_other_work = is_pending (core) || next_deadline (core) != -1;
 }
 
-/* Decides what this round will serve: nothing that comes later. Releases the lock. */
+/* Decides what this round will serve; it serves nothing that comes later. Releases the lock. */
 static inline G_ALWAYS_INLINE void
 commit (GaioRound *round)
 {
@@ -178,7 +179,7 @@ serve_bottom_halves (GaioRound *round)
   return TRUE;
 }
 
-/* FALSE if the limits do not allow all of it. */
+/* FALSE if the limits do not allow all of them. */
 static inline gboolean
 may_serve_batch (const GaioRound *round)
 {
@@ -187,7 +188,7 @@ may_serve_batch (const GaioRound *round)
   return round->stop_at == 0 && round->left >= batch->end - batch->next;
 }
 
-/* Whatever makes the rest out of date empties the batch. */
+/* Whatever makes the rest of the batch out of date empties it. */
 static inline G_ALWAYS_INLINE void
 serve_batch (GaioRound *round)
 {
@@ -200,7 +201,7 @@ serve_batch (GaioRound *round)
   round->left -= n;
 }
 
-/* What has been reported is about to be passed on to the handler. */
+/* What was reported is about to be passed to the handler. */
 static void
 take_reported (GaioCore *core, GaioHandler *handler)
 {
@@ -233,7 +234,7 @@ serve_ready (GaioRound *round)
   if (G_LIKELY (may_serve_batch (round)))
     serve_batch (round);
   spill_batch (core);
-  /* A nested round makes what is left here out of date, and so does GLib when it prepares to
+  /* A nested round makes the rest of the batch out of date, and so does GLib when it prepares to
    * sleep. */
   while (core->ready.gather_seq == round->seq && !gaio_list_is_empty (&core->ready.entries) &&
          !gaio_life_is_over (&core->life))
@@ -284,8 +285,9 @@ serve_kind (GaioRound *round, guint kind)
   return all;
 }
 
-/* Serves all kinds in the order of a round. After a round that was cut short, it begins with the
- * kind that would have come next, so that none starves the others. Mostly there is only one. */
+/* Serves all kinds in the order of a round. After a round that was cut short, the next one begins
+ * with the kind that would have come next, so that no kind starves the others. Usually there is
+ * only one kind. */
 static inline G_ALWAYS_INLINE void
 serve (GaioRound *round)
 {
@@ -340,8 +342,8 @@ gaio_round_update_outer_polls (GaioCore *core)
     gaio_core_wake (core);
 }
 
-/* Runs the notifies of what was removed, and ends the context if it was closed. In a closed
- * context, both wait for the outermost round. */
+/* Runs the destroy notifies of removed entries, and tears the context down if it was closed. In a
+ * closed context, both wait for the outermost round. */
 static inline G_ALWAYS_INLINE void
 leave (GaioRound *round)
 {
@@ -369,9 +371,9 @@ leave (GaioRound *round)
     gaio_core_unlock (core);
 }
 
-/* Before a wait in GLib, which pending notifies would end at once. This is a round that calls
- * nothing: another thread may be inside a round, and a notify may close the context. TRUE if
- * anything may have changed. */
+/* Before a wait in GLib, which pending destroy notifies would end at once. This is a round that
+ * calls no callbacks: another thread may be inside a round, and a destroy notify may close the
+ * context. TRUE if anything may have changed. */
 gboolean
 gaio_round_run_notifies (GaioCore *core)
 {
@@ -477,8 +479,8 @@ gather (GaioRound *round, gint64 timeout_us)
   return news;
 }
 
-/* Returns how long it is until @deadline. Reads the clock once: what was positive may be negative a
- * moment later, and to the kernel a negative time means forever. */
+/* Returns how long it is until @deadline. Reads the clock only once: the result may be positive now
+ * and negative a moment later, and to the kernel, a negative time means forever. */
 gint64
 gaio_round_time_until (gint64 deadline)
 {
@@ -531,9 +533,9 @@ lock_for_source (GaioCore *core, GSource *source)
   return FALSE;
 }
 
-/* Busy polling under GLib is a round that calls nothing, because the context may be closed in the
- * meantime. Takes over the lock, when no other thread is inside a round, and releases it. TRUE if
- * GLib must not sleep. */
+/* Busy polling under GLib is a round that calls no callbacks, because the context may be closed in
+ * the meantime. Takes over the lock, when no other thread is inside a round, and releases it. TRUE
+ * if GLib must not sleep. */
 static gboolean
 poll_in_prepare (GaioCore *core)
 {
@@ -624,8 +626,8 @@ gaio_round_dispatch (GaioCore *core, GSource *source)
   finish (&round);
 }
 
-/* With the lock held: how long to wait if nothing happens, when the caller does not want to wait
- * past @end (-1: wait forever). */
+/* With the lock held: how long to wait if nothing happens and the caller does not want to wait past
+ * @end (-1: wait forever). */
 static gint64
 time_to_wait (GaioCore *core, gint64 end)
 {

@@ -6,13 +6,13 @@
 
 #include "base/gaio-ref-count-private.h"
 
-/* Whether the owner of a context sleeps: only then is it necessary to write to the eventfd. The
+/* Whether the owner of a context sleeps: only then does a thread have to write to the eventfd. The
  * marks are those of gaio-core-private.h. */
 
 typedef enum
 {
   GAIO_AWAKE,             /* the next round looks at everything before it sleeps */
-  GAIO_ASLEEP_IN_GLIB,    /* GLib has been told to sleep: the epoll fd has to turn readable */
+  GAIO_ASLEEP_IN_GLIB,    /* GLib has been told to sleep: the epoll fd has to become readable */
   GAIO_ASLEEP_IN_ITERATE, /* in our own wait */
   GAIO_POLLING,           /* busy, until this is no longer so */
 } GaioSleepState;
@@ -21,12 +21,12 @@ typedef struct
 {
   atomic_int state; /* a GaioSleepState; (lock), but busy polling looks without */
   /* (lock) FALSE if nothing is pending besides ready fds, and no deadline is set: most rounds have
-   * nothing else, and need not look for it. */
+   * nothing else to do, and need not look for it. */
   gboolean has_other_work;
   atomic_bool wake_requested;
-  /* The eventfd is closed by whoever drops the last of these: its number is not another file's as
-   * long as a thread without the lock is about to write to it. One is the context's, until its fds
-   * are closed. Grows under the lock. */
+  /* Whoever drops the last of these references closes the eventfd, so its number cannot refer to
+   * another file while a thread without the lock is about to write to it. One reference is the
+   * context's, until its fds are closed. Grows under the lock. */
   GaioRefCount wake_users;
 } GaioSleep;
 

@@ -9,7 +9,7 @@
 typedef struct
 {
   GaioHeap heap; /* armed, and not found due */
-  gint64 floor;  /* all that is armed comes after what was due by then, or 0 */
+  gint64 floor;  /* timers that are armed come after what was due by then; or 0 */
   GaioList due;  /* whose deadline has passed, to be called */
   GaioList all;
 } GaioTimerQueue;

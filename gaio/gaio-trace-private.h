@@ -39,7 +39,7 @@ void gaio_trace_remove (gconstpointer core, gint fd, const char *name) GAIO_COLD
 void gaio_trace_sleep (gconstpointer core, gint64 deadline) GAIO_COLD;
 
 /* Not atomic, because that would cost two instructions for each event. It is enough to see a change
- * some time later, and tracers change it from outside. ThreadSanitizer need not see that. */
+ * some time later, and tracers change it from outside. ThreadSanitizer need not know. */
 static inline __attribute__ ((no_sanitize ("thread"))) bool
 gaio_trace_read_wanted (void)
 {
@@ -57,7 +57,8 @@ gaio_trace_read_wanted (void)
   }                                                                                                \
   G_STMT_END
 
-/* Runs the statement @call, which calls the user's @what_func. Takes over @what_name, a copy. */
+/* Runs the statement @call, which calls the user's @what_func. Takes ownership of @what_name, a
+ * copy. */
 #define gaio_trace_call(what_profile, what_kind, what_func, what_fd, what_name, call)              \
   G_STMT_START                                                                                     \
   {                                                                                                \

@@ -60,7 +60,7 @@ SEMAPHORE (sleep)
 /* From GAIO_SLOW_MS; G_MAXINT64 if that is not set. */
 static gint64 slow_us = G_MAXINT64;
 
-/* The warnings have addresses in them, which are not for whoever starts a setuid program. */
+/* The warnings contain addresses, which whoever starts a setuid program must not see. */
 static void
 read_limit (void)
 {

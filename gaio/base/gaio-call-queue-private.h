@@ -3,8 +3,8 @@
 
 #include <glib.h>
 
-/* Calls to be made, first in, first out. They are in blocks: to allocate each by itself would cost
- * more than all the rest. The last block is kept when it is empty. All zero is an empty queue. */
+/* Calls to be made, first in, first out. They are in blocks, because allocating each one would cost
+ * more than all the rest. The last block is kept when it is empty. An empty queue is all zero. */
 
 typedef struct
 {

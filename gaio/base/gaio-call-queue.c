@@ -48,7 +48,7 @@ gaio_call_queue_push (GaioCallQueue *queue, const GaioCall *call)
   queue->n_calls++;
 }
 
-/* Where it is until the queue changes, or NULL. */
+/* Returns the first call, which is valid until the queue changes, or NULL. */
 const GaioCall *
 gaio_call_queue_first (const GaioCallQueue *queue)
 {
@@ -93,7 +93,7 @@ swap (GaioCallQueue *a, GaioCallQueue *b)
   *b = other;
 }
 
-/* Puts all that is in @from before what is in @queue. */
+/* Moves all calls in @from to the front of @queue. */
 void
 gaio_call_queue_prepend_all (GaioCallQueue *queue, GaioCallQueue *from)
 {

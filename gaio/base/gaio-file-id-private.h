@@ -5,8 +5,8 @@
 #include <glib.h>
 #include <sys/stat.h>
 
-/* What tells one file from another that came later under the same number. It does not tell eventfds
- * and their likes apart, which share one inode. */
+/* Tells a file from one that later got the same number. It cannot tell apart eventfds and the like,
+ * which share one inode. */
 typedef struct
 {
   dev_t dev;
@@ -25,7 +25,7 @@ gaio_file_id_get (GaioFileId *id, int fd)
   return 0;
 }
 
-/* A file system that does not answer has not taken the file away. */
+/* If the file system does not answer, the file has not gone away. */
 static inline gboolean
 gaio_file_id_is_still (const GaioFileId *id, int fd)
 {

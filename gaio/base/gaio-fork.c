@@ -9,11 +9,11 @@
 
 GaioForkPage gaio_fork_page;
 
-/* What the last process to ask has been given: the page forgets it, this does not. */
+/* The number of the last process that asked: the kernel wipes the page, but not this. */
 static atomic_uint last_generation;
 
-/* Never 0. To be remembered by what belongs to this process. Two threads of a child may ask at the
- * same time: the second has what the first was given. */
+/* Returns a number that is never 0, and that objects of this process remember. Two threads of a
+ * child may ask at the same time: the second gets the same number as the first. */
 unsigned int
 gaio_fork_get_generation (void)
 {
@@ -29,7 +29,7 @@ gaio_fork_get_generation (void)
   return there;
 }
 
-/* Where the page has not been wiped. There is only one thread. */
+/* In case the page has not been wiped. There is only one thread. */
 static void
 child_after_fork (void)
 {
@@ -37,8 +37,7 @@ child_after_fork (void)
   gaio_fork_get_generation ();
 }
 
-/* A kernel that has larger pages, or does not know how to wipe one, leaves _Fork() and clone(2)
- * unnoticed. */
+/* If the kernel has larger pages or cannot wipe them, _Fork() and clone(2) go unnoticed. */
 __attribute__ ((constructor)) static void
 watch_forks (void)
 {

@@ -3,9 +3,9 @@
 
 #include <glib.h>
 
-/* A 4-ary heap of deadlines. A node knows its place, so moving and removing it is O(log n); equal
- * deadlines come out in the order in which they went in. Room is reserved once per node that
- * exists: inserting never allocates. */
+/* A 4-ary heap of deadlines. A node knows its place, so moving and removing it takes O(log n) time.
+ * Equal deadlines come out in the order in which they went in. Room is reserved once for each node
+ * that exists, so inserting never allocates. */
 
 typedef struct
 {
@@ -40,7 +40,7 @@ gaio_heap_first (const GaioHeap *heap)
   return heap->length > 0 ? heap->items[0].node : NULL;
 }
 
-/* Which of all that were ever set it was; only when the heap is not empty. */
+/* Its number among all that were ever set; only when the heap is not empty. */
 static inline guint64
 gaio_heap_first_order (const GaioHeap *heap)
 {

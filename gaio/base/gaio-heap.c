@@ -10,7 +10,7 @@ gaio_heap_clear (GaioHeap *heap)
   heap->length = heap->capacity = heap->reserved = 0;
 }
 
-/* Makes room for one more node that will ever be in the heap. */
+/* Makes room for one more node to exist. */
 void
 gaio_heap_reserve (GaioHeap *heap)
 {
@@ -77,7 +77,7 @@ sift_down (GaioHeap *heap, guint index, GaioHeapItem item)
   put (heap, index, item);
 }
 
-/* Fills the hole at @index with @item, whichever way it has to go. */
+/* Fills the hole at @index with @item, and moves it up or down as needed. */
 static void
 settle (GaioHeap *heap, guint index, GaioHeapItem item)
 {
@@ -87,7 +87,7 @@ settle (GaioHeap *heap, guint index, GaioHeapItem item)
     sift_down (heap, index, item);
 }
 
-/* Inserts @node, or moves it; either way it comes after all that have the same key. */
+/* Inserts or moves @node, which then comes after all nodes with the same key. */
 void
 gaio_heap_set (GaioHeap *heap, GaioHeapNode *node, gint64 key)
 {

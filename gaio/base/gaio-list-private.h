@@ -3,9 +3,8 @@
 
 #include <glib.h>
 
-/* An intrusive, circular, doubly linked FIFO. A node that is on no list has null links, so it can
- * be unlinked from whichever list it is on, at any time and more than once, without knowing the
- * list. */
+/* An intrusive, circular, doubly linked FIFO. A node that is on no list has null links, so a node
+ * can be unlinked at any time, more than once, and without knowing which list it is on. */
 
 typedef struct _GaioLink GaioLink;
 
@@ -73,7 +72,7 @@ gaio_list_first (const GaioList *list)
   return gaio_list_is_empty (list) ? NULL : list->head.next;
 }
 
-/* In the body @link, and no other, may be unlinked. */
+/* The body may unlink @link, but no other. */
 #define gaio_list_foreach(list, link)                                                              \
   for (GaioLink *link = (list)->head.next, *link##_next = link->next; link != &(list)->head;       \
        link = link##_next, link##_next = link->next)

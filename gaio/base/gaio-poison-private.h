@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Memory that we keep, and nobody may touch for the time being: AddressSanitizer, if it is there,
- * shall know, as it does of what has been freed. */
+/* Marks memory that we keep, but that nobody may touch for now, so that AddressSanitizer, if it is
+ * there, treats it like freed memory. */
 
 #if defined(__SANITIZE_ADDRESS__)
 #  define GAIO_HAVE_ASAN 1

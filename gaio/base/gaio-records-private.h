@@ -3,8 +3,8 @@
 
 #include <gaio/gaio-types.h>
 
-/* A batch of readiness records, at most one per watch. A watch finds its record through a reference
- * that says which batch it is in, so handing the batch out invalidates all references at once. */
+/* A batch of readiness records, at most one for each watch. A watch finds its record by a reference
+ * that says which batch it is in, so handing out the batch invalidates all references at once. */
 
 typedef struct
 {

@@ -16,7 +16,7 @@ gaio_records_clear (GaioRecords *records)
   gaio_records_init (records);
 }
 
-/* Adds @condition to the record of @ref, making one if it has none in this batch. */
+/* Adds @condition to the record of @ref, creating one if this batch has none. */
 void
 gaio_records_merge (GaioRecords *records,
                     GaioRecordRef *ref,
@@ -41,7 +41,7 @@ gaio_records_merge (GaioRecords *records,
   record->condition |= condition;
 }
 
-/* References to what was in it find nothing from now on. */
+/* From now on, references to records in it find nothing. */
 static void
 begin_batch (GaioRecords *records)
 {
@@ -49,8 +49,8 @@ begin_batch (GaioRecords *records)
   records->batch++;
 }
 
-/* Takes out of the record of @ref, if it has one, what is not in @mask. Where nothing is left a new
- * batch begins: nobody will take one that is empty, and it must not grow for ever. */
+/* Removes what is not in @mask from the record of @ref, if it has one. When nothing is left, a new
+ * batch begins: nobody takes an empty batch, and it must not grow forever. */
 void
 gaio_records_filter (GaioRecords *records, const GaioRecordRef *ref, guint32 mask)
 {
@@ -67,7 +67,7 @@ gaio_records_filter (GaioRecords *records, const GaioRecordRef *ref, guint32 mas
     begin_batch (records);
 }
 
-/* Hands out the batch, NULL if nothing is in it, and begins the next. */
+/* Hands out the batch, or NULL if it is empty, and begins the next one. */
 GaioReadyRecord *
 gaio_records_take (GaioRecords *records, guint *length)
 {

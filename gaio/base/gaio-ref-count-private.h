@@ -4,8 +4,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-/* A reference count. gatomicrefcount is the same, but in a GLib that ThreadSanitizer does not see
- * into: each last unref would be a race. */
+/* A reference count. gatomicrefcount does the same, but is in GLib, which ThreadSanitizer cannot
+ * see into: it would report each last unref as a race. */
 typedef atomic_uint GaioRefCount;
 
 static inline void

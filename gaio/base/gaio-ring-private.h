@@ -3,7 +3,7 @@
 
 #include "gaio-list-private.h"
 
-/* A list without a head, for who has room for one pointer only. All zero is an empty one. */
+/* A list without a head, for owners with room for only one pointer. An empty ring is all zero. */
 
 typedef struct
 {
@@ -28,7 +28,7 @@ gaio_ring_remove (GaioRing *ring, GaioLink *link)
   gaio_link_unlink (link);
 }
 
-/* Whether it has more than one. Looks at the first. */
+/* Whether it has more than one link. Looks only at the first. */
 static inline gboolean
 gaio_ring_is_shared (const GaioRing *ring)
 {

@@ -3,9 +3,10 @@
 
 #include <glib.h>
 
-/* A table from small integers to slots, in pages that never move: a pointer to a slot stays valid
- * for the life of the table. A slot is what the user makes of it, always of the same size; at first
- * it is all zero. Where the size is a multiple of that of a cache line, it begins with one. */
+/* Maps small integers to slots, in pages that never move: a pointer to a slot stays valid for the
+ * life of the table. The user decides what a slot contains; all slots have the same size, and are
+ * all zero at first. If that size is a multiple of a cache line, each slot begins with a cache
+ * line. */
 
 typedef struct
 {
@@ -16,7 +17,8 @@ typedef struct
 #define GAIO_SLOTS_PAGE_SHIFT 5
 #define GAIO_SLOTS_PER_PAGE (1u << GAIO_SLOTS_PAGE_SHIFT)
 
-/* Gives the slot of @index, or NULL if nobody has asked gaio_slots_get() near it. */
+/* Returns the slot of @index, or NULL if gaio_slots_get() has never been called for an index near
+ * it. */
 static inline gpointer
 gaio_slots_lookup (const GaioSlots *slots, guint index, gsize slot_size)
 {

@@ -5,7 +5,7 @@
 
 #define CACHE_LINE 64
 
-/* Gives the slot of @index, making its page if need be. */
+/* Returns the slot of @index, creating its page if necessary. */
 gpointer
 gaio_slots_get (GaioSlots *slots, guint index, gsize slot_size)
 {

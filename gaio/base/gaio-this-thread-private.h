@@ -4,7 +4,7 @@
 extern _Thread_local char gaio_this_thread_mark
     __attribute__ ((tls_model ("initial-exec"), visibility ("hidden")));
 
-/* What is another address in each thread: cheaper to ask for than pthread_self(). */
+/* An address that differs in each thread; cheaper than pthread_self(). */
 static inline const void *
 gaio_this_thread (void)
 {

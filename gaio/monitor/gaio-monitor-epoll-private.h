@@ -13,9 +13,10 @@ gaio_monitor_is_epoll (const GaioMonitor *mon)
   return G_LIKELY (mon->ops == &gaio_monitor_epoll_ops);
 }
 
-/* Between begin and end the caller adds each of its fds to a new set, which then, if that is
- * complete, takes the place and the number of the old one. Each FALSE leaves the old one in place.
- * Only an epoll set needs that: the others forget what they are told to forget. */
+/* Between begin and end, the caller adds each of its fds to a new set, which then, if it is
+ * complete, takes the place and the number of the old one. If any of these returns FALSE, the old
+ * one stays in place. Only an epoll set needs this: the others forget what they are told to
+ * forget. */
 typedef struct
 {
   int new_set;

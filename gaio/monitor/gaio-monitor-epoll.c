@@ -15,14 +15,14 @@ static atomic_bool have_pwait2 = true;
 static int
 control (int set, int operation, int fd, guint32 mask, guint64 key)
 {
-  /* An empty mask is an edge-triggered nothing: a hang-up, which epoll always reports, is
-   * reported once instead of for ever, and the set still knows which file it was. */
+  /* An empty mask is registered edge-triggered: a hang-up, which epoll always reports, is reported
+   * once instead of forever, and the set still knows which file it was. */
   struct epoll_event event = { .events = mask != 0 ? mask : EPOLLET, .data.u64 = key };
 
   return epoll_ctl (set, operation, fd, &event) == 0 ? 0 : errno;
 }
 
-/* Edge-triggered, our own two fds need never be read. */
+/* Edge-triggered, so that our own two fds need never be read. */
 static int
 add_own (int set, int wake_fd, int timer_fd)
 {
@@ -33,7 +33,7 @@ add_own (int set, int wake_fd, int timer_fd)
   return errsv;
 }
 
-/* Later a failure would mean that somebody has closed the set. */
+/* Later, a failure would mean that somebody has closed the set. */
 static int
 try_wait (GaioMonitor *mon)
 {
@@ -71,7 +71,7 @@ monitor_epoll_modify (GaioMonitor *mon, int fd, guint32 mask, guint64 key)
 {
   int errsv = control (mon->fd, EPOLL_CTL_MOD, fd, mask, key);
 
-  /* What epoll refuses is not the file that it took. */
+  /* A file that epoll refuses is not the one that it accepted. */
   return errsv == EPERM ? ENOENT : errsv;
 }
 
@@ -107,8 +107,8 @@ wait_with_milliseconds (GaioMonitor *mon, int max_events, gint64 timeout_us)
                      (timeout_us + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
 }
 
-/* A sandbox refuses with whatever error it likes, also with one that says that the set is none:
- * epoll_wait() knows. */
+/* A sandbox refuses with whatever error it likes, even with one that says that this is not an epoll
+ * set: epoll_wait() knows. */
 int
 gaio_monitor_epoll_wait_limited (GaioMonitor *mon, int max_events, gint64 timeout_us)
 {
@@ -146,7 +146,7 @@ gaio_monitor_epoll_rebuild_begin (GaioMonitor *mon, GaioMonitorRebuild *rebuild)
 {
   rebuild->suspect = FALSE;
   rebuild->new_set = epoll_create1 (EPOLL_CLOEXEC);
-  /* At the limit of fds the timerfd makes room for the time being. */
+  /* At the limit of fds, the timerfd makes room for the time being. */
   if (rebuild->new_set < 0 && errno == EMFILE && mon->timer_fd >= 0)
     {
       close (mon->timer_fd);
@@ -175,7 +175,7 @@ gaio_monitor_epoll_rebuild_remove (GaioMonitorRebuild *rebuild, int fd)
 gboolean
 gaio_monitor_epoll_rebuild_end (GaioMonitor *mon, GaioMonitorRebuild *rebuild, gboolean complete)
 {
-  /* Under the old number, so that GLib's pollfd stays valid. */
+  /* Keep the old number, so that GLib's pollfd stays valid. */
   complete = complete && add_own (rebuild->new_set, mon->wake_fd, mon->timer_fd) == 0 &&
              dup3 (rebuild->new_set, mon->fd, O_CLOEXEC) >= 0;
   close (rebuild->new_set);

@@ -5,9 +5,9 @@
 #include "gaio-monitor-poll-private.h"
 
 /* An epoll set, and beside it a table of the few fds whose files report only once that they are
- * ready, see gaio_reports_once(). To poll an epoll fd, as GLib does, polls the files in the set,
- * and the next poll of these finds nothing: so they are kept out of it. The epoll fd is in the
- * table as well, for the wait. */
+ * ready, see gaio_reports_once(). Polling an epoll fd, as GLib does, polls the files in the set,
+ * and the next poll of these files finds nothing, so they are kept out of the set. The epoll fd is
+ * also in the table, for the wait. */
 
 static void
 monitor_mixed_close (GaioMonitor *mon)
@@ -36,8 +36,8 @@ monitor_mixed_remove (GaioMonitor *mon, int fd)
                                          : gaio_monitor_epoll_ops.remove (mon, fd);
 }
 
-/* Puts the events of the set in the place of the one that says that there are any. That may be the
- * wake-up for what there was no room for. */
+/* Replaces the event that says that the set has events with these events. That event may be the
+ * wake-up for events for which there was no room. */
 static int
 expand_set (GaioMonitor *mon, int n, int max_events)
 {
@@ -75,7 +75,7 @@ static const GaioMonitorOps mixed_ops = {
   .end_wait = monitor_mixed_end_wait,
 };
 
-/* @mon, which is an epoll monitor, becomes one of these. Returns 0 or an errno. */
+/* Turns @mon, an epoll monitor, into a mixed one. Returns 0 or an errno. */
 static int
 become_mixed (GaioMonitor *mon)
 {

@@ -7,18 +7,18 @@
 #include <stdbool.h>
 #include <sys/epoll.h>
 
-/* A monitor finds out from the kernel which fds are ready. It knows numbers, masks and keys; what
- * they mean is the caller's. Beside the caller's fds it watches an eventfd that ends the wait and a
- * timerfd that ends the wait of GLib.
+/* A monitor finds out from the kernel which fds are ready. It knows numbers, masks and keys; only
+ * the caller knows what they mean. Besides the caller's fds, it watches an eventfd that ends the
+ * wait and a timerfd that ends the wait of GLib.
  *
  * Everything is under the caller's lock, except gaio_monitor_wake() and, of the operations, wait().
- * The waits, and what is called around a poll of GLib, are the owner's of the context; the rest may
- * come from any thread. */
+ * Only the owner of the context calls the waits, and what is called around a poll of GLib; any
+ * thread may call the rest. */
 
 #define GAIO_MONITOR_MAX_EVENTS 128
 
-/* Keys of our own; all others are the caller's and must not have the upper bit of their lower half.
- */
+/* Our own keys; all others are the caller's, and must not have the highest bit of their lower half
+ * set. */
 #define GAIO_MONITOR_KEY_WAKE G_GUINT64_CONSTANT (0xfffffffe)
 #define GAIO_MONITOR_KEY_TIMER G_GUINT64_CONSTANT (0xffffffff)
 #define GAIO_MONITOR_KEY_HOST G_GUINT64_CONSTANT (0xfffffffc)
@@ -26,42 +26,42 @@
 /* The lower half of a key whose upper half is an fd that is no longer open. */
 #define GAIO_MONITOR_KEY_GONE 0xfffffffdu
 
-/* No wait is longer than a day: far from the overflow of every unit in between. */
+/* No wait is longer than a day, so that no time unit along the way can overflow. */
 #define GAIO_MONITOR_LONGEST_WAIT_US (G_GINT64_CONSTANT (86400) * G_USEC_PER_SEC)
 
-/* How soon to try again what the kernel has refused. */
+/* How soon to retry what the kernel has refused. */
 #define GAIO_MONITOR_RETRY_US 10000
 
 typedef struct _GaioMonitor GaioMonitor;
 typedef struct _GaioMonitorPoll GaioMonitorPoll;
 
-/* What the monitors have in common, and do differently. An int is 0 or an errno. */
+/* What all monitors can do, each in its own way. An int is 0 or an errno. */
 typedef struct
 {
   const char *name;
 
-  /* What was added or modified reaches the kernel only with the next wait: a loop that sleeps has
-   * to be woken. */
+  /* Changes reach the kernel only with the next wait, so a loop that sleeps has to be woken. */
   gboolean lazy;
 
-  /* Takes what it needs from the kernel, and watches mon->wake_fd and, unless that is -1,
-   * mon->timer_fd. On error, and at the end, close() gives back what there is. */
+  /* Allocates what it needs from the kernel, and watches mon->wake_fd and, unless that is -1,
+   * mon->timer_fd. On error, and at the end, close() releases what has been allocated. */
   int (*open) (GaioMonitor *mon);
   void (*close) (GaioMonitor *mon);
-  /* Frees memory, and touches nothing of the kernel's; also in a forked child. Or NULL. */
+  /* Frees memory, and touches nothing in the kernel, including in a forked child. Or NULL. */
   void (*clear) (GaioMonitor *mon);
 
   /* @fd is not in the set: EPERM if it is always ready and this monitor cannot say so; EEXIST if it
    * was in the set under a number that has been closed since. A mask of 0 keeps the fd in the set,
    * silent. */
   int (*add) (GaioMonitor *mon, int fd, guint32 mask, guint64 key);
-  /* ENOENT if the number means another file by now, as far as one can know. */
+  /* ENOENT if the number refers to another file by now, as far as this can be known. */
   int (*modify) (GaioMonitor *mon, int fd, guint32 mask, guint64 key);
-  /* Not 0 if the set may go on to know a file that it should not. */
+  /* Not 0 if the set may continue to know a file that it should not. */
   int (*remove) (GaioMonitor *mon, int fd);
 
-  /* GLib is about to poll: makes what it polls for @source, beside gaio_monitor_get_glib_fd(),
-   * complete. FALSE if the kernel has refused something, which is to be tried again. Or NULL. */
+  /* GLib is about to poll: completes what it polls for @source in addition to
+   * gaio_monitor_get_glib_fd(). FALSE if the kernel has refused something, which has to be retried.
+   * Or NULL. */
   gboolean (*before_glib_poll) (GaioMonitor *mon, GSource *source);
   /* GLib has polled: keeps what nobody would report again, see gaio_reports_once(). TRUE if there
    * is any. Or NULL. */
@@ -80,7 +80,7 @@ struct _GaioMonitor
 {
   const GaioMonitorOps *ops; /* NULL until first needed */
   GaioMonitorType requested; /* (const) */
-  const char *note;          /* why it is not the requested one, or NULL */
+  const char *note;          /* why this is not the requested monitor, or NULL */
   int fd;                    /* of the epoll set; -1 if there is none */
   int wake_fd;
   int timer_fd;

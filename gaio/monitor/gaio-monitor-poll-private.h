@@ -3,8 +3,8 @@
 
 #include "gaio-monitor-ops-private.h"
 
-/* A table of fds for poll(2): all of the poll monitor's, and those that the epoll
- * monitor does not put into its set. The operations are those of GaioMonitorOps. */
+/* A table of fds for poll(2): all those of the poll monitor, and those that the epoll monitor does
+ * not put into its set. The operations are those of GaioMonitorOps. */
 
 extern const GaioMonitorOps gaio_monitor_poll_ops G_GNUC_INTERNAL;
 

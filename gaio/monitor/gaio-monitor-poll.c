@@ -9,13 +9,13 @@
 #include "gaio-monitor-wakeup-private.h"
 #include "gaio-reports-once-private.h"
 
-/* poll(2), for kernels and sandboxes that have nothing better, and as the oracle for the others;
- * and for what may not be in an epoll set, see gaio-monitor-mixed.c. Everything about it is O(n),
- * and GLib sees one pollfd for each fd. */
+/* poll(2), for kernels and sandboxes that have nothing better, as the oracle for the other
+ * monitors, and for files that may not be in an epoll set, see gaio-monitor-mixed.c. Everything in
+ * it takes O(n) time, and GLib sees one pollfd for each fd. */
 
 #define NOWHERE G_MAXUINT
-/* How long to wait after the kernel has refused a poll that was not to wait: a GLib that sees an fd
- * ready dispatches us over and over. */
+/* How long to wait after the kernel has refused a poll that should not wait: if GLib sees a ready
+ * fd, it dispatches us over and over. */
 #define PAUSE_US 1000
 
 typedef struct
@@ -36,10 +36,10 @@ struct _GaioMonitorPoll
   GArray *pollfds;    /* of struct pollfd, one for each entry; fd -1 where the mask is 0 */
   GHashTable *places; /* fd -> its entry */
   GArray *polled;     /* of struct pollfd: those of the wait; the others may change meanwhile */
-  GArray *changed;    /* of int: fds whose entry GLib does not know as it is */
+  GArray *changed;    /* of int: fds whose current entry GLib does not know */
   GPtrArray *gone;    /* tags of entries that have been removed */
   guint64 n_waits;
-  guint next; /* where the next wait begins to read, so that everybody has a turn */
+  guint next; /* where the next wait begins to read, so that every fd has a turn */
 };
 
 static Entry *
@@ -235,7 +235,7 @@ gaio_monitor_poll_wake_for_reported (GaioMonitor *mon)
       }
 }
 
-/* A source that has no pollfds yet: tags of another one mean nothing. */
+/* A source that has no pollfds yet: the tags of another source mean nothing here. */
 static void
 forget_tags (GaioMonitorPoll *self)
 {
@@ -325,7 +325,7 @@ poll_fds (struct pollfd *pollfds, guint n, gint64 timeout_us)
   return ppoll (pollfds, n, timeout_us < 0 ? NULL : &ts, NULL);
 }
 
-/* Level-triggered, what is ours has to be read. */
+/* Our own fds are level-triggered, so they have to be read. */
 static void
 drain (int fd)
 {
@@ -335,8 +335,9 @@ drain (int fd)
     ;
 }
 
-/* The kernel has refused: no memory, or more fds than the limit, which has been lowered since. To
- * poll the eventfd alone takes little of either, and it ends the wait as always. */
+/* The kernel has refused: there is no memory, or there are more fds than the limit, which has been
+ * lowered since. Polling only the eventfd takes little of either, and the eventfd ends the wait as
+ * always. */
 static int
 wait_for_retry (GaioMonitor *mon, gint64 timeout_us)
 {
@@ -373,8 +374,8 @@ gaio_monitor_poll_wait (GaioMonitor *mon, int max_events, gint64 timeout_us)
   return n >= 0 || errno == EINTR ? n : wait_for_retry (mon, timeout_us);
 }
 
-/* Appends what @polled reports to mon->events, if it still is of interest. FALSE if somebody has
- * closed an fd of ours. */
+/* Appends what @polled reports to mon->events, if it is still of interest. FALSE if somebody has
+ * closed one of our fds. */
 static gboolean
 report (GaioMonitor *mon, const struct pollfd *polled, int *n_events)
 {

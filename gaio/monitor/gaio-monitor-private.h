@@ -17,7 +17,8 @@ int gaio_monitor_add (GaioMonitor *mon, int fd, guint32 mask, guint64 key);
 gboolean gaio_monitor_reports_once (const GaioMonitor *mon, int fd);
 gboolean gaio_monitor_is_still (const GaioMonitor *mon, int fd);
 
-/* Returns the monitor that does the wait: meanwhile another thread may make it another one. */
+/* Returns the operations to wait with: meanwhile, another thread may change those of the
+ * monitor. */
 static inline const GaioMonitorOps *
 gaio_monitor_begin_wait (GaioMonitor *mon)
 {
@@ -26,7 +27,7 @@ gaio_monitor_begin_wait (GaioMonitor *mon)
   return mon->ops;
 }
 
-/* -1 us waits for ever. Inline: a system call spoils the processor's memory of where to return to,
+/* -1 us waits forever. Inline, because a system call makes the processor forget where to return to,
  * so each level of calls around it costs a misprediction. */
 static inline int
 gaio_monitor_wait (GaioMonitor *mon, const GaioMonitorOps *ops, int max_events, gint64 timeout_us)

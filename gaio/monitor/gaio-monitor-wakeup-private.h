@@ -3,7 +3,7 @@
 
 #include "gaio-monitor-ops-private.h"
 
-/* What ends a wait beside the caller's fds: the eventfd at once, the timerfd at its time. */
+/* What ends a wait besides the caller's fds: the eventfd at once, the timerfd at its time. */
 
 void gaio_monitor_wake (int wake_fd);
 void gaio_monitor_open_timer (GaioMonitor *mon);

@@ -28,8 +28,8 @@ requested_ops (const GaioMonitor *mon)
 }
 
 /* Whether the kernel, its configuration or a sandbox does not have it at all. A sandbox says so
- * with whatever error it likes; it is none if it is a limit, which is reported and tried again, or
- * if somebody has closed an fd of ours. */
+ * with whatever error it likes. A limit, which is reported and retried, does not count; nor does an
+ * fd of ours that somebody has closed. */
 static gboolean
 is_refusal (int errsv)
 {
@@ -74,8 +74,8 @@ open_best (GaioMonitor *mon)
   return errsv;
 }
 
-/* All at once: an fd of ours that is opened later could get the number of an fd that was closed
- * without removing its handler, and be taken for it. */
+/* Opens all fds at once: if we opened one later, it could get the number of an fd that was closed
+ * without removing its handler, and be taken for that. */
 static int
 open_all (GaioMonitor *mon)
 {
@@ -83,7 +83,7 @@ open_all (GaioMonitor *mon)
   if (mon->wake_fd < 0)
     return errno;
   gaio_monitor_open_timer (mon);
-  /* Where it is forbidden, one can live without. */
+  /* If it is forbidden, we can do without it. */
   if (mon->timer_fd < 0 && !is_refusal (errno))
     return errno;
   return open_best (mon);
@@ -126,7 +126,7 @@ gaio_monitor_close (GaioMonitor *mon)
   close_own (mon);
 }
 
-/* Somebody has closed fds of ours: whose the numbers are now nobody knows. */
+/* Somebody has closed our fds: nobody knows what their numbers refer to now. */
 void
 gaio_monitor_lose (GaioMonitor *mon)
 {
@@ -165,7 +165,7 @@ gaio_monitor_is_still (const GaioMonitor *mon, int fd)
   return gaio_monitor_poll_is_still (mon, fd);
 }
 
-/* Of the one in use; before that is known, of the one that will be tried. */
+/* The name of the monitor in use or, before that is known, of the one that will be tried. */
 const char *
 gaio_monitor_get_name (const GaioMonitor *mon)
 {

@@ -14,8 +14,8 @@ is_perf_event (int fd)
   return ioctl (fd, PERF_EVENT_IOC_ID, &id) == 0;
 }
 
-/* Whether the file's poll operation reports only once that it is ready, and takes that back with
- * the report: so do a table of mounts, a setting of the kernel, a trigger for pressure, a perf
+/* Whether the file's poll operation reports only once that it is ready, and is no longer ready
+ * after the report. This is so for a mount table, a kernel setting, a pressure trigger and a perf
  * event. */
 gboolean
 gaio_reports_once (int fd)
