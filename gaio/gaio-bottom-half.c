@@ -3,7 +3,7 @@
 
 #include "gaio-trace-private.h"
 
-/* An idle bottom half runs this long after it was scheduled at the latest. */
+/* The longest time from scheduling an idle bottom half to running it. */
 #define IDLE_DELAY_US 10000
 
 /**
@@ -25,7 +25,7 @@ enum
 {
   IDLE = 1 << 0,
   URGENT = 1 << 1,
-  QUEUED = 1 << 2, /* set under the lock: it has its place in the queue */
+  QUEUED = 1 << 2, /* set under the lock: it has a place in the queue */
 };
 
 /**
@@ -237,7 +237,7 @@ schedule (GaioBottomHalf *self, guint how)
   guint asked;
 
   /* This is a read-modify-write even if it changes nothing, so that the callback that takes the
-   * bits sees what the caller has written before. */
+   * bits sees what the caller wrote before. */
   asked = atomic_fetch_or_explicit (&self->asked, how, memory_order_acq_rel);
   if ((asked & how) != 0 && (asked & QUEUED) != 0)
     return;
@@ -400,7 +400,7 @@ gaio_bottom_half_drop_calls (GaioCore *core)
     end_call (&call);
 }
 
-/* Puts @self back into the place that it had when its turn came. With the lock held. */
+/* Puts @self back in the place that it had when its turn came. With the lock held. */
 static void
 put_back (GaioBottomHalf *self)
 {
@@ -460,7 +460,7 @@ serve (GaioBottomHalf *self)
     after_callback (self);
 }
 
-/* A forked child leaves the notify to its parent. */
+/* A forked child leaves the destroy notify to its parent. */
 static void
 serve_call (GaioCore *core, const GaioCall *call)
 {
@@ -484,7 +484,7 @@ take_calls (GaioCore *core, guint64 last_seq)
   core->bottom_halves.taken_calls_end = next != NULL ? from_queue (next)->seq : G_MAXUINT64;
 }
 
-/* The next call that has been taken and may be called before all bottom halves. */
+/* Pops the next call that has been taken and may be called before all bottom halves. */
 static gboolean
 pop_taken_call (GaioCore *core, guint64 last_seq, GaioCall *call)
 {

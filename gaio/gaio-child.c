@@ -11,10 +11,10 @@
 #include "gaio-error-private.h"
 #include "gaio-handler-private.h"
 
-/* Newer than the oldest C library that there may be. */
+/* Newer than the oldest C library that we support. */
 #define GAIO_P_PIDFD ((idtype_t) 3)
 
-/* How soon to try again for a child that a tracer holds: twice as late each time, up to */
+/* How soon to try again if a tracer holds the child. This doubles each time. */
 #define FIRST_RETRY_US 1000
 #define LAST_RETRY_US G_USEC_PER_SEC
 
@@ -38,7 +38,7 @@
  * the child, the loop checks from time to time, so the function may be called up to a second late.
  */
 
-/* What a handler has for its user data. */
+/* The user data of a handler. */
 typedef struct
 {
   GPid pid;
@@ -61,9 +61,9 @@ pidfd_open_raw (GPid pid)
 #endif
 }
 
-/* Waits for the child behind @pidfd with @flags and WNOHANG. Only the pidfd is used, because the
- * pid may be another child's by now. Returns 0 or an errno; info->si_pid is 0 if it has not ended.
- */
+/* Waits for the child behind @pidfd with @flags and WNOHANG. Uses only the pidfd, because the pid
+ * may belong to another child by now. Returns 0 or an errno; info->si_pid is 0 if the child has not
+ * ended. */
 static int
 query_child (gint pidfd, int flags, siginfo_t *info)
 {
@@ -85,7 +85,7 @@ wait_status_from (const siginfo_t *info)
   return W_EXITCODE (0, info->si_status) | (info->si_code == CLD_DUMPED ? WCOREFLAG : 0);
 }
 
-/* Has the handler of @watch silent for a while, whatever its condition. */
+/* Sets whether the handler of @watch is silent, whatever its condition. */
 static void
 set_silent (GaioCore *core, Watch *watch, gboolean silent)
 {
@@ -171,8 +171,8 @@ is_child (GPid pid)
   return waitid (P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
 }
 
-/* Why there is no pidfd of @pid. An error that no kernel would give for a child comes from a
- * sandbox, which may give any. */
+/* Sets @error to why there is no pidfd for @pid. An error that no kernel would return for a child
+ * comes from a sandbox, which may return any error. */
 static void
 set_error (GError **error, int errsv, GPid pid)
 {
@@ -189,7 +189,7 @@ set_error (GError **error, int errsv, GPid pid)
                  "%s: the kernel has no pidfd_open(), or forbids it", what);
 }
 
-/* Returns a pidfd of a child that has not been reaped, or -1. */
+/* Returns a pidfd for a child that has not been reaped, or -1. */
 static gint
 open_child (GPid pid, GError **error)
 {
@@ -257,7 +257,8 @@ gaio_context_add_child (GaioContext *self,
   watch = g_new0 (Watch, 1);
   *watch =
       (Watch){ .pid = pid, .pidfd = -1, .func = func, .user_data = user_data, .notify = notify };
-  /* First, because in a forked child @pid is no child. Without the lock it is but a hint. */
+  /* This comes first, because in a forked child, @pid is not a child. Without the lock, it is only
+   * a hint. */
   if (gaio_core_check (self->core, error))
     watch->pidfd = open_child (pid, error);
   if (watch->pidfd == -1)

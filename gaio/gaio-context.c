@@ -57,7 +57,7 @@ enum
 
 static GParamSpec *properties[N_PROPS];
 
-/* Whoever starts a setuid program may not choose its monitor. */
+/* The user who starts a setuid program may not choose its monitor. */
 static GaioMonitorType
 monitor_from_environment (void)
 {

@@ -38,7 +38,7 @@
  */
 G_DEFINE_BOXED_TYPE (GaioHandler, gaio_handler, gaio_handler_ref, gaio_handler_unref)
 
-/* What poll(2) knows, except POLLNVAL, which says that there is no fd to watch. */
+/* The conditions that poll(2) knows, except POLLNVAL, which says that there is no fd to watch. */
 #define CONDITIONS                                                                                 \
   (POLLIN | POLLPRI | POLLOUT | POLLERR | POLLHUP | POLLRDNORM | POLLRDBAND | POLLWRNORM |         \
    POLLWRBAND | POLLMSG | POLLRDHUP)
@@ -80,8 +80,8 @@ handler_free (GaioEntry *entry)
     g_free (self);
 }
 
-/* epoll would notice too late: an epoll set of our own might take the number first, or a table
- * might become as long as the number is large. With the lock held. */
+/* epoll would notice too late: our own epoll set might get the number first, or a table might grow
+ * as large as the number. With the lock held. */
 static gboolean
 is_open (GaioCore *core, gint fd)
 {
@@ -121,7 +121,7 @@ handler_new (GaioCore *core, const GaioHandlerParams *params)
   return self;
 }
 
-/* Frees a handler that nobody has seen. */
+/* Frees a handler that nobody else has seen. */
 static void
 discard (GaioHandler *self)
 {
@@ -178,7 +178,7 @@ gaio_handler_add (GaioCore *core, const GaioHandlerParams *params, GError **erro
   return self;
 }
 
-/* Says what is wrong with @condition, if anything. */
+/* Reports what is wrong with @condition, if anything. */
 gboolean
 gaio_handler_check_condition (gint fd, GIOCondition condition)
 {
@@ -266,7 +266,7 @@ gaio_handler_unref (GaioHandler *self)
   gaio_entry_unref (&self->entry);
 }
 
-/* A member that its set has silenced may have no record any more for which it was silenced. With
+/* A member that its set has silenced may no longer have the record for which it was silenced. With
  * the lock held. */
 static void
 unsilence (GaioHandler *self)
@@ -403,8 +403,8 @@ name_of (GaioHandler *self)
   return self->extra != NULL ? self->extra->name : NULL;
 }
 
-/* Removes @self and leaves its notify to the owner. Does nothing the second time. With the lock
- * held. */
+/* Removes @self and leaves its destroy notify to the owner. Does nothing the second time. With the
+ * lock held. */
 void
 gaio_handler_destroy (GaioHandler *self)
 {
@@ -417,8 +417,8 @@ gaio_handler_destroy (GaioHandler *self)
   gaio_registration_remove (self);
   if (self->entry.kind == GAIO_ENTRY_MEMBER)
     {
-      /* This is not the ready list but the list of members that its set has silenced, which is
-       * (lock). */
+      /* This is not in the ready list, but in the list of members that its set has silenced, which
+       * is (lock). */
       gaio_link_unlink (&self->entry.link);
       core->handlers.n_members--;
     }
@@ -464,8 +464,8 @@ wait_until_not_running (GaioHandler *self)
   core->removal.n_sync_waiters--;
 }
 
-/* Waits for the calls of the set's functions that may still know of the handler. Later calls do
- * not. */
+/* Waits for the calls of the set's functions that may still know of the handler. Later calls
+ * cannot. */
 static void
 wait_until_set_has_returned (GaioHandler *self)
 {

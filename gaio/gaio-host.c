@@ -83,8 +83,8 @@ watch_glib (GaioCore *core, int fd)
   return gaio_host_state_watch_glib (&core->host, &core->monitor, fd);
 }
 
-/* Whether one wait is enough for both pollfds. Then @own is ours and @glib the other. With the lock
- * held. */
+/* Whether one wait is enough for both pollfds. If so, @own is ours, and @glib is the other one.
+ * With the lock held. */
 static gboolean
 watch_together (GaioHost *host, GPollFD **own, GPollFD **glib)
 {
@@ -115,7 +115,7 @@ can_wait_together (GaioHost *host, GPollFD **own, GPollFD **glib)
   return together;
 }
 
-/* Removes what is GLib's from the @n events. Returns how many are left. */
+/* Removes GLib's events from the @n events. Returns how many are left. */
 static int
 sort_events (GaioCore *core, int n)
 {
@@ -134,7 +134,7 @@ sort_events (GaioCore *core, int n)
   return n_own;
 }
 
-/* The shorter of the two: what GLib wants, and what the caller wants. */
+/* Returns the shorter timeout: that of GLib or that of the caller. */
 static gint64
 get_timeout (const GaioHost *host)
 {
@@ -191,9 +191,9 @@ check_apart (GaioHost *host)
   return g_main_context_check (host->main_context, host->priority, host->pollfds, host->n_pollfds);
 }
 
-/* With one wait. What it has found is still true when our source is dispatched, if no other source
- * comes before: so GLib first checks whether there is one. If there is, @both becomes TRUE, and
- * GLib has yet to hear of our source. */
+/* Uses one wait. What it finds is still true when our source is dispatched, unless another source
+ * comes first, so GLib first checks whether there is one. If there is, @both becomes TRUE, and GLib
+ * has not been told of our source yet. */
 static gboolean
 check_together (GaioHost *host, GPollFD *own, GPollFD *glib, gboolean *both)
 {
@@ -461,7 +461,7 @@ is_nested_in (GaioCore *core, GMainContext *main_context)
   return nested;
 }
 
-/* Before a wait. FALSE if a notify has closed or detached @core: then nothing would end the
+/* Before a wait. FALSE if a destroy notify has closed or detached @core: then nothing would end the
  * wait. */
 static gboolean
 run_notifies (GaioCore *core, GMainContext *main_context)
@@ -469,8 +469,8 @@ run_notifies (GaioCore *core, GMainContext *main_context)
   return !gaio_round_run_notifies (core) || is_nested_in (core, main_context);
 }
 
-/* Iterates until something was dispatched (our source is when an fd is ready), the time is over, or
- * our source has gone. FALSE if a signal came before. */
+/* Iterates until something has been dispatched (our source is dispatched when an fd is ready), the
+ * time is up, or our source has gone. FALSE if a signal arrived first. */
 static gboolean
 iterate_until_dispatched (GaioReadySet *set, GMainContext *main_context, gint64 timeout_us)
 {

@@ -44,13 +44,13 @@ struct _GaioNotifier
   gint fd;               /* (const) */
   atomic_bool set;       /* it has been written to, or is about to be */
   pthread_mutex_t mutex;
-  gboolean adding;      /* (mutex) to a context, just now */
-  GaioHandler *handler; /* (mutex) the last that it was added with, or NULL */
+  gboolean adding;      /* (mutex) is just being added to a context */
+  GaioHandler *handler; /* (mutex) the last one that it was added with, or NULL */
 };
 
 G_DEFINE_BOXED_TYPE (GaioNotifier, gaio_notifier, gaio_notifier_ref, gaio_notifier_unref)
 
-/* What a handler has for its user data. */
+/* The user data of a handler. */
 typedef struct
 {
   GaioNotifier *notifier;
@@ -159,8 +159,8 @@ gaio_notifier_set (GaioNotifier *self)
 
   g_return_if_fail (self != NULL);
 
-  /* This is a read-modify-write even if it changes nothing, so that whoever clears sees what the
-   * caller has written before. Pairs with the exchange in gaio_notifier_test_and_clear(). */
+  /* This is a read-modify-write even if it changes nothing, so that whoever clears it sees what the
+   * caller wrote before. Pairs with the exchange in gaio_notifier_test_and_clear(). */
   if (is_forked (self) || atomic_exchange_explicit (&self->set, true, memory_order_acq_rel))
     return;
   errsv = errno;
@@ -196,8 +196,8 @@ gaio_notifier_test_and_clear (GaioNotifier *self)
   /* Not set, or set by a thread that is about to write. */
   if (length == -1)
     return FALSE;
-  /* Only after the read, which would otherwise take what is written for the next time. A thread
-   * that finds it set until here need not write to the fd: we see what it has written before. */
+  /* Only after the read, which would otherwise consume what is written for the next time. Up to
+   * here, a thread that finds it set need not write to the fd: we see what it wrote before. */
   atomic_exchange_explicit (&self->set, false, memory_order_acq_rel);
   return TRUE;
 }
@@ -241,7 +241,7 @@ watch_gone (gpointer user_data)
   g_free (watch);
 }
 
-/* FALSE if @self belongs to a context already, or is about to. */
+/* FALSE if @self already belongs to a context, or is about to. */
 static gboolean
 begin_adding (GaioNotifier *self)
 {
@@ -344,7 +344,7 @@ gaio_context_add_notifier (GaioContext *self,
         notify (user_data);
       return NULL;
     }
-  /* Its notify may drop the caller's reference. */
+  /* The destroy notify may drop the caller's reference. */
   gaio_notifier_ref (notifier);
   handler = add_watch (self->core, &watch, error);
   end_adding (notifier, handler);

@@ -36,7 +36,7 @@ struct _GaioReadySet
   GaioRecords records;      /* (lock) */
   GaioSetCalls *calls;      /* (const) with a reference */
   GaioReadySetWatch *watch; /* (lock) with the function, or NULL */
-  GaioList silenced;        /* (lock) members that are ready, and not watched for the time being */
+  GaioList silenced;        /* (lock) members that are ready, and not watched for now */
 };
 
 G_DEFINE_FINAL_TYPE (GaioReadySet, gaio_ready_set, G_TYPE_OBJECT)
@@ -170,7 +170,7 @@ unsilence (GaioReadySet *self)
     gaio_registration_set_masked (gaio_link_entry (link, GaioHandler, entry.link), FALSE);
 }
 
-/* The user is about to learn what is recorded. With the lock held. */
+/* The user is about to learn what has been recorded. With the lock held. */
 static void
 forget_reported (GaioReadySet *self)
 {
@@ -210,7 +210,7 @@ replace_watch (GaioReadySet *self, GaioReadySetWatch *watch)
   if (self->watch != NULL)
     gaio_ready_set_watch_destroy (self->watch);
   self->watch = watch;
-  /* What the old function has left because it was running is for the new one, or for a take. */
+  /* What the old function left because it was running is for the new one, or for the next take. */
   unsilence (self);
   if (watch == NULL)
     return;

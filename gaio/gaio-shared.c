@@ -22,7 +22,7 @@ ref_shared (GMainContext *main_context)
 {
   GaioContext *context = gaio_registry_lookup (main_context);
 
-  /* One of the process that this one was forked from is left alone. */
+  /* A context of the process that this one was forked from is left alone. */
   if (context != NULL && !gaio_core_is_forked (context->core))
     return g_object_ref (context);
   context = gaio_context_new ();

@@ -31,8 +31,8 @@ typedef struct
   gboolean detached;    /* (lock) its owner has yet to destroy it */
 } GaioSource;
 
-/* This is our own pollfd, not one of g_source_add_unix_fd(), to see when GLib has written to it:
- * see GaioGlibPolls. With the lock held. */
+/* This is our own pollfd, and not from g_source_add_unix_fd(), so that we see when GLib has written
+ * to it: see GaioGlibPolls. With the lock held. */
 static void
 add_pollfd (GaioSource *self)
 {
@@ -64,7 +64,7 @@ settle (GaioSource *self)
   return self->settled;
 }
 
-/* TRUE also in a forked child, to which the context is of no use. */
+/* Also TRUE in a forked child, to which the context is of no use. */
 static gboolean
 is_gone (GaioSource *self)
 {
@@ -176,9 +176,9 @@ source_gone (GaioSource *self)
   g_object_unref (context);
 }
 
-/* The notify of the callback data. Nothing else is called when a GMainContext goes while somebody
- * holds a reference to the source. If somebody replaces the callback, we say so and set it
- * again. */
+/* The destroy notify of the callback data. Nothing else is called when a GMainContext is freed
+ * while somebody holds a reference to the source. If somebody replaces the callback, this reports
+ * the error and sets it again. */
 static void
 callback_gone (gpointer user_data)
 {
@@ -193,8 +193,8 @@ callback_gone (gpointer user_data)
   g_source_set_callback (&self->parent, no_callback, self, callback_gone);
 }
 
-/* Takes over a reference to @context: taking one here could run a toggle notify. With the lock
- * held. */
+/* Takes over the caller's reference to @context: taking one here could run a toggle notify. With
+ * the lock held. */
 static GSource *
 source_new (GaioContext *context)
 {
@@ -238,8 +238,8 @@ try_source_new (GaioContext *context, GError **error)
   return source_new (context);
 }
 
-/* Returns a new source, or NULL on error. If @attach is TRUE, it is attached, and the reference is
- * that of @main_context. This is under the lock, so that nobody can come in between. */
+/* Returns a new source, or NULL on error. If @attach is TRUE, it is attached, and the reference
+ * belongs to @main_context. This is done under the lock, so that nobody can come in between. */
 static GSource *
 make_source (GaioContext *context, gboolean attach, GMainContext *main_context, GError **error)
 {
@@ -314,7 +314,7 @@ gaio_context_attach (GaioContext *self, GMainContext *main_context, GError **err
   return make_source (self, TRUE, main_context, error) != NULL;
 }
 
-/* For a new context that nobody else knows. If the kernel refuses an fd now, each iteration of GLib
+/* For a new context that nobody else knows. If the kernel refuses an fd now, each GLib iteration
  * tries again. */
 void
 gaio_source_attach_shared (GaioContext *context, GMainContext *main_context)

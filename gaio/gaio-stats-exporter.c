@@ -57,7 +57,8 @@ static const char introspection[] = "<node>"
                                     "  </interface>"
                                     "</node>";
 
-/* What answers. It does not hold the object, whose last reference stops it. */
+/* Answers the calls. It holds no reference to the object, because dropping the last one stops
+ * it. */
 typedef struct
 {
   GaioRefCount ref_count;
@@ -133,8 +134,8 @@ export_unref (gpointer data)
   g_free (export);
 }
 
-/* A connection gets an id, not a pointer: GLib's versions differ in whether and when they call the
- * notify after a refusal. Id -> Export, with a reference. */
+/* A connection gets an id, not a pointer, because GLib versions differ in whether and when they
+ * call the destroy notify after a refusal. Id -> Export, with a reference. */
 static pthread_mutex_t exports_mutex = PTHREAD_MUTEX_INITIALIZER;
 static GHashTable *exports;
 
@@ -150,7 +151,7 @@ unlock_exports (void)
   pthread_mutex_unlock (&exports_mutex);
 }
 
-/* A child must not inherit it locked: it may export contexts of its own. */
+/* A child must not inherit it locked, because it may export contexts of its own. */
 __attribute__ ((constructor)) static void
 watch_forks (void)
 {
@@ -173,7 +174,7 @@ exports_add (Export *export)
   return id;
 }
 
-/* Returns a new reference, or NULL if it has been taken from its connection. */
+/* Returns a new reference, or NULL if it has been removed from its connection. */
 static Export *
 exports_lookup (gpointer id)
 {
@@ -232,15 +233,15 @@ timeout_new (Export *export)
   return timeout;
 }
 
-/* From now on, until nobody has called for a while. By a source of the main context that
- * answers. */
+/* Times callbacks from now on, until nobody has called for a while. Called by a source of the main
+ * context that answers. */
 static void
 time_callbacks (Export *export)
 {
   pthread_mutex_lock (&export->mutex);
   if (!export->stopped)
     {
-      /* Before the old one ends it, so that nothing is forgotten. */
+      /* Before the old timeout ends the timing, so that nothing is discarded. */
       gaio_trace_start_profile (&export->core->profile);
       end_timing (export);
       export->timeout = timeout_new (export);
@@ -248,7 +249,7 @@ time_callbacks (Export *export)
   pthread_mutex_unlock (&export->mutex);
 }
 
-/* A call may be under way. */
+/* A call may be in progress. */
 static void
 export_stop (Export *export)
 {

@@ -13,7 +13,7 @@
 #include "gaio-close-private.h"
 #include "gaio-error-private.h"
 
-/* A callback that schedules itself forever is stopped after so many rounds. */
+/* A callback that schedules itself forever is stopped after this many rounds. */
 #define LAST_ROUNDS 100
 
 /**
@@ -40,7 +40,8 @@
  * The idea is that of QEMU's IOThread.
  */
 
-/* What the thread works with. It does not hold the object, whose last reference stops it. */
+/* What the thread works with. It holds no reference to the object, because dropping the last one
+ * stops the thread. */
 typedef struct
 {
   GaioRefCount ref_count;
@@ -69,7 +70,7 @@ struct _GaioThread
 
 G_DEFINE_FINAL_TYPE (GaioThread, gaio_thread, G_TYPE_OBJECT)
 
-/* With a reference for the object, and one for the thread. */
+/* Returns a loop with one reference for the object and one for the thread. */
 static Loop *
 loop_new (void)
 {
@@ -92,7 +93,7 @@ loop_unref (Loop *loop)
   g_free (loop);
 }
 
-/* Whether this is a child that a callback has forked: then the loop is the parent's. */
+/* Whether this is a child that a callback has forked; then the loop is the parent's. */
 static gboolean
 is_forked (Loop *loop)
 {
@@ -143,7 +144,7 @@ run (gpointer data)
 {
   Loop *loop = data;
 
-  /* This thread owns it from now on: nobody else runs anything of it between two rounds. */
+  /* From now on, this thread owns the main context: nobody else can run it between two rounds. */
   g_main_context_push_thread_default (loop->main_context);
   loop->thread = gaio_this_thread ();
   loop->context = gaio_context_ref_for_main_context (loop->main_context);
@@ -154,15 +155,15 @@ run (gpointer data)
   run_pending (loop);
   /* Its source goes too: whoever wants the shared context next gets a new one. */
   gaio_close (loop->context->core);
-  /* What the notifies have scheduled, and what a busy context has delayed. */
+  /* What the destroy notifies have scheduled, and what a busy context has delayed. */
   run_pending (loop);
   g_main_context_pop_thread_default (loop->main_context);
   loop_unref (loop);
   return NULL;
 }
 
-/* Waits until the thread has ended. The mutex makes other threads wait that stop it at the same
- * time; the thread itself does not take it. */
+/* Waits until the thread has ended. The mutex makes other threads that stop it at the same time
+ * wait; the thread itself does not take it. */
 static void
 join (GaioThread *self)
 {
@@ -210,7 +211,7 @@ gaio_thread_init (GaioThread *self)
   pthread_mutex_init (&self->mutex, NULL);
 }
 
-/* g_main_context_new() would end the process if there is no fd for it. */
+/* If there were no fd for it, g_main_context_new() would abort the process. */
 static gboolean
 check_fds (GError **error)
 {

@@ -3,7 +3,7 @@
 
 #include "gaio-trace-private.h"
 
-/* How many timers that are due leave the heap at once. */
+/* How many due timers leave the heap at once. */
 #define PORTION 256
 
 /**
@@ -62,7 +62,7 @@ timer_from_node (GaioHeapNode *node)
   return (GaioTimer *) (void *) ((char *) node - G_STRUCT_OFFSET (GaioTimer, node));
 }
 
-/* With the lock held. A deadline far away is as good as never. */
+/* With the lock held. A distant deadline is as good as never. */
 static void
 set_deadline (GaioTimer *self, gint64 deadline)
 {
@@ -91,7 +91,7 @@ timer_new (GaioCore *core, gpointer user_data, GDestroyNotify notify)
   return self;
 }
 
-/* Adds @self, armed if it repeats; if it cannot be added it is removed from the start. */
+/* Adds @self, armed if it repeats; if it cannot be added, it starts out removed. */
 static GaioTimer *
 timer_add (GaioTimer *self)
 {
@@ -359,7 +359,7 @@ collect_first (GaioCore *core)
   GaioTimer *self = timer_from_node (gaio_heap_first (&core->timers.heap));
 
   gaio_heap_remove (&core->timers.heap, &self->node);
-  /* It is due again in its own callback: it is neither in the heap nor due until that has
+  /* It is due again during its own callback: it is neither in the heap nor due until that has
    * returned. */
   if (gaio_entry_is_running (&self->entry))
     gaio_entry_want_end (&self->entry);
@@ -382,8 +382,8 @@ is_first_within (GaioCore *core, const GaioTimerLimit *limit)
 }
 
 /* Moves some timers within @limit to core->timers.due, but not so many that others wait long for
- * the lock. As long as some are left, a timer that is armed for the past comes after them:
- * otherwise it would be first, over and over. With the lock held. */
+ * the lock. While any are left, a timer that is armed for the past comes after them; otherwise it
+ * would be first over and over. With the lock held. */
 static void
 collect_portion (GaioCore *core, const GaioTimerLimit *limit)
 {
@@ -395,8 +395,8 @@ collect_portion (GaioCore *core, const GaioTimerLimit *limit)
     core->timers.floor = 0;
 }
 
-/* At the beginning of a round: moves timers that are due to core->timers.due, and sets @limit, up
- * to which gaio_timer_serve_next() may move more. With the lock held. */
+/* At the beginning of a round: moves due timers to core->timers.due, and sets @limit, up to which
+ * gaio_timer_serve_next() may move more. With the lock held. */
 void
 gaio_timer_collect_due (GaioCore *core, GaioTimerLimit *limit)
 {
