@@ -336,8 +336,8 @@ gaio_thread_get_main_context (GaioThread *self)
  * May be called from any thread. Stopping a thread again does nothing, but also waits. The thread
  * cannot wait for its own end: called in the thread itself, this function returns at once, and the
  * thread ends when its callbacks have returned. In a forked child, which does not have the thread,
- * this does nothing. A child that a callback of @self forked, and that returns from that callback,
- * ends with it. Two threads must not stop each other at the same time.
+ * this does nothing. A child process that a callback of @self forked, and that returns from that
+ * callback, ends with it. Two threads must not stop each other at the same time.
  *
  * Dropping the last reference does the same, but does not wait: callbacks and destroy notifies may
  * still run in the thread afterwards. What they use must exist until the destroy notifies have run,
