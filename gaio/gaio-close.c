@@ -3,7 +3,9 @@
 
 #include "gaio-bottom-half-private.h"
 #include "gaio-handler-private.h"
+#include "gaio-inner-private.h"
 #include "gaio-ready-set-private.h"
+#include "gaio-sweep-private.h"
 #include "gaio-timer-private.h"
 
 static void
@@ -29,6 +31,8 @@ destroy_everything (GaioCore *core)
     destroy_handler (link);
   while ((link = gaio_list_first (&core->handlers.set_funcs)) != NULL)
     gaio_ready_set_watch_destroy (gaio_link_entry (link, GaioReadySetWatch, entry.siblings));
+  while ((link = gaio_list_first (&core->inners.all)) != NULL)
+    gaio_inner_destroy (gaio_inner_from_siblings (link));
   while ((link = gaio_list_first (&core->timers.all)) != NULL)
     gaio_timer_destroy (gaio_timer_from_siblings (link));
   while ((link = gaio_list_first (&core->bottom_halves.all)) != NULL)
@@ -57,6 +61,7 @@ tear_down (GaioCore *core, GSource *source)
   while (gaio_entry_has_pending_notifies (core) && !gaio_core_is_forked (core))
     gaio_entry_run_notifies (core);
   gaio_bottom_half_drop_calls (core);
+  gaio_sweep_clear (core);
 
   if (!gaio_core_lock (core))
     return;

@@ -324,10 +324,13 @@ static void
 add_counters (GVariantDict *dict, GaioCore *core)
 {
   const GaioCounters *counters = &core->counters;
+  /* That of the sweep is ours. */
+  guint n_timers = core->inners.sweep.timer != NULL;
 
   g_variant_dict_insert (dict, "handlers", "u", core->handlers.n_handlers);
   g_variant_dict_insert (dict, "dormant-handlers", "u", core->handlers.n_dormant);
-  g_variant_dict_insert (dict, "timers", "u", core->timers.heap.reserved);
+  g_variant_dict_insert (dict, "main-contexts", "u", gaio_inner_table_count (&core->inners));
+  g_variant_dict_insert (dict, "timers", "u", core->timers.heap.reserved - n_timers);
   g_variant_dict_insert (dict, "armed-timers", "u", core->timers.heap.length);
   g_variant_dict_insert (dict, "rounds", "t", counters->rounds);
   g_variant_dict_insert (dict, "callbacks", "t",
@@ -347,6 +350,7 @@ add_counters (GVariantDict *dict, GaioCore *core)
  * - `monitor-note` (s): why it is not the one that was requested; present only in that case
  * - `handlers`, `dormant-handlers` (u): how many handlers there are; how many of these had their fd
  *   closed without being removed, as far as this has been noticed
+ * - `main-contexts` (u): how many main contexts it serves; their fds count as handlers
  * - `timers`, `armed-timers` (u): how many timers there are; how many of these are waiting for
  *   their deadline
  * - `rounds`, `callbacks` (t): how many rounds it has run, and how many callbacks it has called

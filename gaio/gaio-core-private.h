@@ -13,6 +13,7 @@
 #include "gaio-busy-poll-state-private.h"
 #include "gaio-handler-table-private.h"
 #include "gaio-host-state-private.h"
+#include "gaio-inner-table-private.h"
 #include "gaio-life-private.h"
 #include "gaio-nesting-private.h"
 #include "gaio-profile-private.h"
@@ -62,6 +63,7 @@ typedef struct
   GaioReadyList ready;
   GaioTimerQueue timers;
   GaioBottomHalfQueue bottom_halves;
+  GaioInnerTable inners;
   GaioBusyPollState busy_poll;
   GaioRemoval removal;
 

@@ -24,6 +24,7 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   gaio_ready_list_init (&core->ready);
   gaio_timer_queue_init (&core->timers);
   gaio_bottom_half_queue_init (&core->bottom_halves);
+  gaio_inner_table_init (&core->inners);
   gaio_busy_poll_state_init (&core->busy_poll);
   gaio_removal_init (&core->removal);
   gaio_profile_init (&core->profile);
@@ -47,6 +48,7 @@ gaio_core_unref (GaioCore *core)
   gaio_monitor_clear (&core->monitor);
   gaio_slots_clear (&core->handlers.slots);
   gaio_heap_clear (&core->timers.heap);
+  gaio_heap_clear (&core->inners.deadlines);
   gaio_call_queue_clear (&core->bottom_halves.calls);
   gaio_call_queue_clear (&core->bottom_halves.taken_calls);
   gaio_profile_clear (&core->profile);

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "gaio-busy-poll-private.h"
+#include "gaio-inner-private.h"
 #include "gaio-ready-set-private.h"
 #include "gaio-trace-private.h"
 
@@ -44,6 +45,8 @@ queue_if_ready (GaioCore *core, GaioHandler *handler, guint events)
     }
   if (handler->entry.kind == GAIO_ENTRY_MEMBER)
     return gaio_ready_set_gather (handler, ready);
+  if (handler->entry.kind == GAIO_ENTRY_INNER_FD)
+    return gaio_inner_gather (handler);
   if (!gaio_link_is_linked (&handler->entry.link))
     gaio_list_push (&core->ready.entries, &handler->entry.link);
   return TRUE;

@@ -11,7 +11,8 @@ typedef struct
   GaioFdFunc func;      /* its own function, or */
   GaioRecords *records; /* those of the ready set that it is a member of, */
   GaioSetCalls *calls;  /* with this, and */
-  guint64 token;
+  guint64 token;        /* or */
+  GaioInner *inner;     /* whose fd it is */
   gpointer user_data;
   GDestroyNotify notify;
 } GaioHandlerParams;
@@ -21,6 +22,7 @@ void gaio_set_calls_unref (GaioSetCalls *calls);
 
 /* On error @params->notify has run. */
 GaioHandler *gaio_handler_add (GaioCore *core, const GaioHandlerParams *params, GError **error);
+GaioHandler *gaio_handler_try_add (GaioCore *core, const GaioHandlerParams *params, GError **error);
 gboolean gaio_handler_check_condition (gint fd, GIOCondition condition);
 void gaio_handler_destroy (GaioHandler *self);
 gboolean gaio_handler_call_traced (GaioHandler *self, guint revents) GAIO_COLD;

@@ -99,23 +99,32 @@ membership_new (const GaioHandlerParams *params)
   return self;
 }
 
+static GaioEntryKind
+kind_of (const GaioHandlerParams *params)
+{
+  if (params->records != NULL)
+    return GAIO_ENTRY_MEMBER;
+  return params->inner != NULL ? GAIO_ENTRY_INNER_FD : GAIO_ENTRY_HANDLER;
+}
+
 /* With the lock held. */
 static GaioHandler *
 handler_new (GaioCore *core, const GaioHandlerParams *params)
 {
   GaioHandler *self = gaio_registration_take_room (core, params->fd);
-  gboolean is_member = params->records != NULL;
+  GaioEntryKind kind = kind_of (params);
 
   if (self == NULL)
     self = g_new0 (GaioHandler, 1);
-  gaio_entry_init (&self->entry, is_member ? GAIO_ENTRY_MEMBER : GAIO_ENTRY_HANDLER, core,
-                   params->user_data, params->notify);
+  gaio_entry_init (&self->entry, kind, core, params->user_data, params->notify);
   gaio_entry_forget_gathering (&self->entry);
   self->entry.free = handler_free;
   self->fd = params->fd;
   atomic_init (&self->condition, params->condition);
-  if (is_member)
+  if (kind == GAIO_ENTRY_MEMBER)
     self->membership = membership_new (params);
+  else if (kind == GAIO_ENTRY_INNER_FD)
+    self->inner = params->inner;
   else
     self->func = params->func;
   return self;
@@ -131,9 +140,9 @@ discard (GaioHandler *self)
   gaio_core_unref (core);
 }
 
-/* With the lock held. */
-static GaioHandler *
-try_add (GaioCore *core, const GaioHandlerParams *params, GError **error)
+/* gaio_handler_add() with the lock held, and without the notify. */
+GaioHandler *
+gaio_handler_try_add (GaioCore *core, const GaioHandlerParams *params, GError **error)
 {
   GaioHandler *self;
   int errsv;
@@ -168,7 +177,7 @@ gaio_handler_add (GaioCore *core, const GaioHandlerParams *params, GError **erro
 
   if (gaio_core_lock (core))
     {
-      self = try_add (core, params, error);
+      self = gaio_handler_try_add (core, params, error);
       gaio_core_unlock (core);
     }
   else

@@ -57,6 +57,8 @@ typedef struct
   GaioRecordRef record; /* (lock) */
 } GaioMembership;
 
+typedef struct _GaioInner GaioInner;
+
 struct _GaioHandler
 {
   GaioEntry entry;
@@ -75,6 +77,7 @@ struct _GaioHandler
   {
     GaioFdFunc func;            /* (const) */
     GaioMembership *membership; /* (const) of a GAIO_ENTRY_MEMBER */
+    GaioInner *inner;           /* (const) of a GAIO_ENTRY_INNER_FD */
   };
   GaioHandlerExtra *extra; /* (lock) or NULL */
 };
@@ -90,7 +93,7 @@ typedef struct
   guint8 state : 5;        /* (lock) */
   guint8 reports_once : 1; /* (lock) see gaio_reports_once() */
   guint8 hung_up : 1;      /* (lock) a hang-up was reported while @mask was 0 */
-  guint8 plain : 1;        /* (lock) an event needs only to call the one member */
+  guint8 plain : 1;        /* (lock) an event needs only to queue the one member */
   atomic_bool taken;       /* the room for a handler is; set under the lock */
 } GaioSlot;
 
@@ -112,6 +115,7 @@ void gaio_registration_give_room_back (GaioHandler *handler);
 int gaio_registration_add (GaioHandler *handler);
 void gaio_registration_remove (GaioHandler *handler);
 int gaio_registration_set_condition (GaioHandler *handler, guint condition);
+gboolean gaio_registration_confirm (GaioHandler *handler);
 void gaio_registration_set_masked (GaioHandler *handler, gboolean masked);
 gboolean gaio_registration_check_always (GaioHandler *handler);
 void gaio_registration_report (GaioSlot *slot, guint events);

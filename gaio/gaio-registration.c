@@ -103,7 +103,9 @@ update_always (GaioHandler *handler)
 static void
 refresh_plain (GaioSlot *slot)
 {
-  slot->plain = !gaio_ring_is_shared (&slot->members) && !slot->reports_once;
+  slot->plain =
+      slot->members.first != NULL && !gaio_ring_is_shared (&slot->members) && !slot->reports_once &&
+      handler_from_siblings (slot->members.first)->entry.kind != GAIO_ENTRY_INNER_FD;
 }
 
 static void
@@ -360,6 +362,25 @@ gaio_registration_set_condition (GaioHandler *handler, guint condition)
     atomic_store_explicit (&handler->condition, before, memory_order_relaxed);
   refresh_mask_and_record (handler);
   return errsv;
+}
+
+/* Whether the number of @handler still means the file that it was added for. If not, it is dormant
+ * from now on. */
+gboolean
+gaio_registration_confirm (GaioHandler *handler)
+{
+  GaioCore *core = handler->entry.core;
+  GaioSlot *slot = gaio_registration_lookup (core, handler->fd);
+  int errsv;
+
+  if (handler->dormant || gaio_entry_is_removed (&handler->entry))
+    return FALSE;
+  if (handler->always_ready || handler->reports_once)
+    return gaio_registration_check_always (handler);
+  errsv = modify (core, slot, handler->fd, slot->mask);
+  if (errsv != 0 && errsv != ENOMEM)
+    make_dormant (core, slot, handler->fd);
+  return !handler->dormant;
 }
 
 /* What a ready set has recorded for the handler stays. */

@@ -6,7 +6,9 @@
 #include "gaio-close-private.h"
 #include "gaio-gather-private.h"
 #include "gaio-handler-private.h"
+#include "gaio-inner-private.h"
 #include "gaio-ready-set-private.h"
+#include "gaio-sweep-private.h"
 #include "gaio-timer-private.h"
 #include "gaio-trace-private.h"
 
@@ -41,10 +43,17 @@ static gboolean
 is_pending (GaioCore *core)
 {
   return gaio_bottom_half_queue_get_n_urgent (&core->bottom_halves) > 0 ||
-         !gaio_list_is_empty (&core->timers.due) || !gaio_list_is_empty (&core->handlers.always) ||
-         gaio_entry_has_pending_notifies (core) ||
+         !gaio_list_is_empty (&core->inners.turns) || !gaio_list_is_empty (&core->timers.due) ||
+         !gaio_list_is_empty (&core->handlers.always) || gaio_entry_has_pending_notifies (core) ||
          atomic_load_explicit (&core->sleep.wake_requested, memory_order_relaxed) ||
          gaio_life_is_over (&core->life);
+}
+
+/* -1 is never. */
+static gint64
+earlier (gint64 a, gint64 b)
+{
+  return a == -1 ? b : MIN (a, b);
 }
 
 /* With the lock held: when there will be something to do at the latest, or -1. */
@@ -53,9 +62,10 @@ next_deadline (GaioCore *core)
 {
   gint64 deadline = core->bottom_halves.idle_deadline;
 
-  if (gaio_heap_first (&core->timers.heap) != NULL &&
-      (deadline == -1 || gaio_heap_first_key (&core->timers.heap) < deadline))
-    deadline = gaio_heap_first_key (&core->timers.heap);
+  if (gaio_heap_first (&core->timers.heap) != NULL)
+    deadline = earlier (deadline, gaio_heap_first_key (&core->timers.heap));
+  if (gaio_heap_first (&core->inners.deadlines) != NULL)
+    deadline = earlier (deadline, gaio_heap_first_key (&core->inners.deadlines));
   return deadline;
 }
 
@@ -102,6 +112,8 @@ requeue_rest (GaioCore *core)
   spill_batch (core);
   if (G_UNLIKELY (core->bottom_halves.taken_calls.n_calls > 0))
     gaio_bottom_half_requeue_calls (core);
+  if (G_UNLIKELY (gaio_inner_table_count (&core->inners) > 0))
+    gaio_inner_requeue (core);
 }
 
 /* With the lock held. FALSE if this thread may not begin a round now. */
@@ -130,6 +142,7 @@ collect (GaioRound *round)
   atomic_store_explicit (&core->sleep.wake_requested, false, memory_order_relaxed);
   if (gaio_heap_first (&core->timers.heap) != NULL)
     gaio_timer_collect_due (core, &round->timers);
+  gaio_inner_collect (core);
   round->last_bottom_half = core->bottom_halves.seq;
   round->have_bottom_halves =
       !gaio_list_is_empty (&core->bottom_halves.scheduled) || core->bottom_halves.calls.n_calls > 0;
@@ -223,6 +236,8 @@ serve_next_ready (GaioCore *core)
         take_reported (core, (GaioHandler *) entry);
       return gaio_handler_serve (core, (GaioHandler *) entry);
     }
+  if (entry->kind == GAIO_ENTRY_INNER)
+    return gaio_inner_serve ((GaioInner *) entry);
   return gaio_ready_set_serve ((GaioReadySetWatch *) entry);
 }
 
@@ -401,6 +416,8 @@ finish (GaioRound *round)
   commit (round);
   serve (round);
   ran = round->left < round->limit;
+  if (G_UNLIKELY (round->core->inners.sweep.timer != NULL))
+    gaio_sweep_after_round (round->core, round->limit - round->left);
   leave (round);
   return ran;
 }
@@ -556,6 +573,7 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
   const void *frame = __builtin_frame_address (0);
   gboolean sleep;
 
+  gaio_inner_prepare_running (core);
   if (!lock_for_source (core, source))
     return TRUE;
   if (gaio_round_after_glib_poll (core, TRUE))
@@ -695,6 +713,7 @@ gaio_round_iterate (GaioCore *core, gint64 timeout_us)
 {
   GaioRound round;
 
+  gaio_inner_prepare_running (core);
   if (!gaio_core_lock (core))
     return FALSE;
   if (G_UNLIKELY (is_owned_elsewhere (core) || !enter (&round, core)))
@@ -707,6 +726,7 @@ gaio_round_iterate (GaioCore *core, gint64 timeout_us)
       return FALSE;
     }
   gaio_host_state_drop_events (&core->host);
+  gaio_inner_unpark (core);
   wait_for_news (&round, timeout_us);
   return finish (&round);
 }

@@ -4,6 +4,7 @@
 #include <gaio/gaio-error.h>
 
 #include "gaio-close-private.h"
+#include "gaio-inner-private.h"
 #include "gaio-registry-private.h"
 #include "gaio-round-private.h"
 
@@ -142,6 +143,7 @@ forget_source (GaioCore *core, GaioSource *self)
   core->monitor.glib_source = NULL;
   core->nesting.pollfd = NULL;
   core->nesting.glib_polls = (GaioGlibPolls){ 0 };
+  gaio_inner_unpark (core);
 }
 
 /* With the lock held. The epoll fd stays open as long as GLib may look at it. */
@@ -311,6 +313,11 @@ gaio_context_attach (GaioContext *self, GMainContext *main_context, GError **err
   g_return_val_if_fail (GAIO_IS_CONTEXT (self), FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
 
+  if (main_context != NULL && gaio_inner_is_served_by (main_context, self->core))
+    {
+      g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED, "The context serves this main context");
+      return FALSE;
+    }
   return make_source (self, TRUE, main_context, error) != NULL;
 }
 

@@ -17,6 +17,7 @@
 #include <gaio/gaio-context.h>
 #include <gaio/gaio-source.h>
 #include <gaio/gaio-host.h>
+#include <gaio/gaio-serve.h>
 #include <gaio/gaio-shared.h>
 #include <gaio/gaio-thread.h>
 #include <gaio/gaio-stats-exporter.h>

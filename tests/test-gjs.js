@@ -277,6 +277,20 @@ const tests = {
         assertEqual(isThere(), false);
     },
 
+    'main-contexts-are-served'() {
+        const context = Gaio.Context.new();
+        const served = context.create_main_context(null);
+        let calls = 0;
+        context.call_in(served, () => {
+            const source = GLib.idle_source_new();
+            source.set_callback(() => ++calls < 3);
+            source.attach(served);
+        });
+        while (calls < 3)
+            context.iterate(-1);
+        context.stop_serving(served);
+    },
+
     'deferred-function-is-freed-on-the-thread-of-the-loop'() {
         const context = Gaio.Context.new();
         const isThere = watchFunction(f => context.defer(f));

@@ -415,6 +415,35 @@ def test_nobody_needs_to_hold_the_handler():
         assert not any(reference() for reference in gone)
 
 
+def test_main_contexts_are_served():
+    """Each goes with its owner; what GIO begins in one completes there."""
+    context = Gaio.Context()
+    owner = Gaio.Context()
+    served = context.create_main_context(owner)
+    seen = []
+
+    def notice(*_args):
+        seen.append(served.is_owner())
+        return GLib.SOURCE_REMOVE
+
+    def begin(number):
+        seen.append(number)
+        source = GLib.Idle()
+        source.set_callback(notice)
+        source.attach(served)
+
+    context.call_in(served, begin, 42)
+    run_until(context, lambda: len(seen) == 2)
+    assert seen == [42, True], seen
+    try:
+        context.serve_main_context(GLib.MainContext())
+        assert False, 'it polls without an owner'
+    except GLib.Error as error:
+        assert error.matches(Gaio.Error.quark(), Gaio.Error.NOT_SUPPORTED), error
+    context.stop_serving(served)
+    del owner
+
+
 def test_deferred_call_of_another_thread():
     """It runs on the thread of the loop, and what it holds is let go there."""
     context = Gaio.Context()

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "gaio-handler-private.h"
+
+/* An inner context: a GMainContext that a GaioContext iterates when one of its fds is ready, its
+ * timeout is over or its wake-up fd says so. One such iteration is a turn. Between two turns it is
+ * prepared: what it waits for is in the monitor and among the timers, and costs nothing.
+ *
+ * What is marked (inner) belongs to the thread that owns the GMainContext. That is the thread of
+ * the round, and only during a turn: so GLib wakes the GMainContext up for whatever another thread
+ * attaches. */
+
+typedef struct
+{
+  int fd;
+  guint16 events;
+  bool is_bad;          /* not open: GLib is to be told, once */
+  GaioHandler *handler; /* with a reference, or NULL if it could not be added */
+} GaioInnerWatch;
+
+struct _GaioInner
+{
+  GaioEntry entry;            /* in the ready list when it is to have a turn */
+  GMainContext *main_context; /* (const) */
+  GSource *guard;             /* (lock) tells of iterations by others; NULL once it is destroyed */
+  GType owner_type;           /* (const) or 0 */
+  GaioLink siblings;          /* (lock) in core->inners.all */
+  GaioLink turns;             /* (lock) in core->inners.turns, for the next round */
+  GaioHeapNode node;          /* (lock) in core->inners.deadlines */
+  GaioInnerWatch *watches;    /* (inner), changed under the lock */
+  GPollFD *pollfds;           /* (inner) of the last query */
+  guint16 n_watches;          /* (inner), changed under the lock */
+  guint16 n_pollfds;          /* (inner) */
+  int wake_fd;                /* (const) GLib's */
+  gint priority;              /* (inner) of the last query */
+  gint64 deadline;            /* (inner) that it is in the heap for, or -1 */
+  bool prepared;              /* (inner) check() is next */
+  bool wants_turn;            /* (owner) in this round, whatever its fds say */
+  bool paused;                /* (lock) another thread owns it: its fds are silent */
+  bool preparing;             /* (inner) this is our own prepare() */
+  bool parked;                /* (lock) @turns is in core->inners.parked */
+};
+
+GaioInner *gaio_inner_new (GaioContext *context,
+                           GMainContext *main_context,
+                           int wake_fd,
+                           GObject *owner,
+                           GError **error);
+GaioInner *gaio_inner_lookup (GMainContext *main_context);
+gboolean gaio_inner_is_served_by (GMainContext *main_context, GaioCore *core);
+void gaio_inner_destroy (GaioInner *self);
+gboolean gaio_inner_gather (GaioHandler *handler);
+gboolean gaio_inner_serve (GaioInner *self);
+gboolean gaio_inner_look (GaioInner *self);
+void gaio_inner_collect (GaioCore *core);
+void gaio_inner_requeue (GaioCore *core);
+void gaio_inner_unpark (GaioCore *core);
+gboolean gaio_inner_call (GaioInner *self, GSourceOnceFunc func, gpointer user_data);
+void gaio_inner_prepare_running (GaioCore *core);
+
+/* From its place in core->inners. */
+static inline GaioInner *
+gaio_inner_from_siblings (GaioLink *link)
+{
+  return gaio_link_entry (link, GaioInner, siblings);
+}

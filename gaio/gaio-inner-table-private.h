@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <gaio/gaio-types.h>
+
+#include <stdatomic.h>
+
+#include "base/gaio-heap-private.h"
+#include "base/gaio-list-private.h"
+
+/* The main contexts that a context serves. The marks are those of gaio-core-private.h. */
+
+/* See gaio-sweep.c. */
+typedef struct
+{
+  GaioTimer *timer; /* (lock) set once, with the first inner context */
+  gboolean is_on;   /* (owner) */
+  gboolean again;   /* (owner) something may have changed since the sweep began */
+  guint left;       /* (owner) how many are still to be looked at */
+  guint n_ticks;    /* (owner) of the callbacks of this round, how many were the timer's */
+} GaioSweep;
+
+typedef struct
+{
+  GaioList all;       /* (lock) */
+  atomic_uint n;      /* how many; changed under the lock */
+  GaioList turns;     /* (lock) those that have a turn in the next round */
+  GaioList parked;    /* (lock) those that wait until GLib has a turn for their priority */
+  GaioHeap deadlines; /* (lock) and those that have one then */
+  GaioSweep sweep;
+} GaioInnerTable;
+
+static inline void
+gaio_inner_table_init (GaioInnerTable *self)
+{
+  gaio_list_init (&self->all);
+  gaio_list_init (&self->turns);
+  gaio_list_init (&self->parked);
+}
+
+static inline guint
+gaio_inner_table_count (GaioInnerTable *self)
+{
+  return atomic_load_explicit (&self->n, memory_order_relaxed);
+}

@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "gaio-core-private.h"
+
+void gaio_sweep_init (GaioContext *context);
+void gaio_sweep_clear (GaioCore *core);
+void gaio_sweep_after_round (GaioCore *core, guint n_callbacks);

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gaio-sweep-private.h"
+
+#include <gaio/gaio-timer.h>
+
+#include "gaio-inner-private.h"
+
+/* A callback may change what an inner context waits for without GLib waking that up, as by closing
+ * a stream that belongs to it. A GMainContext that is iterated all the time finds it. So after
+ * callbacks have run all inner contexts are looked at, some at a time, until that has found nothing
+ * and no callback has run meanwhile. */
+
+#define TICK_US 50000
+#define N_TICKS 16
+#define LEAST 16
+
+/* The next of the inner contexts, with a reference, or NULL. */
+static GaioInner *
+take_next (GaioCore *core)
+{
+  GaioInner *inner = NULL;
+  GaioLink *link;
+
+  if (!gaio_core_lock (core))
+    return NULL;
+  link = gaio_list_pop (&core->inners.all);
+  if (link != NULL)
+    {
+      gaio_list_push (&core->inners.all, link);
+      inner = gaio_inner_from_siblings (link);
+      gaio_entry_ref (&inner->entry);
+    }
+  gaio_core_unlock (core);
+  return inner;
+}
+
+static guint
+count (GaioCore *core)
+{
+  return atomic_load_explicit (&core->inners.n, memory_order_relaxed);
+}
+
+static void
+look_at_some (GaioCore *core)
+{
+  guint n = MAX (count (core) / N_TICKS + 1, LEAST);
+
+  while (n-- > 0 && core->inners.sweep.left > 0)
+    {
+      GaioInner *inner = take_next (core);
+
+      if (inner == NULL)
+        return;
+      core->inners.sweep.left--;
+      core->inners.sweep.again |= gaio_inner_look (inner);
+      gaio_entry_unref (&inner->entry);
+    }
+}
+
+static void
+tick (gpointer data)
+{
+  GaioCore *core = data;
+  GaioSweep *self = &core->inners.sweep;
+
+  self->n_ticks++;
+  look_at_some (core);
+  if (self->left == 0)
+    {
+      self->left = self->again ? count (core) : 0;
+      self->again = FALSE;
+    }
+  self->is_on = self->left > 0;
+  if (self->is_on)
+    gaio_timer_arm (self->timer, TICK_US);
+}
+
+/* Whether there was none. */
+static gboolean
+take_timer (GaioCore *core, GaioTimer *timer)
+{
+  gboolean first = FALSE;
+
+  if (!gaio_core_lock (core))
+    return FALSE;
+  first = core->inners.sweep.timer == NULL && !gaio_core_is_closed (core);
+  if (first && timer != NULL)
+    core->inners.sweep.timer = timer;
+  gaio_core_unlock (core);
+  return first;
+}
+
+/* Before the first inner context is there. */
+void
+gaio_sweep_init (GaioContext *context)
+{
+  GaioTimer *timer;
+
+  if (!take_timer (context->core, NULL))
+    return;
+  timer = gaio_context_add_timer (context, tick, context->core, NULL);
+  if (!take_timer (context->core, timer))
+    gaio_clear_timer (&timer);
+}
+
+/* The context is closed. By the owner, without the lock. */
+void
+gaio_sweep_clear (GaioCore *core)
+{
+  GaioTimer *timer = NULL;
+
+  if (!gaio_core_lock (core))
+    return;
+  timer = g_steal_pointer (&core->inners.sweep.timer);
+  gaio_core_unlock (core);
+  if (timer != NULL)
+    gaio_timer_unref (timer);
+}
+
+/* By the owner, without the lock. */
+void
+gaio_sweep_after_round (GaioCore *core, guint n_callbacks)
+{
+  GaioSweep *self = &core->inners.sweep;
+  guint n_others = n_callbacks - self->n_ticks;
+
+  self->n_ticks = 0;
+  if (n_others == 0 || count (core) == 0)
+    return;
+  self->again = TRUE;
+  if (self->is_on)
+    return;
+  self->is_on = TRUE;
+  self->left = count (core);
+  gaio_timer_arm (self->timer, TICK_US);
+}
