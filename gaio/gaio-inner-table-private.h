@@ -38,6 +38,12 @@ gaio_inner_table_init (GaioInnerTable *self)
   gaio_list_init (&self->parked);
 }
 
+static inline gboolean
+gaio_inner_table_is_used (GaioInnerTable *self)
+{
+  return atomic_load_explicit (&self->n, memory_order_relaxed) > 0;
+}
+
 static inline guint
 gaio_inner_table_count (GaioInnerTable *self)
 {

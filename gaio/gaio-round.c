@@ -112,7 +112,7 @@ requeue_rest (GaioCore *core)
   spill_batch (core);
   if (G_UNLIKELY (core->bottom_halves.taken_calls.n_calls > 0))
     gaio_bottom_half_requeue_calls (core);
-  if (G_UNLIKELY (gaio_inner_table_count (&core->inners) > 0))
+  if (G_UNLIKELY (gaio_inner_table_is_used (&core->inners)))
     gaio_inner_requeue (core);
 }
 
@@ -142,7 +142,8 @@ collect (GaioRound *round)
   atomic_store_explicit (&core->sleep.wake_requested, false, memory_order_relaxed);
   if (gaio_heap_first (&core->timers.heap) != NULL)
     gaio_timer_collect_due (core, &round->timers);
-  gaio_inner_collect (core);
+  if (G_UNLIKELY (gaio_inner_table_is_used (&core->inners)))
+    gaio_inner_collect (core);
   round->last_bottom_half = core->bottom_halves.seq;
   round->have_bottom_halves =
       !gaio_list_is_empty (&core->bottom_halves.scheduled) || core->bottom_halves.calls.n_calls > 0;
@@ -416,7 +417,7 @@ finish (GaioRound *round)
   commit (round);
   serve (round);
   ran = round->left < round->limit;
-  if (G_UNLIKELY (round->core->inners.sweep.timer != NULL))
+  if (G_UNLIKELY (gaio_inner_table_is_used (&round->core->inners)))
     gaio_sweep_after_round (round->core, round->limit - round->left);
   leave (round);
   return ran;
@@ -573,7 +574,8 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
   const void *frame = __builtin_frame_address (0);
   gboolean sleep;
 
-  gaio_inner_prepare_running (core);
+  if (G_UNLIKELY (gaio_inner_table_is_used (&core->inners)))
+    gaio_inner_prepare_running (core);
   if (!lock_for_source (core, source))
     return TRUE;
   if (gaio_round_after_glib_poll (core, TRUE))
@@ -713,7 +715,8 @@ gaio_round_iterate (GaioCore *core, gint64 timeout_us)
 {
   GaioRound round;
 
-  gaio_inner_prepare_running (core);
+  if (G_UNLIKELY (gaio_inner_table_is_used (&core->inners)))
+    gaio_inner_prepare_running (core);
   if (!gaio_core_lock (core))
     return FALSE;
   if (G_UNLIKELY (is_owned_elsewhere (core) || !enter (&round, core)))
@@ -726,7 +729,8 @@ gaio_round_iterate (GaioCore *core, gint64 timeout_us)
       return FALSE;
     }
   gaio_host_state_drop_events (&core->host);
-  gaio_inner_unpark (core);
+  if (G_UNLIKELY (gaio_inner_table_is_used (&core->inners)))
+    gaio_inner_unpark (core);
   wait_for_news (&round, timeout_us);
   return finish (&round);
 }

@@ -2,14 +2,15 @@
 #include <gaio/gaio-serve.h>
 
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "gaio-error-private.h"
 #include "gaio-inner-private.h"
 #include "gaio-sweep-private.h"
+
+/* What /proc says of an eventfd. */
+#define COUNT_LABEL "eventfd-count:"
 
 /* How often to look again if others write to eventfds meanwhile. */
 #define MAX_LOOKS 10
@@ -45,12 +46,12 @@ read_count (int fd)
 {
   g_autofree char *path = g_strdup_printf ("/proc/self/fdinfo/%d", fd);
   g_autofree char *text = NULL;
-  const char *count;
+  const char *label;
 
   if (!g_file_get_contents (path, &text, NULL, NULL))
     return -1;
-  count = strstr (text, "eventfd-count:");
-  return count != NULL ? (gint64) strtoull (count + strlen ("eventfd-count:"), NULL, 16) : -1;
+  label = g_strstr_len (text, -1, COUNT_LABEL);
+  return label != NULL ? (gint64) g_ascii_strtoull (label + sizeof COUNT_LABEL - 1, NULL, 16) : -1;
 }
 
 /* What @main_context polls. The caller owns it. */
