@@ -19,10 +19,11 @@ gint64
 g_get_monotonic_time (void)
 {
   gint64 now = clock_stands ? clock_read_us : NEXT (g_get_monotonic_time) ();
+  gint64 leap = clock_leap_us;
 
   clock_readings++;
   clock_read_us = now;
-  return now + (clock_ahead_us += clock_leap_us);
+  return now + atomic_fetch_add (&clock_ahead_us, leap) + leap;
 }
 
 /* 0 sets it right. */
