@@ -103,18 +103,12 @@ gaio_sweep_init (GaioContext *context)
     gaio_clear_timer (&timer);
 }
 
-/* The context is closed. By the owner, without the lock. */
+/* The context is closed. By the owner, with the lock held: the timer has another reference until its
+ * notify has run. */
 void
 gaio_sweep_clear (GaioCore *core)
 {
-  GaioTimer *timer = NULL;
-
-  if (!gaio_core_lock (core))
-    return;
-  timer = g_steal_pointer (&core->inners.sweep.timer);
-  gaio_core_unlock (core);
-  if (timer != NULL)
-    gaio_timer_unref (timer);
+  g_clear_pointer (&core->inners.sweep.timer, gaio_timer_unref);
 }
 
 /* By the owner, without the lock. */
