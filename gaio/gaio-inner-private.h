@@ -24,7 +24,7 @@ struct _GaioInner
   GaioEntry entry;            /* in the ready list when it is to have a turn */
   GMainContext *main_context; /* (const) */
   GSource *guard;             /* (lock) tells of iterations by others; NULL once it is destroyed */
-  GType owner_type;           /* (const) or 0 */
+  GType owner_type;           /* 0 as long as it has none */
   GaioLink siblings;          /* (lock) in core->inners.all */
   GaioLink turns;             /* (lock) in core->inners.turns, for the next round */
   GaioHeapNode node;          /* (lock) in core->inners.deadlines */
@@ -49,6 +49,7 @@ GaioInner *gaio_inner_new (GaioContext *context,
                            GError **error);
 GaioInner *gaio_inner_lookup (GMainContext *main_context);
 gboolean gaio_inner_is_served_by (GMainContext *main_context, GaioCore *core);
+void gaio_inner_set_owner (GaioInner *self, GObject *owner);
 void gaio_inner_destroy (GaioInner *self);
 gboolean gaio_inner_gather (GaioHandler *handler);
 gboolean gaio_inner_serve (GaioInner *self);

@@ -783,9 +783,10 @@ inner_free (GaioEntry *entry)
   g_free (self);
 }
 
-/* It goes with @owner, if it is there for so long. */
-static void
-set_owner (GaioInner *self, GObject *owner)
+/* It goes with @owner, if it is there for so long. At most once, before anybody else knows of it or
+ * by the owner of the context. */
+void
+gaio_inner_set_owner (GaioInner *self, GObject *owner)
 {
   self->owner_type = G_OBJECT_TYPE (owner);
   gaio_entry_ref (&self->entry);
@@ -841,7 +842,7 @@ gaio_inner_new (GaioContext *context,
   gboolean joined = FALSE;
 
   if (owner != NULL)
-    set_owner (self, owner);
+    gaio_inner_set_owner (self, owner);
   if (gaio_core_lock (context->core))
     {
       joined = join (self, error);

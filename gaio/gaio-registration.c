@@ -103,9 +103,9 @@ update_always (GaioHandler *handler)
 static void
 refresh_plain (GaioSlot *slot)
 {
-  slot->plain =
-      slot->members.first != NULL && !gaio_ring_is_shared (&slot->members) && !slot->reports_once &&
-      handler_from_siblings (slot->members.first)->entry.kind != GAIO_ENTRY_INNER_FD;
+  slot->plain = slot->members.first != NULL && !gaio_ring_is_shared (&slot->members) &&
+                !slot->reports_once &&
+                handler_from_siblings (slot->members.first)->entry.kind != GAIO_ENTRY_INNER_FD;
 }
 
 static void

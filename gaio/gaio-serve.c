@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <gaio/gaio-serve.h>
+#include "gaio-serve-private.h"
 
 #include <errno.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+
+#include <gaio/gaio-serve.h>
 
 #include "gaio-error-private.h"
 #include "gaio-inner-private.h"
@@ -120,10 +122,10 @@ find_wake_fd (GMainContext *main_context)
 
 /* --- The calls --- */
 
-/* GLib would end the process if there is no fd for a main context: for the one that is to be made,
- * and for the default one, which the first turn would make. */
-static gboolean
-check_fds (GError **error)
+/* GLib would end the process if there is no fd for a main context: for the one that is to be
+ * created, and for the default one, which the first turn would create. */
+gboolean
+gaio_serve_check_fds (GError **error)
 {
   int fds[] = { eventfd (0, EFD_CLOEXEC), eventfd (0, EFD_CLOEXEC) };
   int errsv = errno;
@@ -134,7 +136,7 @@ check_fds (GError **error)
   if (fds[1] != -1)
     g_main_context_default ();
   else
-    gaio_error_set_for_own (error, errsv, "Cannot make a main context");
+    gaio_error_set_for_own (error, errsv, "Cannot create a main context");
   return fds[1] != -1;
 }
 
@@ -167,7 +169,7 @@ gaio_context_create_main_context (GaioContext *self, GObject *owner, GError **er
   g_return_val_if_fail (owner == NULL || G_IS_OBJECT (owner), NULL);
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
 
-  if (!gaio_core_check (self->core, error) || !check_fds (error))
+  if (!gaio_core_check (self->core, error) || !gaio_serve_check_fds (error))
     return NULL;
   main_context = g_main_context_new_with_flags (G_MAIN_CONTEXT_FLAGS_OWNERLESS_POLLING);
   g_main_context_query (main_context, G_MAXINT, &timeout_ms, &wake, 1);
@@ -209,7 +211,7 @@ gaio_context_serve_main_context (GaioContext *self, GMainContext *main_context, 
   g_return_val_if_fail (main_context != NULL, FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
 
-  if (!gaio_core_check (self->core, error) || !check_fds (error))
+  if (!gaio_core_check (self->core, error) || !gaio_serve_check_fds (error))
     return FALSE;
   if (gaio_core_lock (self->core))
     {

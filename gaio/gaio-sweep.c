@@ -103,8 +103,8 @@ gaio_sweep_init (GaioContext *context)
     gaio_clear_timer (&timer);
 }
 
-/* The context is closed. By the owner, with the lock held: the timer has another reference until its
- * notify has run. */
+/* The context is closed. By the owner, with the lock held: the timer has another reference until
+ * its notify has run. */
 void
 gaio_sweep_clear (GaioCore *core)
 {

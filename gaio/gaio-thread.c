@@ -3,8 +3,6 @@
 
 #include <errno.h>
 #include <semaphore.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <gaio/gaio-bottom-half.h>
 #include <gaio/gaio-context.h>
@@ -12,6 +10,7 @@
 
 #include "gaio-close-private.h"
 #include "gaio-error-private.h"
+#include "gaio-serve-private.h"
 
 /* A callback that schedules itself forever is stopped after this many rounds. */
 #define LAST_ROUNDS 100
@@ -211,21 +210,6 @@ gaio_thread_init (GaioThread *self)
   pthread_mutex_init (&self->mutex, NULL);
 }
 
-/* If there were no fd for it, g_main_context_new() would abort the process. */
-static gboolean
-check_fds (GError **error)
-{
-  gint fd = eventfd (0, EFD_CLOEXEC);
-
-  if (fd == -1)
-    {
-      gaio_error_set_for_own (error, errno, "Cannot create a main context");
-      return FALSE;
-    }
-  close (fd);
-  return TRUE;
-}
-
 static GThread *
 spawn (const char *name, Loop *loop, GError **error)
 {
@@ -269,7 +253,7 @@ gaio_thread_new (const char *name, GError **error)
 
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
 
-  if (!check_fds (error))
+  if (!gaio_serve_check_fds (error))
     return NULL;
   loop = loop_new ();
   thread = spawn (name, loop, error);

@@ -19,6 +19,7 @@
 #include <gaio/gaio-host.h>
 #include <gaio/gaio-serve.h>
 #include <gaio/gaio-shared.h>
+#include <gaio/gaio-socket-service.h>
 #include <gaio/gaio-thread.h>
 #include <gaio/gaio-stats-exporter.h>
 

@@ -291,6 +291,24 @@ const tests = {
         context.stop_serving(served);
     },
 
+    'socket-service'() {
+        const context = Gaio.Context.new();
+        const service = Gaio.SocketService.new(context);
+        const places = [];
+        service.connect('connection', () => {
+            places.push(GLib.MainContext.get_thread_default());
+        });
+        const port = service.add_any_inet_port(null);
+        const client = new Gio.SocketClient().connect_to_host('127.0.0.1', port, null);
+        while (places.length === 0)
+            context.iterate(-1);
+        assertEqual(places[0] instanceof GLib.MainContext, true);
+        service.stop();
+        for (let i = 0; i < 10; i++)
+            context.iterate(0);
+        client.close(null);
+    },
+
     'deferred-function-is-freed-on-the-thread-of-the-loop'() {
         const context = Gaio.Context.new();
         const isThere = watchFunction(f => context.defer(f));

@@ -23,7 +23,12 @@ EXAMPLES = pathlib.Path(sys.argv[2])
 STAND_INS = {
     '__init__.pyi': 'def require_version(namespace: str, version: str) -> None: ...\n',
     'repository/__init__.pyi': '',
-    'repository/Gio.pyi': 'class Cancellable: ...\nclass DBusConnection: ...\n',
+    'repository/Gio.pyi': '''
+class Cancellable: ...
+class DBusConnection: ...
+class SocketConnection: ...
+class SocketService: ...
+''',
     'repository/GObject.pyi': 'class Object: ...\nclass GEnum(int): ...\n',
     'repository/GLib.pyi': '''
 SOURCE_CONTINUE: bool
@@ -85,7 +90,8 @@ def class_names(class_):
     for ancestor in class_.__mro__:
         if ancestor.__module__.endswith('.Gaio'):
             names.update(vars(ancestor))
-    return {name for name in names if is_public(name)}
+    # The structure of a class that can be derived from is not for Python either.
+    return {name for name in names if is_public(name) and name != 'parent_instance'}
 
 
 def runtime_names():

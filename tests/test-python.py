@@ -444,6 +444,49 @@ def test_main_contexts_are_served():
     del owner
 
 
+class Echo(Gaio.SocketService):
+    """As the C class: each connection in a main context of its own."""
+
+    def do_connection(self, connection, source_object):
+        self.places.append(GLib.MainContext.get_thread_default())
+        self.read(connection)
+
+    def read(self, connection):
+        connection.get_input_stream().read_bytes_async(
+            100, GLib.PRIORITY_DEFAULT, None, self.have_read, connection)
+
+    def have_read(self, stream, result, connection):
+        data = stream.read_bytes_finish(result).get_data()
+        if data:
+            connection.get_output_stream().write_all(data, None)
+            self.read(connection)
+
+
+def test_socket_service():
+    """It can be derived from, and what GIO begins completes in the connection's main context."""
+    context = Gaio.Context()
+    service = Echo(context=context)
+    service.places = []
+    port = service.add_any_inet_port(None)
+    with socket.create_connection(('127.0.0.1', port)) as client:
+        client.send(b'hello')
+        client.setblocking(False)
+        answer = bytearray()
+
+        def is_answered():
+            with contextlib.suppress(BlockingIOError):
+                answer.extend(client.recv(100))
+            return len(answer) == 5
+
+        run_until(context, is_answered)
+        assert answer == b'hello'
+    assert len(service.places) == 1
+    assert service.get_context() == context
+    service.stop()
+    for _ in range(10):
+        context.iterate(0)
+
+
 def test_deferred_call_of_another_thread():
     """It runs on the thread of the loop, and what it holds is let go there."""
     context = Gaio.Context()

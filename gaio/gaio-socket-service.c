@@ -1,0 +1,566 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <gaio/gaio-socket-service.h>
+
+#include <gaio/gaio-bottom-half.h>
+#include <gaio/gaio-error.h>
+#include <gaio/gaio-serve.h>
+#include <gaio/gaio-shared.h>
+#include <gaio/gaio-timer.h>
+
+#include "gaio-inner-private.h"
+#include "gaio-serve-private.h"
+
+/* How soon to try again where it cannot accept. */
+#define RETRY_US 100000
+
+/**
+ * SECTION:gaio-socket-service
+ * @title: GaioSocketService
+ * @short_description: a GSocketService for many connections
+ *
+ * A #GaioSocketService is a #GSocketService, as #GThreadedSocketService is one. But where that has
+ * a thread for each connection, this has a main context for each connection, which its #GaioContext
+ * serves: see gaio_context_create_main_context(). #GaioSocketService::connection is emitted in the
+ * main context of the new connection. What its handlers begin with GIO completes there, at a cost
+ * that does not depend on how many other connections wait.
+ *
+ * It accepts connections while its #GaioContext is running, and keeps itself alive for that, as any
+ * #GSocketService does: call g_socket_service_stop() before you drop the last reference. It stops
+ * for good when the #GaioContext is closed. If a connection cannot be accepted, because no fd is
+ * left, say, it warns once, and tries again every 100 milliseconds; meanwhile clients wait in the
+ * backlog, see g_socket_listener_set_backlog(). A connection takes two fds: its own, and that of
+ * its main context.
+ */
+
+/**
+ * GaioSocketService:
+ *
+ * A #GSocketService that has a main context for each connection.
+ *
+ * Since: 1.0
+ */
+
+typedef struct
+{
+  GaioContext *context;   /* (const) */
+  GaioBottomHalf *update; /* (const) calls update() */
+  GaioTimer *retry;       /* (const) likewise */
+  GMainContext *place;    /* (owner) where it accepts */
+  GMainContext *next;     /* (owner) for the next connection */
+  gboolean warned;        /* (owner) since it has last accepted */
+  gint is_listening;      /* (atomic) there are sockets */
+  GMutex mutex;
+  GCancellable *accepting; /* (mutex) ends the accept that is under way */
+  gint is_parked;          /* (atomic) the base class is, see park_base() */
+  GMainContext *parked;
+  guint n_parked_references;
+} GaioSocketServicePrivate;
+
+G_DEFINE_TYPE_WITH_PRIVATE (GaioSocketService, gaio_socket_service, G_TYPE_SOCKET_SERVICE)
+
+enum
+{
+  PROP_CONTEXT = 1,
+  N_PROPS,
+};
+
+static GParamSpec *properties[N_PROPS];
+static guint connection_signal;
+
+static GaioSocketServicePrivate *
+get_private (gpointer self)
+{
+  return gaio_socket_service_get_instance_private (self);
+}
+
+/* --- The base class --- */
+
+/* GSocketService accepts in the main context of whoever starts it, and does so over and over again
+ * where no fd is left. It does not while it waits for an earlier accept: so it has one that waits
+ * in a main context that nobody iterates. */
+
+/* Ends what the base class waits for in @parked, which is the thread-default main context. */
+static void
+finish_accept (GSocketService *service, GMainContext *parked)
+{
+  g_socket_service_stop (service);
+  while (g_main_context_iteration (parked, FALSE))
+    ;
+}
+
+/* An accept holds references to the service: how many is GLib's business. */
+static guint
+count_references_of_accept (GMainContext *parked)
+{
+  g_autoptr (GSocketService) probe = g_socket_service_new ();
+  guint n;
+
+  g_socket_service_stop (probe);
+  g_socket_listener_close (G_SOCKET_LISTENER (probe));
+  g_socket_service_start (probe);
+  n = G_OBJECT (probe)->ref_count - 1;
+  finish_accept (probe, parked);
+  return n;
+}
+
+/* The references of that accept must not keep @self alive: unpark_base() gives them back. */
+static void
+park_base (GaioSocketService *self)
+{
+  GaioSocketServicePrivate *private = get_private (self);
+  GSocketService *service = G_SOCKET_SERVICE (self);
+  gboolean is_active = g_socket_service_is_active (service);
+
+  private->parked = g_main_context_new ();
+  g_main_context_push_thread_default (private->parked);
+  private->n_parked_references = count_references_of_accept (private->parked);
+  g_object_freeze_notify (G_OBJECT (self));
+  g_socket_service_stop (service);
+  g_socket_service_start (service);
+  if (!is_active)
+    g_socket_service_stop (service);
+  g_object_thaw_notify (G_OBJECT (self));
+  g_main_context_pop_thread_default (private->parked);
+  for (guint i = 0; i < private->n_parked_references; i++)
+    g_object_unref (self);
+}
+
+/* Once there are sockets, as what waits for none never ends. FALSE if no fd is left. */
+static gboolean
+ensure_parked (GaioSocketService *self, GError **error)
+{
+  GaioSocketServicePrivate *private = get_private (self);
+
+  if (!g_atomic_int_compare_and_exchange (&private->is_parked, FALSE, TRUE))
+    return TRUE;
+  if (!gaio_serve_check_fds (error))
+    {
+      g_atomic_int_set (&private->is_parked, FALSE);
+      return FALSE;
+    }
+  park_base (self);
+  return TRUE;
+}
+
+static void
+unpark_base (GaioSocketService *self)
+{
+  GaioSocketServicePrivate *private = get_private (self);
+  g_autoptr (GMainContext) parked = g_steal_pointer (&private->parked);
+
+  if (parked == NULL)
+    return;
+  for (guint i = 0; i < private->n_parked_references; i++)
+    g_object_ref (self);
+  g_main_context_push_thread_default (parked);
+  finish_accept (G_SOCKET_SERVICE (self), parked);
+  g_main_context_pop_thread_default (parked);
+}
+
+/* --- Accepting --- */
+
+static gboolean
+ensure_main_context (GaioSocketService *self, GMainContext **main_context, GError **error)
+{
+  GaioSocketServicePrivate *private = get_private (self);
+
+  if (*main_context == NULL)
+    *main_context = gaio_context_create_main_context (private->context, NULL, error);
+  return *main_context != NULL;
+}
+
+static void
+drop_main_context (GaioSocketService *self, GMainContext **main_context)
+{
+  GaioSocketServicePrivate *private = get_private (self);
+
+  if (*main_context == NULL)
+    return;
+  gaio_context_stop_serving (private->context, *main_context);
+  g_clear_pointer (main_context, g_main_context_unref);
+}
+
+static void
+try_later (GaioSocketService *self, const GError *error)
+{
+  GaioSocketServicePrivate *private = get_private (self);
+
+  if (!private->warned)
+    g_warning ("Cannot accept connections: %s", error->message);
+  private->warned = TRUE;
+  gaio_timer_arm (private->retry, RETRY_US);
+}
+
+static void accepted (GObject *object, GAsyncResult *result, gpointer user_data);
+
+/* In the main context where it accepts. */
+static void
+accept_one (gpointer user_data)
+{
+  GaioSocketService *self = user_data;
+  GaioSocketServicePrivate *private = get_private (self);
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+
+  g_mutex_lock (&private->mutex);
+  private->accepting = g_object_ref (cancellable);
+  g_mutex_unlock (&private->mutex);
+  g_socket_listener_accept_async (G_SOCKET_LISTENER (self), cancellable, accepted, NULL);
+}
+
+/* All that a connection takes is there before it is accepted. */
+static void
+begin (GaioSocketService *self)
+{
+  GaioSocketServicePrivate *private = get_private (self);
+  g_autoptr (GError) error = NULL;
+
+  if (!g_atomic_int_get (&private->is_listening) ||
+      !g_socket_service_is_active (G_SOCKET_SERVICE (self)))
+    return;
+  if (ensure_parked (self, &error) && ensure_main_context (self, &private->place, &error) &&
+      ensure_main_context (self, &private->next, &error))
+    gaio_context_call_in (private->context, private->place, accept_one, self);
+  else if (!g_error_matches (error, GAIO_ERROR, GAIO_ERROR_CLOSED) &&
+           !g_error_matches (error, GAIO_ERROR, GAIO_ERROR_FORKED))
+    try_later (self, error);
+}
+
+static void
+hand_over (GaioSocketService *self, GSocketConnection *connection, GObject *source_object)
+{
+  gboolean handled;
+
+  ((GaioSocketServicePrivate *) get_private (self))->warned = FALSE;
+  g_signal_emit_by_name (self, "incoming", connection, source_object, &handled);
+}
+
+static gboolean
+is_final (const GError *error)
+{
+  return g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CLOSED);
+}
+
+static gboolean
+is_harmless (const GError *error)
+{
+  return g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED) ||
+         g_error_matches (error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK);
+}
+
+static void
+accepted (GObject *object, GAsyncResult *result, gpointer user_data)
+{
+  GaioSocketService *self = GAIO_SOCKET_SERVICE (object);
+  GaioSocketServicePrivate *private = get_private (self);
+  g_autoptr (GSocketConnection) connection = NULL;
+  g_autoptr (GError) error = NULL;
+  GObject *source_object;
+
+  connection =
+      g_socket_listener_accept_finish (G_SOCKET_LISTENER (self), result, &source_object, &error);
+  g_mutex_lock (&private->mutex);
+  g_clear_object (&private->accepting);
+  g_mutex_unlock (&private->mutex);
+  if (connection != NULL)
+    hand_over (self, connection, source_object);
+  if (error == NULL || is_harmless (error))
+    begin (self);
+  else if (!is_final (error))
+    try_later (self, error);
+}
+
+/* The bottom half and the timer refer to the service with this: it may go in another thread. */
+static GWeakRef *
+weak_ref_new (GaioSocketService *self)
+{
+  GWeakRef *ref = g_new (GWeakRef, 1);
+
+  g_weak_ref_init (ref, self);
+  return ref;
+}
+
+static void
+weak_ref_free (gpointer data)
+{
+  g_weak_ref_clear (data);
+  g_free (data);
+}
+
+static void
+update (gpointer data)
+{
+  g_autoptr (GaioSocketService) self = g_weak_ref_get (data);
+  GaioSocketServicePrivate *private;
+  gboolean is_accepting;
+
+  if (self == NULL)
+    return;
+  private = get_private (self);
+  g_mutex_lock (&private->mutex);
+  is_accepting = private->accepting != NULL;
+  g_mutex_unlock (&private->mutex);
+  if (!is_accepting)
+    begin (self);
+}
+
+/* What is under way refers to the sockets of before, or is not to be any more. From any thread. */
+static void
+end_accept (GaioSocketService *self)
+{
+  GaioSocketServicePrivate *private = get_private (self);
+  g_autoptr (GCancellable) accepting = NULL;
+
+  g_mutex_lock (&private->mutex);
+  if (private->accepting != NULL)
+    accepting = g_object_ref (private->accepting);
+  g_mutex_unlock (&private->mutex);
+  g_cancellable_cancel (accepting);
+}
+
+/* From any thread. */
+static void
+reconsider (GaioSocketService *self)
+{
+  GaioSocketServicePrivate *private = get_private (self);
+
+  end_accept (self);
+  if (private->update != NULL)
+    gaio_bottom_half_schedule (private->update);
+}
+
+/* The context is closed, or the service goes. What is under way holds references to the service,
+ * and nobody else would end it. */
+static void
+context_gone (gpointer data)
+{
+  g_autoptr (GaioSocketService) self = g_weak_ref_get (data);
+  GaioSocketServicePrivate *private = self != NULL ? get_private (self) : NULL;
+
+  weak_ref_free (data);
+  if (private == NULL)
+    return;
+  g_atomic_int_set (&private->is_listening, FALSE);
+  end_accept (self);
+  while (private->place != NULL && g_main_context_iteration (private->place, FALSE))
+    ;
+  drop_main_context (self, &private->place);
+  drop_main_context (self, &private->next);
+}
+
+/* --- Connections --- */
+
+typedef struct
+{
+  GaioSocketService *service;
+  GSocketConnection *connection;
+  GObject *source_object;
+} Emission;
+
+static void
+emit_connection (gpointer data)
+{
+  Emission *emission = data;
+
+  g_signal_emit (emission->service, connection_signal, 0, emission->connection,
+                 emission->source_object);
+}
+
+/* The default handler of GSocketService::incoming. */
+static gboolean
+gaio_socket_service_incoming (GSocketService *service,
+                              GSocketConnection *connection,
+                              GObject *source_object)
+{
+  GaioSocketService *self = GAIO_SOCKET_SERVICE (service);
+  GaioSocketServicePrivate *private = get_private (self);
+  Emission emission = { self, connection, source_object };
+  g_autoptr (GMainContext) main_context = g_steal_pointer (&private->next);
+  GaioInner *inner = main_context != NULL ? gaio_inner_lookup (main_context) : NULL;
+
+  if (inner == NULL)
+    return FALSE;
+  gaio_inner_set_owner (inner, G_OBJECT (connection));
+  gaio_entry_unref (&inner->entry);
+  gaio_context_call_in (private->context, main_context, emit_connection, &emission);
+  return FALSE;
+}
+
+/* --- The object --- */
+
+static void
+gaio_socket_service_changed (GSocketListener *listener)
+{
+  GaioSocketService *self = GAIO_SOCKET_SERVICE (listener);
+  GaioSocketServicePrivate *private = get_private (self);
+
+  ensure_parked (self, NULL);
+  g_atomic_int_set (&private->is_listening, TRUE);
+  reconsider (self);
+}
+
+static void
+gaio_socket_service_notify (GObject *object, GParamSpec *pspec)
+{
+  if (g_str_equal (pspec->name, "active"))
+    reconsider (GAIO_SOCKET_SERVICE (object));
+}
+
+static void
+gaio_socket_service_constructed (GObject *object)
+{
+  GaioSocketService *self = GAIO_SOCKET_SERVICE (object);
+  GaioSocketServicePrivate *private = get_private (self);
+
+  G_OBJECT_CLASS (gaio_socket_service_parent_class)->constructed (object);
+  if (private->context == NULL)
+  private->context = gaio_context_ref_thread_default ();
+  private->update =
+      gaio_context_add_bottom_half (private->context, update, weak_ref_new (self), weak_ref_free);
+  private->retry =
+      gaio_context_add_timer (private->context, update, weak_ref_new (self), context_gone);
+}
+
+/* What is under way holds references to the service: so nothing is. */
+static void
+gaio_socket_service_dispose (GObject *object)
+{
+  GaioSocketService *self = GAIO_SOCKET_SERVICE (object);
+  GaioSocketServicePrivate *private = get_private (self);
+
+  gaio_clear_bottom_half (&private->update);
+  gaio_clear_timer (&private->retry);
+  unpark_base (self);
+  drop_main_context (self, &private->place);
+  drop_main_context (self, &private->next);
+  G_OBJECT_CLASS (gaio_socket_service_parent_class)->dispose (object);
+}
+
+static void
+gaio_socket_service_finalize (GObject *object)
+{
+  GaioSocketServicePrivate *private = get_private (object);
+
+  g_mutex_clear (&private->mutex);
+  g_clear_object (&private->context);
+  G_OBJECT_CLASS (gaio_socket_service_parent_class)->finalize (object);
+}
+
+static void
+gaio_socket_service_get_property (GObject *object, guint id, GValue *value, GParamSpec *pspec)
+{
+  GaioSocketServicePrivate *private = get_private (object);
+
+  if (id == PROP_CONTEXT)
+    g_value_set_object (value, private->context);
+  else
+    G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, pspec);
+}
+
+static void
+gaio_socket_service_set_property (GObject *object, guint id, const GValue *value, GParamSpec *pspec)
+{
+  GaioSocketServicePrivate *private = get_private (object);
+
+  if (id == PROP_CONTEXT)
+  private->context = g_value_dup_object (value);
+  else G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, pspec);
+}
+
+static void
+gaio_socket_service_init (GaioSocketService *self)
+{
+  GaioSocketServicePrivate *private = get_private (self);
+
+  g_mutex_init (&private->mutex);
+}
+
+static void
+gaio_socket_service_class_init (GaioSocketServiceClass *klass)
+{
+  GObjectClass *object_class = G_OBJECT_CLASS (klass);
+
+  object_class->constructed = gaio_socket_service_constructed;
+  object_class->dispose = gaio_socket_service_dispose;
+  object_class->finalize = gaio_socket_service_finalize;
+  object_class->get_property = gaio_socket_service_get_property;
+  object_class->set_property = gaio_socket_service_set_property;
+  object_class->notify = gaio_socket_service_notify;
+  G_SOCKET_LISTENER_CLASS (klass)->changed = gaio_socket_service_changed;
+  G_SOCKET_SERVICE_CLASS (klass)->incoming = gaio_socket_service_incoming;
+
+  /**
+   * GaioSocketService:context:
+   *
+   * The context that serves the main contexts of the connections. The default is the one that
+   * gaio_context_ref_thread_default() returns.
+   *
+   * Since: 1.0
+   */
+  properties[PROP_CONTEXT] =
+      g_param_spec_object ("context", "Context", "What serves the connections", GAIO_TYPE_CONTEXT,
+                           G_PARAM_READWRITE | G_PARAM_CONSTRUCT_ONLY | G_PARAM_STATIC_STRINGS);
+  g_object_class_install_properties (object_class, N_PROPS, properties);
+
+  /**
+   * GaioSocketService::connection:
+   * @self: the service
+   * @connection: a new connection
+   * @source_object: (nullable): what was passed to g_socket_listener_add_address(), say
+   *
+   * A client has connected. This is emitted on the thread that runs #GaioSocketService:context,
+   * with the main context of @connection as the thread-default one, after
+   * #GSocketService::incoming, unless a handler of that has returned %TRUE.
+   *
+   * The main context exists until @connection is disposed of. Take a reference as long as you use
+   * the connection, because reading and writing take none: without one, it is closed when the
+   * handlers have returned.
+   *
+   * Objects that the handlers of one connection create belong to that connection: do not begin
+   * anything with them from another.
+   *
+   * Since: 1.0
+   */
+  connection_signal =
+      g_signal_new ("connection", G_TYPE_FROM_CLASS (klass), G_SIGNAL_RUN_LAST,
+                    G_STRUCT_OFFSET (GaioSocketServiceClass, connection), NULL, NULL, NULL,
+                    G_TYPE_NONE, 2, G_TYPE_SOCKET_CONNECTION, G_TYPE_OBJECT);
+}
+
+/**
+ * gaio_socket_service_new:
+ * @context: (nullable): the context that is to serve the main contexts of the connections, or %NULL
+ *   for the one that gaio_context_ref_thread_default() returns
+ *
+ * Creates a service that listens nowhere yet, as g_threaded_socket_service_new() does. Add sockets
+ * with g_socket_listener_add_inet_port(), say. The service is active from the start.
+ *
+ * Returns: (transfer full) (type Gaio.SocketService): a new service
+ *
+ * Since: 1.0
+ */
+GSocketService *
+gaio_socket_service_new (GaioContext *context)
+{
+  g_return_val_if_fail (context == NULL || GAIO_IS_CONTEXT (context), NULL);
+
+  return g_object_new (GAIO_TYPE_SOCKET_SERVICE, "context", context, NULL);
+}
+
+/**
+ * gaio_socket_service_get_context:
+ * @self: a service
+ *
+ * Returns the context that serves the main contexts of the connections. May be called from any
+ * thread.
+ *
+ * Returns: (transfer none): the context
+ *
+ * Since: 1.0
+ */
+GaioContext *
+gaio_socket_service_get_context (GaioSocketService *self)
+{
+  g_return_val_if_fail (GAIO_IS_SOCKET_SERVICE (self), NULL);
+
+  return ((GaioSocketServicePrivate *) get_private (self))->context;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "test-support.h"
+
+/* What stories about main contexts that a context serves have in common: a context alone or under
+ * GLib, and one inner context. */
+
+typedef struct
+{
+  GaioContext *context;
+  GMainContext *outer; /* NULL if the context is alone */
+  GMainContext *inner;
+} Stage;
+
+static inline void
+stage_begin (Stage *stage, gconstpointer nested)
+{
+  g_autoptr (GError) error = NULL;
+
+  *stage = (Stage){ .context = gaio_context_new () };
+  if (nested != NULL)
+    {
+      stage->outer = g_main_context_new ();
+      attach (stage->context, stage->outer);
+    }
+  stage->inner = gaio_context_create_main_context (stage->context, NULL, &error);
+  g_assert_no_error (error);
+  g_assert_nonnull (stage->inner);
+}
+
+static inline void
+stage_end (Stage *stage)
+{
+  gaio_context_close (stage->context);
+  g_object_unref (stage->context);
+  g_clear_pointer (&stage->inner, g_main_context_unref);
+  g_clear_pointer (&stage->outer, g_main_context_unref);
+}
+
+static inline gboolean
+round_of (Stage *stage, gboolean may_block)
+{
+  if (stage->outer != NULL)
+    return g_main_context_iteration (stage->outer, may_block);
+  return gaio_context_iterate (stage->context, may_block ? -1 : 0);
+}
+
+static inline gboolean
+expired (gpointer what)
+{
+  g_error ("waited too long for %s", (const char *) what);
+  return G_SOURCE_REMOVE;
+}
+
+static inline void
+expired_once (gpointer what)
+{
+  expired (what);
+}
+
+#define until(stage, condition)                                                                    \
+  G_STMT_START                                                                                     \
+  {                                                                                                \
+    GaioTimer *guard_ =                                                                            \
+        gaio_context_add_timer ((stage)->context, expired_once, (gpointer) #condition, NULL);      \
+                                                                                                   \
+    gaio_timer_arm (guard_, GUARD_US);                                                             \
+    while (!(condition))                                                                           \
+      round_of ((stage), TRUE);                                                                    \
+    gaio_clear_timer (&guard_);                                                                    \
+  }                                                                                                \
+  G_STMT_END
+
+static inline void
+settle (Stage *stage)
+{
+  for (guint n = 0; round_of (stage, FALSE); n++)
+    g_assert_cmpuint (n, <, 1000);
+}
