@@ -24,14 +24,14 @@ struct _GaioInner
   GaioEntry entry;            /* in the ready list when it is to have a turn */
   GMainContext *main_context; /* (const) */
   GSource *guard;             /* (lock) tells of iterations by others; NULL once it is destroyed */
+  GaioInner *next_of_owner;   /* (table) another with the same owner */
   GType owner_type;           /* 0 as long as it has none */
-  GaioLink siblings;          /* (lock) in core->inners.all */
   GaioLink turns;             /* (lock) in core->inners.turns, for the next round */
   GaioHeapNode node;          /* (lock) in core->inners.deadlines */
   GaioInnerWatch *watches;    /* (inner), changed under the lock */
-  GPollFD *pollfds;           /* (inner) of the last query */
+  GaioInnerWatch few[2];      /* enough for most: room for @watches */
   guint16 n_watches;          /* (inner), changed under the lock */
-  guint16 n_pollfds;          /* (inner) */
+  guint16 n_polled;           /* (inner) how many of them, from the first, the last query was for */
   int wake_fd;                /* (const) GLib's */
   gint priority;              /* (inner) of the last query */
   gint64 deadline;            /* (inner) that it is in the heap for, or -1 */
@@ -55,14 +55,14 @@ gboolean gaio_inner_gather (GaioHandler *handler);
 gboolean gaio_inner_serve (GaioInner *self);
 gboolean gaio_inner_look (GaioInner *self);
 void gaio_inner_collect (GaioCore *core);
-void gaio_inner_requeue (GaioCore *core);
+void gaio_inner_begin_round (GaioCore *core, gboolean under_glib);
+void gaio_inner_end_round (GaioCore *core);
 void gaio_inner_unpark (GaioCore *core);
 gboolean gaio_inner_call (GaioInner *self, GSourceOnceFunc func, gpointer user_data);
-void gaio_inner_prepare_running (GaioCore *core);
 
-/* From its place in core->inners. */
+/* From its place in core->inners.all. */
 static inline GaioInner *
 gaio_inner_from_siblings (GaioLink *link)
 {
-  return gaio_link_entry (link, GaioInner, siblings);
+  return gaio_link_entry (link, GaioInner, entry.siblings);
 }

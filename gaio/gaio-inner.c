@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "gaio-inner-private.h"
 
+#include <string.h>
 #include <unistd.h>
 
 #include <gaio/gaio-context.h>
@@ -133,12 +134,16 @@ set_deadline (GaioInner *self, gint64 deadline)
       (deadline >= 0 && self->deadline >= 0 && self->deadline <= deadline &&
        self->deadline > deadline - SLACK_US))
     return;
-  self->deadline = deadline;
   if (deadline == -1)
     {
       gaio_heap_remove (&core->inners.deadlines, &self->node);
-      return;
+      gaio_heap_unreserve (&core->inners.deadlines);
     }
+  else if (self->deadline == -1)
+    gaio_heap_reserve (&core->inners.deadlines);
+  self->deadline = deadline;
+  if (deadline == -1)
+    return;
   gaio_heap_set (&core->inners.deadlines, &self->node, deadline);
   if (gaio_heap_first (&core->inners.deadlines) == &self->node)
     gaio_core_deadline_moved (core, deadline);
@@ -201,10 +206,9 @@ gaio_inner_collect (GaioCore *core)
     }
 }
 
-/* What a round has left over comes first in the next one. By the owner of the context, with the
- * lock held. */
-void
-gaio_inner_requeue (GaioCore *core)
+/* What a round has left over comes first in the next one. With the lock held. */
+static void
+requeue (GaioCore *core)
 {
   GaioList rest;
   GaioLink *last;
@@ -275,6 +279,39 @@ attach_guard (GaioInner *self)
 
 /* --- What it waits for --- */
 
+/* What g_main_context_query() tells, and g_main_context_check() is told. */
+typedef struct
+{
+  GPollFD *fds;
+  gint n, size;
+  GPollFD few[8];
+} Query;
+
+static void
+query_reserve (Query *query, gint size)
+{
+  if (size <= query->size)
+    return;
+  if (query->fds != query->few)
+    g_free (query->fds);
+  query->fds = g_new (GPollFD, size);
+  query->size = size;
+}
+
+static void
+query_init (Query *query)
+{
+  query->fds = query->few;
+  query->size = G_N_ELEMENTS (query->few);
+}
+
+static void
+query_clear (Query *query)
+{
+  if (query->fds != query->few)
+    g_free (query->fds);
+}
+
 static GaioInnerWatch *
 find_watch (GaioInner *self, int fd)
 {
@@ -333,29 +370,39 @@ update_watch (GaioInner *self, GaioInnerWatch *watch, guint16 events)
 
 /* With the lock held. TRUE if @self waits for what it has waited for before. */
 static gboolean
-is_unchanged (GaioInner *self)
+is_unchanged (GaioInner *self, const Query *query)
 {
-  if (self->n_watches != self->n_pollfds)
+  if (self->n_watches != query->n)
     return FALSE;
   for (guint i = 0; i < self->n_watches; i++)
-    if (self->watches[i].fd != self->pollfds[i].fd ||
-        self->watches[i].events != self->pollfds[i].events)
+    if (self->watches[i].fd != query->fds[i].fd || self->watches[i].events != query->fds[i].events)
       return FALSE;
   return TRUE;
 }
 
-/* The watches of what was queried; those of the rest go if the query was @complete. With the lock
- * held. FALSE if something could not be added. */
-static gboolean
-rebuild_watches (GaioInner *self, gboolean complete)
+/* Takes over what is in @watches. With the lock held. */
+static void
+replace_watches (GaioInner *self, const GaioInnerWatch *watches, guint n)
 {
-  GaioInnerWatch *watches = g_new (GaioInnerWatch, self->n_pollfds + self->n_watches);
+  if (self->watches != self->few)
+    g_free (self->watches);
+  self->watches = n <= G_N_ELEMENTS (self->few) ? self->few : g_new (GaioInnerWatch, n);
+  memcpy (self->watches, watches, n * sizeof *watches);
+  self->n_watches = n;
+}
+
+/* The watches of what was queried, in that order; those of the rest go if the query was @complete.
+ * With the lock held. FALSE if something could not be added. */
+static gboolean
+rebuild_watches (GaioInner *self, const Query *query, gboolean complete)
+{
+  g_autofree GaioInnerWatch *watches = g_new (GaioInnerWatch, query->n + self->n_watches);
   guint n = 0;
   gboolean all = TRUE;
 
-  for (guint i = 0; i < self->n_pollfds; i++)
+  for (gint i = 0; i < query->n; i++)
     {
-      GPollFD *pollfd = &self->pollfds[i];
+      GPollFD *pollfd = &query->fds[i];
       GaioInnerWatch *old = find_watch (self, pollfd->fd);
 
       watches[n] = old != NULL ? *old : (GaioInnerWatch){ .fd = pollfd->fd };
@@ -368,20 +415,19 @@ rebuild_watches (GaioInner *self, gboolean complete)
       remove_watch (&self->watches[i]);
     else if (self->watches[i].fd != -1)
       watches[n++] = self->watches[i];
-  g_free (self->watches);
-  self->watches = g_renew (GaioInnerWatch, watches, n);
-  self->n_watches = n;
+  replace_watches (self, watches, n);
   return all;
 }
 
 /* With the lock held. */
 static gboolean
-update_watches (GaioInner *self, gboolean complete)
+update_watches (GaioInner *self, const Query *query, gboolean complete)
 {
   gboolean all = TRUE;
 
-  if (!complete || !is_unchanged (self))
-    return rebuild_watches (self, complete);
+  self->n_polled = query->n;
+  if (!complete || !is_unchanged (self, query))
+    return rebuild_watches (self, query, complete);
   for (guint i = 0; i < self->n_watches; i++)
     all &= update_watch (self, &self->watches[i], self->watches[i].events);
   return all;
@@ -390,7 +436,7 @@ update_watches (GaioInner *self, gboolean complete)
 /* Puts what @self waits for into the monitor. Returns in how many microseconds to try again, 0 if
  * GLib is to be told of an fd that is not open, or -1. */
 static gint64
-watch_pollfds (GaioInner *self, gboolean complete)
+watch_pollfds (GaioInner *self, const Query *query, gboolean complete)
 {
   GaioCore *core = self->entry.core;
   gboolean all = TRUE, bad = FALSE;
@@ -398,37 +444,39 @@ watch_pollfds (GaioInner *self, gboolean complete)
   if (!gaio_core_lock (core))
     return -1;
   if (!gaio_entry_is_removed (&self->entry))
-    all = update_watches (self, complete);
+    all = update_watches (self, query, complete);
   gaio_core_unlock (core);
   for (guint i = 0; !all && i < self->n_watches; i++)
     bad |= self->watches[i].is_bad;
   return all ? -1 : bad ? 0 : GAIO_MONITOR_RETRY_US;
 }
 
-/* What the kernel has told in this round, each once. */
-static void
-fill_revents (GaioInner *self)
+/* What the kernel has told of @watch in this round, once. */
+static gushort
+take_revents (GaioInner *self, GaioInnerWatch *watch)
 {
-  guint32 stamp = gaio_ready_list_get_stamp (&self->entry.core->ready);
+  gushort revents = watch->is_bad ? G_IO_NVAL : 0;
 
-  for (guint i = 0; i < self->n_pollfds; i++)
+  watch->is_bad = false;
+  if (watch->handler == NULL ||
+      watch->handler->entry.stamp != gaio_ready_list_get_stamp (&self->entry.core->ready))
+    return revents;
+  revents |= watch->handler->revents;
+  watch->handler->revents = 0;
+  return revents;
+}
+
+/* As the query has given them. */
+static void
+fill_revents (GaioInner *self, Query *query)
+{
+  query_reserve (query, self->n_polled);
+  query->n = self->n_polled;
+  for (gint i = 0; i < query->n; i++)
     {
-      GPollFD *pollfd = &self->pollfds[i];
-      /* After a query that was complete they are the same. */
-      GaioInnerWatch *watch = i < self->n_watches && self->watches[i].fd == pollfd->fd
-                                  ? &self->watches[i]
-                                  : find_watch (self, pollfd->fd);
+      GaioInnerWatch *watch = &self->watches[i];
 
-      pollfd->revents = 0;
-      if (watch == NULL)
-        continue;
-      if (watch->is_bad)
-        pollfd->revents = G_IO_NVAL;
-      watch->is_bad = FALSE;
-      if (watch->handler == NULL || watch->handler->entry.stamp != stamp)
-        continue;
-      pollfd->revents |= watch->handler->revents;
-      watch->handler->revents = 0;
+      query->fds[i] = (GPollFD){ watch->fd, watch->events, take_revents (self, watch) };
     }
 }
 
@@ -446,17 +494,15 @@ drain_wake_fd (GaioInner *self)
 
 /* Returns GLib's timeout. */
 static gint
-query (GaioInner *self)
+query_fds (GaioInner *self, Query *query)
 {
   gint timeout_ms, n;
 
-  while ((n = g_main_context_query (self->main_context, self->priority, &timeout_ms, self->pollfds,
-                                    self->n_pollfds)) > self->n_pollfds)
-    {
-      self->pollfds = g_renew (GPollFD, self->pollfds, n);
-      self->n_pollfds = n;
-    }
-  self->n_pollfds = n;
+  query_reserve (query, self->n_watches);
+  while ((n = g_main_context_query (self->main_context, self->priority, &timeout_ms, query->fds,
+                                    query->size)) > query->size)
+    query_reserve (query, n);
+  query->n = n;
   return timeout_ms;
 }
 
@@ -550,12 +596,15 @@ prepare (GaioInner *self)
 {
   gboolean ready;
   gint64 timeout_us, retry_us;
+  Query query;
 
+  query_init (&query);
   self->preparing = true;
   ready = g_main_context_prepare (self->main_context, &self->priority);
   self->preparing = false;
-  timeout_us = query (self) * G_GINT64_CONSTANT (1000);
-  retry_us = watch_pollfds (self, !ready);
+  timeout_us = query_fds (self, &query) * G_GINT64_CONSTANT (1000);
+  retry_us = watch_pollfds (self, &query, !ready);
+  query_clear (&query);
   self->prepared = true;
   if (timeout_us < 0 || (retry_us >= 0 && retry_us < timeout_us))
     timeout_us = retry_us;
@@ -619,14 +668,27 @@ end (GaioInner *self, Frame *frame)
   g_main_context_release (self->main_context);
 }
 
+/* TRUE if there is something to dispatch. */
+static gboolean
+check (GaioInner *self)
+{
+  gboolean ready;
+  Query query;
+
+  if (!self->prepared)
+    return FALSE;
+  self->prepared = false;
+  query_init (&query);
+  fill_revents (self, &query);
+  ready = g_main_context_check (self->main_context, self->priority, query.fds, query.n);
+  query_clear (&query);
+  return ready;
+}
+
 static void
 check_and_dispatch (GaioInner *self, Frame *frame)
 {
-  if (!self->prepared)
-    return;
-  self->prepared = false;
-  fill_revents (self);
-  if (!g_main_context_check (self->main_context, self->priority, self->pollfds, self->n_pollfds))
+  if (!check (self))
     return;
   frame->stale = TRUE;
   g_main_context_dispatch (self->main_context);
@@ -720,9 +782,19 @@ gaio_inner_call (GaioInner *self, GSourceOnceFunc func, gpointer user_data)
   return TRUE;
 }
 
-/* A callback of a turn runs a loop: what the turn was prepared for is old news. */
+/* Nothing is left over, usually. By the owner of the context, without the lock. */
 void
-gaio_inner_prepare_running (GaioCore *core)
+gaio_inner_end_round (GaioCore *core)
+{
+  if (gaio_list_is_empty (&core->ready.entries) || !gaio_core_lock (core))
+    return;
+  requeue (core);
+  gaio_core_unlock (core);
+}
+
+/* A callback of a turn runs a loop: what the turn was prepared for is old news. */
+static void
+prepare_running (GaioCore *core)
 {
   for (Frame *frame = innermost; frame != NULL; frame = frame->outer)
     if (frame->stale && frame->inner->entry.core == core &&
@@ -731,6 +803,20 @@ gaio_inner_prepare_running (GaioCore *core)
         frame->stale = FALSE;
         prepare (frame->inner);
       }
+}
+
+/* Before a wait, without the lock. The round may be nested in another one, or in a turn. */
+void
+gaio_inner_begin_round (GaioCore *core, gboolean under_glib)
+{
+  if (!gaio_core_lock (core))
+    return;
+  if (atomic_load_explicit (&core->round_thread, memory_order_relaxed) == gaio_this_thread ())
+    requeue (core);
+  if (!under_glib)
+    gaio_inner_unpark (core);
+  gaio_core_unlock (core);
+  prepare_running (core);
 }
 
 /* An fd of it is ready. By the owner of the context, with the lock held. */
@@ -747,18 +833,22 @@ gaio_inner_gather (GaioHandler *handler)
 
 /* --- Its life --- */
 
-/* In whichever thread its owner goes. */
+/* In whichever thread their owner is finalized. */
 static void
-owner_gone (gpointer data, GObject *owner)
+owner_gone (gpointer data)
 {
-  GaioInner *self = data;
+  GaioInner *next;
 
-  if (gaio_core_lock (self->entry.core))
+  for (GaioInner *self = data; self != NULL; self = next)
     {
-      gaio_inner_destroy (self);
-      gaio_core_unlock (self->entry.core);
+      next = self->next_of_owner;
+      if (gaio_core_lock (self->entry.core))
+        {
+          gaio_inner_destroy (self);
+          gaio_core_unlock (self->entry.core);
+        }
+      gaio_entry_unref (&self->entry);
     }
-  gaio_entry_unref (&self->entry);
 }
 
 /* It has been destroyed, and its last turn is over. */
@@ -778,19 +868,26 @@ inner_free (GaioEntry *entry)
 {
   GaioInner *self = (GaioInner *) entry;
 
-  g_free (self->watches);
-  g_free (self->pollfds);
+  if (self->watches != self->few)
+    g_free (self->watches);
   g_free (self);
 }
 
 /* It goes with @owner, if it is there for so long. At most once, before anybody else knows of it or
- * by the owner of the context. */
+ * by the owner of the context. A qdata takes half the memory of a weak reference. */
 void
 gaio_inner_set_owner (GaioInner *self, GObject *owner)
 {
-  self->owner_type = G_OBJECT_TYPE (owner);
+  static GQuark quark;
+
   gaio_entry_ref (&self->entry);
-  g_object_weak_ref (owner, owner_gone, self);
+  self->owner_type = G_OBJECT_TYPE (owner);
+  lock_table ();
+  if (quark == 0)
+    quark = g_quark_from_static_string ("gaio-main-contexts");
+  self->next_of_owner = g_object_steal_qdata (owner, quark);
+  g_object_set_qdata_full (owner, quark, self, owner_gone);
+  unlock_table ();
 }
 
 static GaioInner *
@@ -801,6 +898,7 @@ inner_alloc (GaioContext *context, GMainContext *main_context, int wake_fd)
   gaio_entry_init (&self->entry, GAIO_ENTRY_INNER, context->core, self, inner_ended);
   self->entry.free = inner_free;
   self->main_context = g_main_context_ref (main_context);
+  self->watches = self->few;
   self->wake_fd = wake_fd;
   self->deadline = -1;
   return self;
@@ -822,8 +920,7 @@ join (GaioInner *self, GError **error)
     }
   attach_guard (self);
   gaio_entry_forget_gathering (&self->entry);
-  gaio_list_push (&core->inners.all, &self->siblings);
-  gaio_heap_reserve (&core->inners.deadlines);
+  gaio_list_push (&core->inners.all, &self->entry.siblings);
   schedule_turn_locked (self);
   atomic_fetch_add_explicit (&core->inners.n, 1, memory_order_relaxed);
   return TRUE;
@@ -869,11 +966,9 @@ gaio_inner_destroy (GaioInner *self)
   forget (self);
   g_source_destroy (self->guard);
   g_clear_pointer (&self->guard, g_source_unref);
-  gaio_link_unlink (&self->siblings);
   atomic_fetch_sub_explicit (&self->entry.core->inners.n, 1, memory_order_relaxed);
   gaio_link_unlink (&self->turns);
   set_deadline (self, -1);
-  gaio_heap_unreserve (&self->entry.core->inners.deadlines);
   for (guint i = 0; i < self->n_watches; i++)
     if (self->watches[i].handler != NULL)
       gaio_handler_destroy (self->watches[i].handler);

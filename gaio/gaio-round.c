@@ -112,8 +112,6 @@ requeue_rest (GaioCore *core)
   spill_batch (core);
   if (G_UNLIKELY (core->bottom_halves.taken_calls.n_calls > 0))
     gaio_bottom_half_requeue_calls (core);
-  if (G_UNLIKELY (gaio_inner_table_is_used (&core->inners)))
-    gaio_inner_requeue (core);
 }
 
 /* With the lock held. FALSE if this thread may not begin a round now. */
@@ -418,7 +416,10 @@ finish (GaioRound *round)
   serve (round);
   ran = round->left < round->limit;
   if (G_UNLIKELY (gaio_inner_table_is_used (&round->core->inners)))
-    gaio_sweep_after_round (round->core, round->limit - round->left);
+    {
+      gaio_inner_end_round (round->core);
+      gaio_sweep_after_round (round->core, round->limit - round->left);
+    }
   leave (round);
   return ran;
 }
@@ -575,7 +576,7 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
   gboolean sleep;
 
   if (G_UNLIKELY (gaio_inner_table_is_used (&core->inners)))
-    gaio_inner_prepare_running (core);
+    gaio_inner_begin_round (core, TRUE);
   if (!lock_for_source (core, source))
     return TRUE;
   if (gaio_round_after_glib_poll (core, TRUE))
@@ -716,7 +717,7 @@ gaio_round_iterate (GaioCore *core, gint64 timeout_us)
   GaioRound round;
 
   if (G_UNLIKELY (gaio_inner_table_is_used (&core->inners)))
-    gaio_inner_prepare_running (core);
+    gaio_inner_begin_round (core, FALSE);
   if (!gaio_core_lock (core))
     return FALSE;
   if (G_UNLIKELY (is_owned_elsewhere (core) || !enter (&round, core)))
@@ -729,8 +730,6 @@ gaio_round_iterate (GaioCore *core, gint64 timeout_us)
       return FALSE;
     }
   gaio_host_state_drop_events (&core->host);
-  if (G_UNLIKELY (gaio_inner_table_is_used (&core->inners)))
-    gaio_inner_unpark (core);
   wait_for_news (&round, timeout_us);
   return finish (&round);
 }

@@ -146,7 +146,7 @@ gaio_serve_check_fds (GError **error)
  * @owner: (nullable): the object that the main context is for, such as a connection, or %NULL
  * @error: return location for a #GError
  *
- * Creates a main context that @self serves until @owner is disposed of or
+ * Creates a main context that @self serves until @owner is finalized or
  * gaio_context_stop_serving() is called; a turn that is running then comes to its end. It costs one
  * fd. May be called from any thread.
  *

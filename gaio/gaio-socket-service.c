@@ -511,7 +511,7 @@ gaio_socket_service_class_init (GaioSocketServiceClass *klass)
    * with the main context of @connection as the thread-default one, after
    * #GSocketService::incoming, unless a handler of that has returned %TRUE.
    *
-   * The main context exists until @connection is disposed of. Take a reference as long as you use
+   * The main context is served until @connection is finalized. Take a reference as long as you use
    * the connection, because reading and writing take none: without one, it is closed when the
    * handlers have returned.
    *
