@@ -39,6 +39,8 @@ struct _GaioInner
   bool wants_turn;            /* (owner) in this round, whatever its fds say */
   bool paused;                /* (lock) another thread owns it: its fds are silent */
   bool preparing;             /* (inner) this is our own prepare() */
+  atomic_bool ownerless;      /* the owner has gone; set under the lock */
+  guint8 n_last_turns;        /* (owner) since then */
   bool parked;                /* (lock) @turns is in core->inners.parked */
 };
 

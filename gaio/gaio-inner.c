@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "gaio-inner-private.h"
 
-#include <string.h>
 #include <unistd.h>
 
 #include <gaio/gaio-context.h>
@@ -9,6 +8,8 @@
 
 /* A deadline that comes so much earlier stays: GLib counts in milliseconds. */
 #define SLACK_US 1000
+/* What is always ready ends after so many turns without an owner. */
+#define LAST_TURNS 100
 
 /* What poll(2) knows, and a handler may wait for. */
 #define CONDITIONS (G_IO_IN | G_IO_PRI | G_IO_OUT | G_IO_ERR | G_IO_HUP)
@@ -387,7 +388,8 @@ replace_watches (GaioInner *self, const GaioInnerWatch *watches, guint n)
   if (self->watches != self->few)
     g_free (self->watches);
   self->watches = n <= G_N_ELEMENTS (self->few) ? self->few : g_new (GaioInnerWatch, n);
-  memcpy (self->watches, watches, n * sizeof *watches);
+  for (guint i = 0; i < n; i++)
+    self->watches[i] = watches[i];
   self->n_watches = n;
 }
 
@@ -695,14 +697,15 @@ check_and_dispatch (GaioInner *self, Frame *frame)
   frame->stale = FALSE;
 }
 
-static void
+/* TRUE if there is to be another turn at once. */
+static gboolean
 take_turn (GaioInner *self, Frame *frame)
 {
   check_and_dispatch (self, frame);
   if (gaio_entry_is_removed (&self->entry) || gaio_core_is_forked (self->entry.core))
-    return;
+    return FALSE;
   drain_wake_fd (self);
-  prepare (self);
+  return prepare (self);
 }
 
 /* By the type of its owner. */
@@ -722,10 +725,22 @@ end_entry (GaioInner *self)
   gaio_core_unlock (self->entry.core);
 }
 
+/* When its owner goes, what is under way ends as in GLib: a stream that was closed tells so. So
+ * there are turns as long as something is ready. */
+static void
+go_after_owner (GaioInner *self, gboolean again)
+{
+  if ((again && ++self->n_last_turns < LAST_TURNS) || !gaio_core_lock (self->entry.core))
+    return;
+  gaio_inner_destroy (self);
+  gaio_core_unlock (self->entry.core);
+}
+
 /* By the owner of the context, without the lock. TRUE if it was a turn. */
 gboolean
 gaio_inner_serve (GaioInner *self)
 {
+  gboolean ownerless = atomic_load_explicit (&self->ownerless, memory_order_acquire), again;
   Frame frame;
 
   self->wants_turn = false;
@@ -735,8 +750,10 @@ gaio_inner_serve (GaioInner *self)
   if (begin (self, &frame))
     {
       gaio_trace_call (&self->entry.core->profile, "main context", NULL, -1, describe (self),
-                       take_turn (self, &frame));
+                       again = take_turn (self, &frame));
       end (self, &frame);
+      if (ownerless)
+        go_after_owner (self, again);
     }
   else
     pause_until_later (self);
@@ -844,7 +861,8 @@ owner_gone (gpointer data)
       next = self->next_of_owner;
       if (gaio_core_lock (self->entry.core))
         {
-          gaio_inner_destroy (self);
+          atomic_store_explicit (&self->ownerless, true, memory_order_release);
+          schedule_turn_locked (self);
           gaio_core_unlock (self->entry.core);
         }
       gaio_entry_unref (&self->entry);

@@ -147,8 +147,10 @@ gaio_serve_check_fds (GError **error)
  * @error: return location for a #GError
  *
  * Creates a main context that @self serves until @owner is finalized or
- * gaio_context_stop_serving() is called; a turn that is running then comes to its end. It costs one
- * fd. May be called from any thread.
+ * gaio_context_stop_serving() is called; a turn that is running then comes to its end. When @owner
+ * has been finalized, what is ready by then still has its turns, such as a read from a stream that
+ * was closed; what would become ready later has none. It costs one fd. May be called from any
+ * thread.
  *
  * Fails with %GAIO_ERROR_PROCESS_LIMIT or %GAIO_ERROR_SYSTEM_LIMIT if no fd is left, with
  * %GAIO_ERROR_CLOSED and %GAIO_ERROR_FORKED.

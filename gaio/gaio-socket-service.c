@@ -365,7 +365,8 @@ emit_connection (gpointer data)
                  emission->source_object);
 }
 
-/* The default handler of GSocketService::incoming. */
+/* The default handler of GSocketService::incoming. The owner is the socket: the streams and what
+ * waits for them hold that, and not the connection. */
 static gboolean
 gaio_socket_service_incoming (GSocketService *service,
                               GSocketConnection *connection,
@@ -379,7 +380,7 @@ gaio_socket_service_incoming (GSocketService *service,
 
   if (inner == NULL)
     return FALSE;
-  gaio_inner_set_owner (inner, G_OBJECT (connection));
+  gaio_inner_set_owner (inner, G_OBJECT (g_socket_connection_get_socket (connection)));
   gaio_entry_unref (&inner->entry);
   gaio_context_call_in (private->context, main_context, emit_connection, &emission);
   return FALSE;
@@ -511,9 +512,8 @@ gaio_socket_service_class_init (GaioSocketServiceClass *klass)
    * with the main context of @connection as the thread-default one, after
    * #GSocketService::incoming, unless a handler of that has returned %TRUE.
    *
-   * The main context is served until @connection is finalized. Take a reference as long as you use
-   * the connection, because reading and writing take none: without one, it is closed when the
-   * handlers have returned.
+   * The main context is served until the #GSocket of @connection is finalized. Take a reference to
+   * @connection for as long as you use it, as with #GSocketService::incoming.
    *
    * Objects that the handlers of one connection create belong to that connection: do not begin
    * anything with them from another.

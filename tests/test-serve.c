@@ -447,6 +447,12 @@ test_fd_closed_under_its_source_is_told (gconstpointer nested)
 
 /* --- Its life --- */
 
+typedef struct
+{
+  GSocket *socket;
+  guint calls;
+} Wait;
+
 static void
 test_goes_with_its_owner (gconstpointer nested)
 {
@@ -462,6 +468,7 @@ test_goes_with_its_owner (gconstpointer nested)
   attach_idle (inner, 0, count_and_stop, &calls);
   until (&stage, calls == 1);
   g_object_unref (owner);
+  settle (&stage);
   attach_idle (inner, 0, count_and_stop, &calls);
   settle (&stage);
   g_assert_cmpuint (calls, ==, 1);
@@ -490,7 +497,87 @@ test_owner_goes_in_its_own_turn (gconstpointer nested)
   attach_idle (inner, -1, drop_owner, owner);
   attach_idle (inner, 0, count_and_stop, &calls);
   settle (&stage);
-  g_assert_cmpuint (calls, ==, 0);
+  g_assert_cmpuint (calls, ==, 1);
+  attach_idle (inner, 0, count_and_stop, &calls);
+  settle (&stage);
+  g_assert_cmpuint (calls, ==, 1);
+  stage_end (&stage);
+}
+
+/* What waits for a stream of its owner is told that this was closed, as in GLib. */
+static gboolean
+note_closed (GSocket *socket, GIOCondition condition, gpointer data)
+{
+  g_assert_true (g_socket_is_closed (socket));
+  ++*(guint *) data;
+  return G_SOURCE_REMOVE;
+}
+
+static void
+begin_to_wait (gpointer data)
+{
+  Wait *wait = data;
+  g_autoptr (GSource) source = g_socket_create_source (wait->socket, G_IO_IN, NULL);
+
+  g_source_set_callback (source, G_SOURCE_FUNC (note_closed), &wait->calls, NULL);
+  g_source_attach (source, g_main_context_get_thread_default ());
+}
+
+static void
+test_under_way_ends_with_the_owner (gconstpointer nested)
+{
+  Stage stage;
+  Wait wait = { 0 };
+  g_autoptr (GSocketConnection) owner = NULL;
+  g_autoptr (GMainContext) inner = NULL;
+  gint fds[2];
+
+  stage_begin (&stage, nested);
+  g_assert_cmpint (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
+  wait.socket = g_socket_new_from_fd (fds[0], NULL);
+  owner = g_socket_connection_factory_create_connection (wait.socket);
+  g_object_unref (wait.socket);
+  inner = gaio_context_create_main_context (stage.context, G_OBJECT (owner), NULL);
+  gaio_context_call_in (stage.context, inner, begin_to_wait, &wait);
+  settle (&stage);
+  g_io_stream_close (G_IO_STREAM (owner), NULL, NULL);
+  g_clear_object (&owner);
+  settle (&stage);
+  g_assert_cmpuint (wait.calls, ==, 1);
+  g_assert_cmpuint (count_served (&stage), ==, 1);
+  close (fds[1]);
+  stage_end (&stage);
+}
+
+static void
+test_busy_source_ends_with_the_owner (gconstpointer nested)
+{
+  Stage stage;
+  GObject *owner = g_object_new (G_TYPE_OBJECT, NULL);
+  g_autoptr (GMainContext) inner = NULL;
+  guint calls = 0;
+
+  stage_begin (&stage, nested);
+  inner = gaio_context_create_main_context (stage.context, owner, NULL);
+  attach_idle (inner, 0, count_again, &calls);
+  until (&stage, calls > 10);
+  g_object_unref (owner);
+  until (&stage, count_served (&stage) == 1);
+  stage_end (&stage);
+}
+
+static void
+test_several_of_one_owner (gconstpointer nested)
+{
+  Stage stage;
+  GObject *owner = g_object_new (G_TYPE_OBJECT, NULL);
+
+  stage_begin (&stage, nested);
+  for (guint i = 0; i < 3; i++)
+    g_main_context_unref (gaio_context_create_main_context (stage.context, owner, NULL));
+  g_assert_cmpuint (count_served (&stage), ==, 4);
+  g_object_unref (owner);
+  until (&stage, count_served (&stage) == 1);
   stage_end (&stage);
 }
 
@@ -1152,6 +1239,9 @@ main (int argc, char **argv)
   add_both ("/serve/closed-in-a-call-is-seen-at-once", test_closed_in_a_call_is_seen_at_once);
   add_both ("/serve/fd-closed-under-its-source-is-told", test_fd_closed_under_its_source_is_told);
   add_both ("/serve/goes-with-its-owner", test_goes_with_its_owner);
+  add_both ("/serve/what-is-under-way-ends-with-the-owner", test_under_way_ends_with_the_owner);
+  add_both ("/serve/busy-source-ends-with-the-owner", test_busy_source_ends_with_the_owner);
+  add_both ("/serve/several-of-one-owner", test_several_of_one_owner);
   add_both ("/serve/owner-goes-in-its-own-turn", test_owner_goes_in_its_own_turn);
   add_both ("/serve/owner-goes-in-another-thread", test_owner_goes_in_another_thread);
   add_both ("/serve/stopped-in-its-own-turn", test_stopped_in_its_own_turn);

@@ -78,3 +78,14 @@ settle (Stage *stage)
   for (guint n = 0; round_of (stage, FALSE); n++)
     g_assert_cmpuint (n, <, 1000);
 }
+
+/* How many main contexts it serves. */
+static inline guint
+count_served (Stage *stage)
+{
+  g_autoptr (GVariant) stats = g_variant_ref_sink (gaio_context_dup_stats (stage->context));
+  guint n = 0;
+
+  g_assert_true (g_variant_lookup (stats, "main-contexts", "u", &n));
+  return n;
+}
