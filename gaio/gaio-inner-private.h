@@ -57,8 +57,7 @@ gboolean gaio_inner_gather (GaioHandler *handler);
 gboolean gaio_inner_serve (GaioInner *self);
 gboolean gaio_inner_look (GaioInner *self);
 void gaio_inner_collect (GaioCore *core);
-void gaio_inner_begin_round (GaioCore *core, gboolean under_glib);
-void gaio_inner_end_round (GaioCore *core);
+gboolean gaio_inner_begin_wait (GaioCore *core, gboolean under_glib);
 void gaio_inner_unpark (GaioCore *core);
 gboolean gaio_inner_call (GaioInner *self, GSourceOnceFunc func, gpointer user_data);
 

@@ -17,7 +17,8 @@ typedef struct
   gboolean is_on;   /* (owner) */
   gboolean again;   /* (owner) something may have changed since the sweep began */
   guint left;       /* (owner) how many are still to be looked at */
-  guint n_ticks;    /* (owner) of the callbacks of this round, how many were the timer's */
+  guint64 n_calls;  /* (owner) how many callbacks there were before the last wait */
+  guint n_ticks;    /* (owner) how many of those since then were the timer's */
 } GaioSweep;
 
 typedef struct

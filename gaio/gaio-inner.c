@@ -799,16 +799,6 @@ gaio_inner_call (GaioInner *self, GSourceOnceFunc func, gpointer user_data)
   return TRUE;
 }
 
-/* Nothing is left over, usually. By the owner of the context, without the lock. */
-void
-gaio_inner_end_round (GaioCore *core)
-{
-  if (gaio_list_is_empty (&core->ready.entries) || !gaio_core_lock (core))
-    return;
-  requeue (core);
-  gaio_core_unlock (core);
-}
-
 /* A callback of a turn runs a loop: what the turn was prepared for is old news. */
 static void
 prepare_running (GaioCore *core)
@@ -822,18 +812,25 @@ prepare_running (GaioCore *core)
       }
 }
 
-/* Before a wait, without the lock. The round may be nested in another one, or in a turn. */
-void
-gaio_inner_begin_round (GaioCore *core, gboolean under_glib)
+/* Before a wait, without the lock: what limits have left over, or an outer round, is put back.
+ * FALSE if another thread is inside a round. */
+gboolean
+gaio_inner_begin_wait (GaioCore *core, gboolean under_glib)
 {
+  const void *owner;
+
   if (!gaio_core_lock (core))
-    return;
-  if (atomic_load_explicit (&core->round_thread, memory_order_relaxed) == gaio_this_thread ())
-    requeue (core);
-  if (!under_glib)
-    gaio_inner_unpark (core);
+    return FALSE;
+  owner = atomic_load_explicit (&core->round_thread, memory_order_relaxed);
+  if (owner == NULL || owner == gaio_this_thread ())
+    {
+      requeue (core);
+      if (!under_glib)
+        gaio_inner_unpark (core);
+    }
   gaio_core_unlock (core);
   prepare_running (core);
+  return owner == NULL || owner == gaio_this_thread ();
 }
 
 /* An fd of it is ready. By the owner of the context, with the lock held. */

@@ -364,10 +364,12 @@ leave (GaioRound *round)
   GaioCore *core = round->core;
 
   add_callbacks (core, round->limit - round->left);
-  spill_batch (core);
   if (G_UNLIKELY (gaio_entry_has_pending_notifies (core)) &&
       (core->depth == 1 || !gaio_core_is_closed (core)))
-    gaio_entry_run_notifies (core);
+    {
+      spill_batch (core);
+      gaio_entry_run_notifies (core);
+    }
   gaio_core_current = round->outer;
   if (!gaio_core_lock (core))
     {
@@ -415,11 +417,6 @@ finish (GaioRound *round)
   commit (round);
   serve (round);
   ran = round->left < round->limit;
-  if (G_UNLIKELY (gaio_inner_table_is_used (&round->core->inners)))
-    {
-      gaio_inner_end_round (round->core);
-      gaio_sweep_after_round (round->core, round->limit - round->left);
-    }
   leave (round);
   return ran;
 }
@@ -568,6 +565,13 @@ poll_in_prepare (GaioCore *core)
   return ready;
 }
 
+static void
+begin_wait_of_inners (GaioCore *core, gboolean under_glib)
+{
+  if (gaio_inner_begin_wait (core, under_glib))
+    gaio_sweep_before_wait (core);
+}
+
 /* GLib is about to sleep unless this returns TRUE. */
 gboolean
 gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
@@ -576,7 +580,7 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
   gboolean sleep;
 
   if (G_UNLIKELY (gaio_inner_table_is_used (&core->inners)))
-    gaio_inner_begin_round (core, TRUE);
+    begin_wait_of_inners (core, TRUE);
   if (!lock_for_source (core, source))
     return TRUE;
   if (gaio_round_after_glib_poll (core, TRUE))
@@ -717,7 +721,7 @@ gaio_round_iterate (GaioCore *core, gint64 timeout_us)
   GaioRound round;
 
   if (G_UNLIKELY (gaio_inner_table_is_used (&core->inners)))
-    gaio_inner_begin_round (core, FALSE);
+    begin_wait_of_inners (core, FALSE);
   if (!gaio_core_lock (core))
     return FALSE;
   if (G_UNLIKELY (is_owned_elsewhere (core) || !enter (&round, core)))

@@ -5,4 +5,4 @@
 
 void gaio_sweep_init (GaioContext *context);
 void gaio_sweep_clear (GaioCore *core);
-void gaio_sweep_after_round (GaioCore *core, guint n_callbacks);
+void gaio_sweep_before_wait (GaioCore *core);

@@ -111,13 +111,15 @@ gaio_sweep_clear (GaioCore *core)
   g_clear_pointer (&core->inners.sweep.timer, gaio_timer_unref);
 }
 
-/* By the owner, without the lock. */
+/* Begins if callbacks have run since the last wait. By the owner, without the lock. */
 void
-gaio_sweep_after_round (GaioCore *core, guint n_callbacks)
+gaio_sweep_before_wait (GaioCore *core)
 {
   GaioSweep *self = &core->inners.sweep;
-  guint n_others = n_callbacks - self->n_ticks;
+  guint64 n_calls = atomic_load_explicit (&core->counters.callbacks, memory_order_relaxed);
+  guint64 n_others = n_calls - self->n_calls - self->n_ticks;
 
+  self->n_calls = n_calls;
   self->n_ticks = 0;
   if (n_others == 0 || count (core) == 0)
     return;
