@@ -36,7 +36,8 @@ struct _GaioInner
   gint priority;              /* (inner) of the last query */
   gint64 deadline;            /* (inner) that it is in the heap for, or -1 */
   bool prepared;              /* (inner) check() is next */
-  bool wants_turn;            /* (owner) in this round, whatever its fds say */
+  atomic_bool wants_turn;     /* in this round, whatever its fds say; set under the lock, cleared by
+                                 the owner */
   bool paused;                /* (lock) another thread owns it: its fds are silent */
   bool preparing;             /* (inner) this is our own prepare() */
   atomic_bool ownerless;      /* the owner has gone; set under the lock */

@@ -154,7 +154,7 @@ set_deadline (GaioInner *self, gint64 deadline)
 static void
 queue_turn (GaioInner *self)
 {
-  self->wants_turn = true;
+  atomic_store_explicit (&self->wants_turn, true, memory_order_relaxed);
   if (!gaio_link_is_linked (&self->entry.link))
     gaio_list_push (&self->entry.core->ready.entries, &self->entry.link);
 }
@@ -220,11 +220,13 @@ requeue (GaioCore *core)
       GaioEntry *entry = gaio_link_entry (link, GaioEntry, link);
       GaioInner *self = (GaioInner *) entry;
 
-      if (entry->kind != GAIO_ENTRY_INNER || !self->wants_turn)
+      if (entry->kind != GAIO_ENTRY_INNER ||
+          !atomic_load_explicit (&self->wants_turn, memory_order_relaxed))
         continue;
       gaio_link_unlink (link);
       gaio_link_unlink (&self->turns);
-      self->wants_turn = self->parked = false;
+      atomic_store_explicit (&self->wants_turn, false, memory_order_relaxed);
+      self->parked = false;
       if (!gaio_entry_is_removed (entry))
         gaio_list_push (&rest, &self->turns);
     }
@@ -743,7 +745,7 @@ gaio_inner_serve (GaioInner *self)
   gboolean ownerless = atomic_load_explicit (&self->ownerless, memory_order_acquire), again;
   Frame frame;
 
-  self->wants_turn = false;
+  atomic_store_explicit (&self->wants_turn, false, memory_order_relaxed);
   if (gaio_entry_is_removed (&self->entry))
     return FALSE;
   gaio_entry_begin (&self->entry);
@@ -847,6 +849,26 @@ gaio_inner_gather (GaioHandler *handler)
 
 /* --- Its life --- */
 
+/* Whether it waits for nothing but to be woken up, and has not been. With the lock held. */
+static gboolean
+is_idle (GaioInner *self)
+{
+  return self->n_watches == 1 && self->node.position == 0 && !gaio_link_is_linked (&self->turns) &&
+         !atomic_load_explicit (&self->wants_turn, memory_order_relaxed) &&
+         self->entry.stamp != gaio_ready_list_get_stamp (&self->entry.core->ready) &&
+         !gaio_entry_is_running (&self->entry);
+}
+
+/* With the lock held. */
+static void
+lose_owner (GaioInner *self)
+{
+  if (is_idle (self))
+    gaio_inner_destroy (self);
+  atomic_store_explicit (&self->ownerless, true, memory_order_release);
+  schedule_turn_locked (self);
+}
+
 /* In whichever thread their owner is finalized. */
 static void
 owner_gone (gpointer data)
@@ -858,8 +880,7 @@ owner_gone (gpointer data)
       next = self->next_of_owner;
       if (gaio_core_lock (self->entry.core))
         {
-          atomic_store_explicit (&self->ownerless, true, memory_order_release);
-          schedule_turn_locked (self);
+          lose_owner (self);
           gaio_core_unlock (self->entry.core);
         }
       gaio_entry_unref (&self->entry);

@@ -140,6 +140,40 @@ gaio_serve_check_fds (GError **error)
   return fds[1] != -1;
 }
 
+/* One thread at a time, so that none takes the fd that another has seen. */
+static pthread_mutex_t creating = PTHREAD_MUTEX_INITIALIZER;
+
+static void
+lock_creating (void)
+{
+  pthread_mutex_lock (&creating);
+}
+
+static void
+unlock_creating (void)
+{
+  pthread_mutex_unlock (&creating);
+}
+
+/* A child must not inherit it locked. */
+__attribute__ ((constructor)) static void
+watch_forks (void)
+{
+  pthread_atfork (lock_creating, unlock_creating, unlock_creating);
+}
+
+static GMainContext *
+try_main_context_new (GError **error)
+{
+  GMainContext *main_context = NULL;
+
+  lock_creating ();
+  if (gaio_serve_check_fds (error))
+    main_context = g_main_context_new_with_flags (G_MAIN_CONTEXT_FLAGS_OWNERLESS_POLLING);
+  unlock_creating ();
+  return main_context;
+}
+
 /**
  * gaio_context_create_main_context:
  * @self: a context
@@ -171,9 +205,11 @@ gaio_context_create_main_context (GaioContext *self, GObject *owner, GError **er
   g_return_val_if_fail (owner == NULL || G_IS_OBJECT (owner), NULL);
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
 
-  if (!gaio_core_check (self->core, error) || !gaio_serve_check_fds (error))
+  if (!gaio_core_check (self->core, error))
     return NULL;
-  main_context = g_main_context_new_with_flags (G_MAIN_CONTEXT_FLAGS_OWNERLESS_POLLING);
+  main_context = try_main_context_new (error);
+  if (main_context == NULL)
+    return NULL;
   g_main_context_query (main_context, G_MAXINT, &timeout_ms, &wake, 1);
   gaio_sweep_init (self);
   inner = gaio_inner_new (self, main_context, wake.fd, owner, error);
