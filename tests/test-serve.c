@@ -245,6 +245,34 @@ test_several_ready_fds_are_one_turn (gconstpointer nested)
     close (fds[i]);
 }
 
+/* GLib wakes it up for what its callbacks do, and nothing is to be done about it. */
+static void
+test_turn_is_not_followed_by_an_empty_one (gconstpointer nested)
+{
+  static GSourceFuncs funcs = { .check = counting_check, .dispatch = counting_dispatch };
+  Stage stage;
+  gint fd = eventfd_new (0);
+  guint calls = 0, before;
+  GSource *source = g_source_new (&funcs, sizeof (CountingSource));
+
+  stage_begin (&stage, nested);
+  g_source_set_priority (source, G_PRIORITY_HIGH);
+  g_source_attach (source, stage.inner);
+  attach_fd (stage.inner, fd, take_fd, &calls);
+  settle (&stage);
+  for (guint i = 1; i <= 5; i++)
+    {
+      before = ((CountingSource *) source)->checks;
+      eventfd_add (fd);
+      until (&stage, calls == i);
+      settle (&stage);
+      g_assert_cmpuint (((CountingSource *) source)->checks, ==, before + 1);
+    }
+  g_source_unref (source);
+  stage_end (&stage);
+  close (fd);
+}
+
 /* --- What changes behind its back --- */
 
 typedef struct
@@ -1233,6 +1261,8 @@ main (int argc, char **argv)
   add_both ("/serve/attached-from-another-thread", test_attached_from_another_thread);
   add_both ("/serve/priorities-within-one", test_priorities_within_one);
   add_both ("/serve/several-ready-fds-are-one-turn", test_several_ready_fds_are_one_turn);
+  add_both ("/serve/turn-is-not-followed-by-an-empty-one",
+            test_turn_is_not_followed_by_an_empty_one);
   add_both ("/serve/number-reused-in-a-callback", test_number_reused_in_a_callback);
   add_both ("/serve/gio-reads-in-it", test_gio_reads_in_it);
   add_both ("/serve/closed-from-outside-is-swept", test_closed_from_outside_is_swept);
