@@ -206,6 +206,8 @@ is_ready_still (GaioEntry *entry)
 {
   if (entry->stamp == gaio_ready_list_get_stamp (&entry->core->ready))
     return TRUE;
+  if (entry->kind == GAIO_ENTRY_INNER)
+    return gaio_inner_is_ready_still ((GaioInner *) entry);
   if (entry->kind != GAIO_ENTRY_HANDLER ||
       (!((GaioHandler *) entry)->always_ready && !((GaioHandler *) entry)->reports_once))
     return FALSE;

@@ -55,6 +55,7 @@ gboolean gaio_inner_is_served_by (GMainContext *main_context, GaioCore *core);
 void gaio_inner_set_owner (GaioInner *self, GObject *owner);
 void gaio_inner_destroy (GaioInner *self);
 gboolean gaio_inner_gather (GaioHandler *handler);
+gboolean gaio_inner_is_ready_still (GaioInner *self);
 gboolean gaio_inner_serve (GaioInner *self);
 gboolean gaio_inner_look (GaioInner *self);
 void gaio_inner_collect (GaioCore *core);

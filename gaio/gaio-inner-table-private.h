@@ -28,6 +28,8 @@ typedef struct
   GaioList turns;     /* (lock) those that have a turn in the next round */
   GaioList parked;    /* (lock) those that wait until GLib has a turn for their priority */
   GaioHeap deadlines; /* (lock) and those that have one then */
+  bool first;         /* (owner) limits have left @turns over: they come before what is gathered */
+  bool were_first;    /* (owner) they did in this round */
   GaioSweep sweep;
 } GaioInnerTable;
 

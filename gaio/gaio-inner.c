@@ -150,19 +150,58 @@ set_deadline (GaioInner *self, gint64 deadline)
     gaio_core_deadline_moved (core, deadline);
 }
 
-/* With the lock held. */
+/* Whether an fd was ready earlier, and still is: one that is always ready, which limits have kept
+ * from being reported. It is reported now. With the lock held. */
+gboolean
+gaio_inner_is_ready_still (GaioInner *self)
+{
+  guint32 stamp = gaio_ready_list_get_stamp (&self->entry.core->ready);
+  gboolean still = FALSE;
+
+  for (guint i = 0; i < self->n_watches; i++)
+    {
+      GaioHandler *handler = self->watches[i].handler;
+
+      if (handler == NULL || handler->revents == 0 ||
+          (!handler->always_ready && !handler->reports_once) ||
+          !gaio_registration_check_always (handler))
+        continue;
+      handler->entry.stamp = self->entry.stamp = stamp;
+      still = TRUE;
+    }
+  return still;
+}
+
+/* Also if one of its fds has been gathered: in the order of @turns, who has waited longest comes
+ * first. With the lock held. */
 static void
 queue_turn (GaioInner *self)
 {
   atomic_store_explicit (&self->wants_turn, true, memory_order_relaxed);
-  if (!gaio_link_is_linked (&self->entry.link))
-    gaio_list_push (&self->entry.core->ready.entries, &self->entry.link);
+  gaio_inner_is_ready_still (self);
+  gaio_link_unlink (&self->entry.link);
+  gaio_list_push (&self->entry.core->ready.entries, &self->entry.link);
 }
 
 static GaioInner *
 inner_from_turns (GaioLink *link)
 {
   return gaio_link_entry (link, GaioInner, turns);
+}
+
+/* In front of what has been gathered. With the lock held. */
+static void
+queue_turns_first (GaioCore *core)
+{
+  while (!gaio_list_is_empty (&core->inners.turns))
+    {
+      GaioInner *self = inner_from_turns (core->inners.turns.head.prev);
+
+      gaio_link_unlink (&self->turns);
+      queue_turn (self);
+      gaio_link_unlink (&self->entry.link);
+      gaio_link_insert_before (&self->entry.link, core->ready.entries.head.next);
+    }
 }
 
 /* Those that wait until GLib has a turn for their priority have to do without, where nobody runs
@@ -192,6 +231,10 @@ gaio_inner_collect (GaioCore *core)
 
   if ((link = gaio_list_first (&core->inners.parked)) != NULL)
     schedule_turn_locked (inner_from_turns (link));
+  if (core->inners.first)
+    queue_turns_first (core);
+  core->inners.were_first = core->inners.first;
+  core->inners.first = false;
   while ((link = gaio_list_pop (&core->inners.turns)) != NULL)
     queue_turn (inner_from_turns (link));
   if (gaio_heap_first (&core->inners.deadlines) == NULL)
@@ -207,7 +250,8 @@ gaio_inner_collect (GaioCore *core)
     }
 }
 
-/* What a round has left over comes first in the next one. With the lock held. */
+/* What a round has left over comes first in the next one: before what is gathered in every other
+ * one, so that neither keeps out the other. With the lock held. */
 static void
 requeue (GaioCore *core)
 {
@@ -230,6 +274,8 @@ requeue (GaioCore *core)
       if (!gaio_entry_is_removed (entry))
         gaio_list_push (&rest, &self->turns);
     }
+  if (!gaio_list_is_empty (&rest))
+    core->inners.first = !core->inners.were_first;
   while (!gaio_list_is_empty (&rest))
     {
       last = rest.head.prev;

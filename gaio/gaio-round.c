@@ -141,7 +141,11 @@ collect (GaioRound *round)
   if (gaio_heap_first (&core->timers.heap) != NULL)
     gaio_timer_collect_due (core, &round->timers);
   if (G_UNLIKELY (gaio_inner_table_is_used (&core->inners)))
-    gaio_inner_collect (core);
+    {
+      if (core->inners.first)
+        spill_batch (core);
+      gaio_inner_collect (core);
+    }
   round->last_bottom_half = core->bottom_halves.seq;
   round->have_bottom_halves =
       !gaio_list_is_empty (&core->bottom_halves.scheduled) || core->bottom_halves.calls.n_calls > 0;

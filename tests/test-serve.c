@@ -6,47 +6,8 @@
 #include <sys/socket.h>
 
 #include <gio/gio.h>
-#include <glib-unix.h>
 
 #include "test-serve.h"
-
-static GSource *
-attach_idle (GMainContext *main_context, gint priority, GSourceFunc func, gpointer data)
-{
-  GSource *source = g_idle_source_new ();
-
-  g_source_set_priority (source, priority);
-  g_source_set_callback (source, func, data, NULL);
-  g_source_attach (source, main_context);
-  g_source_unref (source);
-  return source;
-}
-
-static GSource *
-attach_fd (GMainContext *main_context, gint fd, GUnixFDSourceFunc func, gpointer data)
-{
-  GSource *source = g_unix_fd_source_new (fd, G_IO_IN);
-
-  g_source_set_callback (source, G_SOURCE_FUNC (func), data, NULL);
-  g_source_attach (source, main_context);
-  g_source_unref (source);
-  return source;
-}
-
-static gboolean
-count_and_stop (gpointer data)
-{
-  ++*(guint *) data;
-  return G_SOURCE_REMOVE;
-}
-
-static gboolean
-take_fd (gint fd, GIOCondition condition, gpointer data)
-{
-  eventfd_take (fd);
-  ++*(guint *) data;
-  return G_SOURCE_CONTINUE;
-}
 
 /* --- What is served --- */
 
@@ -896,27 +857,6 @@ test_iterated_by_the_user (gconstpointer nested)
 
 /* --- Others --- */
 
-typedef struct
-{
-  GMainContext *inner;
-  atomic_bool holds;
-  atomic_bool lets_go;
-} Holder;
-
-static gpointer
-hold (gpointer data)
-{
-  Holder *holder = data;
-
-  while (!g_main_context_acquire (holder->inner))
-    sched_yield ();
-  atomic_store (&holder->holds, TRUE);
-  while (!atomic_load (&holder->lets_go))
-    g_usleep (100);
-  g_main_context_release (holder->inner);
-  return NULL;
-}
-
 static void
 test_owned_by_another_thread_is_tried_later (gconstpointer nested)
 {
@@ -978,37 +918,6 @@ test_busy_idle_source_starves_nobody (gconstpointer nested)
   stage_end (&stage);
   close (fd);
   close (own);
-}
-
-/* A limit leaves some over, which nobody tells of again. */
-static void
-test_limit_loses_no_turn (gconstpointer nested)
-{
-  Stage stage;
-  GMainContext *inners[5];
-  guint calls = 0, busy = 0;
-
-  stage_begin (&stage, nested);
-  gaio_context_set_dispatch_limits (stage.context, 1, 0);
-  for (guint i = 0; i < G_N_ELEMENTS (inners); i++)
-    {
-      GSource *source = g_timeout_source_new (1);
-
-      inners[i] = gaio_context_create_main_context (stage.context, NULL, NULL);
-      g_source_set_callback (source, count_and_stop, &calls, NULL);
-      g_source_attach (source, inners[i]);
-      g_source_unref (source);
-    }
-  until (&stage, calls == G_N_ELEMENTS (inners));
-  /* Nor does one that is always ready come first each time. */
-  attach_idle (stage.inner, 0, count_again, &busy);
-  until (&stage, busy > 3);
-  for (guint i = 0; i < G_N_ELEMENTS (inners); i++)
-    attach_idle (inners[i], 0, count_and_stop, &calls);
-  until (&stage, calls == 2 * G_N_ELEMENTS (inners));
-  for (guint i = 0; i < G_N_ELEMENTS (inners); i++)
-    g_main_context_unref (inners[i]);
-  stage_end (&stage);
 }
 
 static gboolean
@@ -1082,30 +991,6 @@ test_low_priority_goes_on_without_glib (void)
         gaio_context_iterate (stage.context, -1);
     }
   stage_end (&stage);
-}
-
-static void
-test_low_priority_moves_along (void)
-{
-  for (guint n_rounds = 0; n_rounds < 4; n_rounds++)
-    {
-      Stage stage;
-      guint calls = 0, before;
-      GMainContext *old;
-
-      stage_begin (&stage, "nested");
-      attach_idle (stage.inner, G_PRIORITY_DEFAULT_IDLE, count_again, &calls);
-      for (guint i = 0; i < n_rounds; i++)
-        round_of (&stage, TRUE);
-      old = g_steal_pointer (&stage.outer);
-      gaio_context_detach (stage.context);
-      stage.outer = g_main_context_new ();
-      attach (stage.context, stage.outer);
-      before = calls;
-      until (&stage, calls > before + 2);
-      g_main_context_unref (old);
-      stage_end (&stage);
-    }
 }
 
 static gboolean
@@ -1286,13 +1171,11 @@ main (int argc, char **argv)
   add_both ("/serve/owned-by-another-thread-is-tried-later",
             test_owned_by_another_thread_is_tried_later);
   add_both ("/serve/busy-idle-source-starves-nobody", test_busy_idle_source_starves_nobody);
-  add_both ("/serve/limit-loses-no-turn", test_limit_loses_no_turn);
   g_test_add_data_func ("/serve/round-in-an-iteration-by-the-user", NULL,
                         test_round_in_an_iteration_by_the_user);
   add_both ("/serve/pending-calls-nothing-twice", test_pending_calls_nothing_twice);
   g_test_add_func ("/serve/low-priority-goes-on-without-glib",
                    test_low_priority_goes_on_without_glib);
-  g_test_add_func ("/serve/low-priority-moves-along", test_low_priority_moves_along);
   add_both ("/serve/always-ready-fd-starves-no-other", test_always_ready_fd_starves_no_other);
   add_both ("/serve/number-reused-outside-of-a-turn", test_number_reused_outside_of_a_turn);
   add_both ("/serve/without-ownerless-polling-is-not-supported",

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include <glib-unix.h>
+
 #include "test-support.h"
 
 /* What stories about main contexts that a context serves have in common: a context alone or under
@@ -88,4 +90,67 @@ count_served (Stage *stage)
 
   g_assert_true (g_variant_lookup (stats, "main-contexts", "u", &n));
   return n;
+}
+
+/* --- Sources --- */
+
+static inline GSource *
+attach_idle (GMainContext *main_context, gint priority, GSourceFunc func, gpointer data)
+{
+  GSource *source = g_idle_source_new ();
+
+  g_source_set_priority (source, priority);
+  g_source_set_callback (source, func, data, NULL);
+  g_source_attach (source, main_context);
+  g_source_unref (source);
+  return source;
+}
+
+static inline GSource *
+attach_fd (GMainContext *main_context, gint fd, GUnixFDSourceFunc func, gpointer data)
+{
+  GSource *source = g_unix_fd_source_new (fd, G_IO_IN);
+
+  g_source_set_callback (source, G_SOURCE_FUNC (func), data, NULL);
+  g_source_attach (source, main_context);
+  g_source_unref (source);
+  return source;
+}
+
+static inline gboolean
+count_and_stop (gpointer data)
+{
+  ++*(guint *) data;
+  return G_SOURCE_REMOVE;
+}
+
+static inline gboolean
+take_fd (gint fd, GIOCondition condition, gpointer data)
+{
+  eventfd_take (fd);
+  ++*(guint *) data;
+  return G_SOURCE_CONTINUE;
+}
+
+/* --- Another thread that owns it for a while --- */
+
+typedef struct
+{
+  GMainContext *inner;
+  atomic_bool holds;
+  atomic_bool lets_go;
+} Holder;
+
+static inline gpointer
+hold (gpointer data)
+{
+  Holder *holder = data;
+
+  while (!g_main_context_acquire (holder->inner))
+    sched_yield ();
+  atomic_store (&holder->holds, TRUE);
+  while (!atomic_load (&holder->lets_go))
+    g_usleep (100);
+  g_main_context_release (holder->inner);
+  return NULL;
 }
