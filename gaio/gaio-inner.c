@@ -871,14 +871,17 @@ gaio_inner_begin_wait (GaioCore *core, gboolean under_glib)
     return FALSE;
   owner = atomic_load_explicit (&core->round_thread, memory_order_relaxed);
   if (owner == NULL || owner == gaio_this_thread ())
-    {
-      requeue (core);
-      if (!under_glib)
-        gaio_inner_unpark (core);
-    }
+    requeue (core);
   gaio_core_unlock (core);
   prepare_running (core);
-  return owner == NULL || owner == gaio_this_thread ();
+  if (owner != NULL && owner != gaio_this_thread ())
+    return FALSE;
+  if (!under_glib && gaio_core_lock (core))
+    {
+      gaio_inner_unpark (core);
+      gaio_core_unlock (core);
+    }
+  return TRUE;
 }
 
 /* An fd of it is ready. By the owner of the context, with the lock held. */

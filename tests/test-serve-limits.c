@@ -8,6 +8,9 @@
 /* Rounds in which a fair loop has done everything that these tests leave it to do. */
 #define ENOUGH 60
 
+/* As long as the sweep goes on, something happens more often. */
+#define SWEEP_US 50000
+
 static void
 run_rounds (Stage *stage, guint n)
 {
@@ -135,6 +138,47 @@ test_low_priority_moves_along (void)
     }
 }
 
+typedef struct
+{
+  Stage *stage;
+  guint calls;
+  guint lows;
+} Nest;
+
+static gboolean
+run_without_glib (gpointer data)
+{
+  Nest *nest = data;
+  GaioContext *context = nest->stage->context;
+  GaioTimer *guard = gaio_context_add_timer (context, expired_once, (gpointer) "low", NULL);
+
+  nest->calls++;
+  gaio_timer_arm (guard, GUARD_US);
+  attach_idle (nest->stage->inner, G_PRIORITY_DEFAULT_IDLE, count_and_stop, &nest->lows);
+  while (nest->lows == 0)
+    gaio_context_iterate (context, -1);
+  gaio_clear_timer (&guard);
+  return G_SOURCE_REMOVE;
+}
+
+/* Nobody runs the main context that it would wait for. The sweep, which would look at it, is over.
+ */
+static void
+test_low_priority_goes_on_in_a_round_inside_of_a_turn (void)
+{
+  Stage stage;
+  Nest nest = { &stage };
+
+  stage_begin (&stage, "nested");
+  while (gaio_context_iterate (stage.context, 4 * SWEEP_US))
+    ;
+  attach_idle (stage.inner, 0, run_without_glib, &nest);
+  run_rounds (&stage, 3);
+  g_assert_cmpuint (nest.calls, ==, 1);
+  g_assert_cmpuint (nest.lows, ==, 1);
+  stage_end (&stage);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -146,6 +190,8 @@ main (int argc, char **argv)
   add_both ("/serve-limits/limit-passes-over-no-file-that-is-always-ready",
             test_limit_passes_over_no_file_that_is_always_ready);
   g_test_add_func ("/serve-limits/low-priority-moves-along", test_low_priority_moves_along);
+  g_test_add_func ("/serve-limits/low-priority-goes-on-in-a-round-inside-of-a-turn",
+                   test_low_priority_goes_on_in_a_round_inside_of_a_turn);
 
   return g_test_run ();
 }
