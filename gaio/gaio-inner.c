@@ -304,6 +304,7 @@ guard_prepare (GSource *source, gint *timeout_ms)
   if (self->preparing)
     return FALSE;
   self->prepared = false;
+  self->foreign = true;
   schedule_turn (self);
   return FALSE;
 }
@@ -656,6 +657,9 @@ prepare (GaioInner *self)
   retry_us = watch_pollfds (self, &query, !ready);
   query_clear (&query);
   self->prepared = true;
+  /* Nobody tells when that is over, and what it has called may be ready again. */
+  if (self->foreign && retry_us < 0)
+    retry_us = GAIO_MONITOR_RETRY_US;
   if (timeout_us < 0 || (retry_us >= 0 && retry_us < timeout_us))
     timeout_us = retry_us;
   ready |= timeout_us == 0;
@@ -701,8 +705,11 @@ resume (GaioInner *self)
 static gboolean
 begin (GaioInner *self, Frame *frame)
 {
+  gboolean owned = g_main_context_is_owner (self->main_context);
+
   if (!g_main_context_acquire (self->main_context))
     return FALSE;
+  self->foreign = self->foreign && owned;
   g_main_context_push_thread_default (self->main_context);
   resume (self);
   *frame = (Frame){ .inner = self, .outer = innermost };
