@@ -693,6 +693,7 @@ pause_until_later (GaioInner *self)
   gaio_core_unlock (self->entry.core);
 }
 
+/* The monitor has kept quiet about the fds: a turn now would pass over them. */
 static void
 resume (GaioInner *self)
 {
@@ -700,6 +701,7 @@ resume (GaioInner *self)
     return;
   set_paused (self, FALSE);
   gaio_core_unlock (self->entry.core);
+  self->prepared = false;
 }
 
 static gboolean

@@ -35,12 +35,57 @@ test_iteration_outlasts_a_round (void)
   stage_end (&stage);
 }
 
+static gboolean
+mark_and_stop (gpointer data)
+{
+  mark_once (data);
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+mark_fd_and_take (gint fd, GIOCondition condition, gpointer data)
+{
+  eventfd_take (fd);
+  return mark_fd (fd, condition, data);
+}
+
+/* The monitor is silent about its fds as long as another thread owns it. */
+static void
+test_let_go_of_keeps_priorities (gconstpointer nested)
+{
+  Stage stage;
+  Holder holder = { NULL };
+  GString *log = g_string_new (NULL);
+  Mark low = { log, 'l' }, high = { log, 'h' };
+  gint fd = eventfd_new (0);
+  GThread *thread;
+
+  stage_begin (&stage, nested);
+  attach_fd (stage.inner, fd, mark_fd_and_take, &high);
+  settle (&stage);
+  holder.inner = stage.inner;
+  thread = g_thread_new ("holder", hold, &holder);
+  while (!atomic_load (&holder.holds))
+    sched_yield ();
+  attach_idle (stage.inner, 10, mark_and_stop, &low);
+  round_of (&stage, TRUE);
+  eventfd_add (fd);
+  atomic_store (&holder.lets_go, TRUE);
+  g_thread_join (thread);
+  until (&stage, log->len == 2);
+  g_assert_cmpstr (log->str, ==, "hl");
+  g_string_free (log, TRUE);
+  stage_end (&stage);
+  close (fd);
+}
+
 int
 main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
 
   g_test_add_func ("/serve-turns/iteration-outlasts-a-round", test_iteration_outlasts_a_round);
+  add_both ("/serve-turns/let-go-of-keeps-priorities", test_let_go_of_keeps_priorities);
 
   return g_test_run ();
 }
