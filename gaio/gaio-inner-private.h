@@ -54,6 +54,7 @@ GaioInner *gaio_inner_new (GaioContext *context,
 GaioInner *gaio_inner_lookup (GMainContext *main_context);
 gboolean gaio_inner_is_served_by (GMainContext *main_context, GaioCore *core);
 void gaio_inner_set_owner (GaioInner *self, GObject *owner);
+void gaio_inner_set_served_error (GError **error);
 void gaio_inner_destroy (GaioInner *self);
 gboolean gaio_inner_gather (GaioHandler *handler);
 gboolean gaio_inner_is_ready_still (GaioInner *self);

@@ -998,6 +998,13 @@ inner_alloc (GaioContext *context, GMainContext *main_context, int wake_fd)
   return self;
 }
 
+void
+gaio_inner_set_served_error (GError **error)
+{
+  g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED,
+               "The main context is served by a context already");
+}
+
 /* With the lock held. */
 static gboolean
 join (GaioInner *self, GError **error)
@@ -1008,8 +1015,7 @@ join (GaioInner *self, GError **error)
     return FALSE;
   if (!insert (self))
     {
-      g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED,
-                   "The main context is served by a context already");
+      gaio_inner_set_served_error (error);
       return FALSE;
     }
   attach_guard (self);

@@ -219,6 +219,28 @@ gaio_context_create_main_context (GaioContext *self, GObject *owner, GError **er
   return g_steal_pointer (&main_context);
 }
 
+/* Before anything is asked of GLib: a query would disturb who serves @main_context. */
+static gboolean
+check_free (GaioContext *self, GMainContext *main_context, GError **error)
+{
+  GaioInner *inner = gaio_inner_lookup (main_context);
+  gboolean own = FALSE;
+
+  if (gaio_core_lock (self->core))
+    {
+      own = gaio_nesting_get_main_context (&self->core->nesting) == main_context;
+      gaio_core_unlock (self->core);
+    }
+  if (own)
+    g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED,
+                 "The context is nested in this main context");
+  else if (inner != NULL)
+    gaio_inner_set_served_error (error);
+  if (inner != NULL)
+    gaio_entry_unref (&inner->entry);
+  return !own && inner == NULL;
+}
+
 /**
  * gaio_context_serve_main_context:
  * @self: a context
@@ -242,26 +264,15 @@ gboolean
 gaio_context_serve_main_context (GaioContext *self, GMainContext *main_context, GError **error)
 {
   GaioInner *inner = NULL;
-  gboolean own = FALSE;
   int wake_fd;
 
   g_return_val_if_fail (GAIO_IS_CONTEXT (self), FALSE);
   g_return_val_if_fail (main_context != NULL, FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
 
-  if (!gaio_core_check (self->core, error) || !gaio_serve_check_fds (error))
+  if (!gaio_core_check (self->core, error) || !check_free (self, main_context, error) ||
+      !gaio_serve_check_fds (error))
     return FALSE;
-  if (gaio_core_lock (self->core))
-    {
-      own = gaio_nesting_get_main_context (&self->core->nesting) == main_context;
-      gaio_core_unlock (self->core);
-    }
-  if (own)
-    {
-      g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED,
-                   "The context is nested in this main context");
-      return FALSE;
-    }
   if (!g_main_context_acquire (main_context))
     {
       g_set_error (error, GAIO_ERROR, GAIO_ERROR_WRONG_THREAD,

@@ -49,6 +49,30 @@ mark_fd_and_take (gint fd, GIOCondition condition, gpointer data)
   return mark_fd (fd, condition, data);
 }
 
+static void
+test_served_once_more_keeps_priorities (gconstpointer nested)
+{
+  Stage stage;
+  GString *log = g_string_new (NULL);
+  Mark low = { log, 'l' }, high = { log, 'h' };
+  g_autoptr (GError) error = NULL;
+  gint fd = eventfd_new (1);
+
+  stage_begin (&stage, nested);
+  attach_idle (stage.inner, 10, mark_and_stop, &low);
+  while (!g_main_context_pending (stage.inner) || log->len > 0)
+    round_of (&stage, FALSE);
+  round_of (&stage, FALSE);
+  attach_fd (stage.inner, fd, mark_fd_and_take, &high);
+  g_assert_false (gaio_context_serve_main_context (stage.context, stage.inner, &error));
+  g_assert_error (error, GAIO_ERROR, GAIO_ERROR_FAILED);
+  until (&stage, log->len == 2);
+  g_assert_cmpstr (log->str, ==, "hl");
+  g_string_free (log, TRUE);
+  stage_end (&stage);
+  close (fd);
+}
+
 /* The monitor is silent about its fds as long as another thread owns it. */
 static void
 test_let_go_of_keeps_priorities (gconstpointer nested)
@@ -85,6 +109,8 @@ main (int argc, char **argv)
   g_test_init (&argc, &argv, NULL);
 
   g_test_add_func ("/serve-turns/iteration-outlasts-a-round", test_iteration_outlasts_a_round);
+  add_both ("/serve-turns/served-once-more-keeps-priorities",
+            test_served_once_more_keeps_priorities);
   add_both ("/serve-turns/let-go-of-keeps-priorities", test_let_go_of_keeps_priorities);
 
   return g_test_run ();
