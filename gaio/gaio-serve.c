@@ -7,8 +7,10 @@
 
 #include <gaio/gaio-serve.h>
 
+#include "gaio-close-private.h"
 #include "gaio-error-private.h"
 #include "gaio-inner-private.h"
+#include "gaio-round-private.h"
 #include "gaio-sweep-private.h"
 
 /* What /proc says of an eventfd. */
@@ -372,6 +374,16 @@ call_in (GaioContext *self, GaioInner *inner, GSourceOnceFunc func, gpointer use
   return called;
 }
 
+/* It was closed in a call, and may have no more rounds that would end it. */
+static void
+end_closed (GaioCore *core)
+{
+  if (!gaio_core_lock (core))
+    return;
+  gaio_close_finish (core);
+  gaio_round_run_notifies (core);
+}
+
 /**
  * gaio_context_call_in:
  * @self: a context
@@ -401,5 +413,7 @@ gaio_context_call_in (GaioContext *self,
   g_return_if_fail (inner != NULL);
   if (!call_in (self, inner, func, user_data))
     g_critical ("Another thread runs the context, or owns the main context");
+  if (gaio_core_is_closed (inner->entry.core))
+    end_closed (inner->entry.core);
   gaio_entry_unref (&inner->entry);
 }

@@ -103,6 +103,44 @@ test_let_go_of_keeps_priorities (gconstpointer nested)
   close (fd);
 }
 
+static void
+drop_context (gpointer data)
+{
+  Stage *stage = data;
+
+  g_clear_object (&stage->context);
+}
+
+static void
+close_context (gpointer data)
+{
+  Stage *stage = data;
+
+  gaio_context_close (stage->context);
+}
+
+/* Its sources go when the last reference to the inner context does. */
+static void
+test_context_that_ends_in_a_call_keeps_nothing (gconstpointer nested)
+{
+  GSourceOnceFunc const funcs[] = { close_context, drop_context };
+
+  for (guint i = 0; i < G_N_ELEMENTS (funcs); i++)
+    {
+      Stage stage;
+      guint ended = 0;
+      g_autoptr (GSource) source = g_idle_source_new ();
+
+      stage_begin (&stage, NULL);
+      g_source_set_callback (source, count_and_stop, &ended, count_once);
+      gaio_context_call_in (stage.context, stage.inner, funcs[i], &stage);
+      g_source_attach (source, stage.inner);
+      g_clear_pointer (&stage.inner, g_main_context_unref);
+      g_assert_cmpuint (ended, ==, 1);
+      g_clear_object (&stage.context);
+    }
+}
+
 int
 main (int argc, char **argv)
 {
@@ -112,6 +150,8 @@ main (int argc, char **argv)
   add_both ("/serve-turns/served-once-more-keeps-priorities",
             test_served_once_more_keeps_priorities);
   add_both ("/serve-turns/let-go-of-keeps-priorities", test_let_go_of_keeps_priorities);
+  g_test_add_data_func ("/serve-turns/context-that-ends-in-a-call-keeps-nothing", NULL,
+                        test_context_that_ends_in_a_call_keeps_nothing);
 
   return g_test_run ();
 }
