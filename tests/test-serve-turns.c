@@ -36,6 +36,75 @@ test_iteration_outlasts_a_round (void)
 }
 
 static gboolean
+wait_for_other (gpointer data)
+{
+  Story *story = data;
+
+  until (story->stage, story->calls > 0);
+  return G_SOURCE_REMOVE;
+}
+
+/* The turn that runs was to call both, and nobody tells of the second one again. */
+static void
+test_what_is_ready_goes_on_in_a_nested_loop (gconstpointer nested)
+{
+  Stage stage;
+  Story story = { &stage };
+
+  stage_begin (&stage, nested);
+  attach_idle (stage.inner, 0, wait_for_other, &story);
+  attach_idle (stage.inner, 0, count_and_stop, &story.calls);
+  until (&stage, story.calls == 1);
+  settle (&stage);
+  g_assert_cmpuint (story.calls, ==, 1);
+  stage_end (&stage);
+}
+
+/* --- What a turn costs --- */
+
+typedef struct
+{
+  GSource parent;
+  guint checks;
+} CountingSource;
+
+static gboolean
+counting_check (GSource *source)
+{
+  ((CountingSource *) source)->checks++;
+  return FALSE;
+}
+
+/* What GLib writes to the wake-up fd in a turn makes no other one. */
+static void
+test_event_is_one_turn (gconstpointer nested)
+{
+  static GSourceFuncs funcs = { .check = counting_check };
+  Stage stage;
+  g_autoptr (GSource) source = g_source_new (&funcs, sizeof (CountingSource));
+  guint calls = 0, before;
+  gint fd = eventfd_new (0);
+
+  stage_begin (&stage, nested);
+  g_source_set_priority (source, G_PRIORITY_HIGH);
+  g_source_attach (source, stage.inner);
+  attach_fd (stage.inner, fd, take_fd, &calls);
+  settle (&stage);
+  for (guint i = 1; i <= 5; i++)
+    {
+      before = ((CountingSource *) source)->checks;
+      eventfd_add (fd);
+      until (&stage, calls == i);
+      settle (&stage);
+      g_assert_cmpuint (((CountingSource *) source)->checks, ==, before + 1);
+    }
+  stage_end (&stage);
+  close (fd);
+}
+
+/* --- Who is first --- */
+
+static gboolean
 mark_and_stop (gpointer data)
 {
   mark_once (data);
@@ -147,6 +216,9 @@ main (int argc, char **argv)
   g_test_init (&argc, &argv, NULL);
 
   g_test_add_func ("/serve-turns/iteration-outlasts-a-round", test_iteration_outlasts_a_round);
+  add_both ("/serve-turns/what-is-ready-goes-on-in-a-nested-loop",
+            test_what_is_ready_goes_on_in_a_nested_loop);
+  add_both ("/serve-turns/event-is-one-turn", test_event_is_one_turn);
   add_both ("/serve-turns/served-once-more-keeps-priorities",
             test_served_once_more_keeps_priorities);
   add_both ("/serve-turns/let-go-of-keeps-priorities", test_let_go_of_keeps_priorities);
