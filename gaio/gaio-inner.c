@@ -409,7 +409,9 @@ update_watch (GaioInner *self, GaioInnerWatch *watch, guint16 events)
   if (known && watch->events != events)
     known = gaio_registration_set_condition (watch->handler,
                                              (events | G_IO_ERR | G_IO_HUP) & CONDITIONS) == 0;
-  else if (known && watch->fd != self->wake_fd)
+  /* A change may not have asked the kernel: not for what is always ready, nor if there is a handler
+   * that waits for as much. */
+  if (known && watch->fd != self->wake_fd)
     known = gaio_registration_confirm (watch->handler);
   watch->events = events;
   if (known)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What comes between the turns of an inner context: calls, iterations and owners. */
+#include <fcntl.h>
+
 #include "test-serve.h"
 
 typedef struct
@@ -57,6 +59,41 @@ test_what_is_ready_goes_on_in_a_nested_loop (gconstpointer nested)
   until (&stage, story.calls == 1);
   settle (&stage);
   g_assert_cmpuint (story.calls, ==, 1);
+  stage_end (&stage);
+}
+
+static gboolean
+close_number (gint fd, GIOCondition condition, gpointer data)
+{
+  ++*(guint *) data;
+  g_assert_cmpint (close (fd), ==, 0);
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+note_condition (gint fd, GIOCondition condition, gpointer data)
+{
+  *(guint *) data |= condition;
+  return G_SOURCE_REMOVE;
+}
+
+/* The one that goes was the only one that waited for what is always so. */
+static void
+test_closed_file_that_was_always_ready_is_told (gconstpointer nested)
+{
+  Stage stage;
+  guint calls = 0, told = 0;
+  gint fd = open ("/dev/null", O_RDONLY | O_CLOEXEC);
+  g_autoptr (GSource) other = g_unix_fd_source_new (fd, G_IO_PRI);
+
+  stage_begin (&stage, nested);
+  g_source_set_callback (other, G_SOURCE_FUNC (note_condition), &told, NULL);
+  g_source_attach (other, stage.inner);
+  attach_fd (stage.inner, fd, close_number, &calls);
+  for (guint i = 0; i < 20; i++)
+    round_of (&stage, FALSE);
+  g_assert_cmpuint (calls, ==, 1);
+  g_assert_cmpuint (told, ==, G_IO_NVAL);
   stage_end (&stage);
 }
 
@@ -218,6 +255,8 @@ main (int argc, char **argv)
   g_test_add_func ("/serve-turns/iteration-outlasts-a-round", test_iteration_outlasts_a_round);
   add_both ("/serve-turns/what-is-ready-goes-on-in-a-nested-loop",
             test_what_is_ready_goes_on_in_a_nested_loop);
+  add_both ("/serve-turns/closed-file-that-was-always-ready-is-told",
+            test_closed_file_that_was_always_ready_is_told);
   add_both ("/serve-turns/event-is-one-turn", test_event_is_one_turn);
   add_both ("/serve-turns/served-once-more-keeps-priorities",
             test_served_once_more_keeps_priorities);
