@@ -42,6 +42,7 @@ struct _GaioInner
   bool preparing;             /* (inner) this is our own prepare() */
   atomic_bool ownerless;      /* the owner has gone; set under the lock */
   guint8 n_last_turns;        /* (owner) since then */
+  bool had_nothing;           /* (owner) the last of these turns */
   bool foreign;               /* (inner) the iteration of somebody else may not be over yet */
   bool parked;                /* (lock) @turns is in core->inners.parked */
 };

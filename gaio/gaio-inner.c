@@ -746,25 +746,27 @@ check (GaioInner *self)
   return ready;
 }
 
-static void
+static gboolean
 check_and_dispatch (GaioInner *self, Frame *frame)
 {
   if (!check (self))
-    return;
+    return FALSE;
   frame->stale = TRUE;
   g_main_context_dispatch (self->main_context);
   frame->stale = FALSE;
+  return TRUE;
 }
 
-/* TRUE if there is to be another turn at once. */
+/* TRUE if something was ready, or is. */
 static gboolean
 take_turn (GaioInner *self, Frame *frame)
 {
-  check_and_dispatch (self, frame);
+  gboolean dispatched = check_and_dispatch (self, frame);
+
   if (gaio_entry_is_removed (&self->entry) || gaio_core_is_forked (self->entry.core))
     return FALSE;
   drain_wake_fd (self);
-  return prepare (self);
+  return prepare (self) || dispatched;
 }
 
 /* By the type of its owner. */
@@ -785,13 +787,18 @@ end_entry (GaioInner *self)
 }
 
 /* When its owner goes, what is under way ends as in GLib: a stream that was closed tells so. So
- * there are turns as long as something is ready. */
+ * there are turns until two in a row have had nothing: the first one may only have found out what
+ * to ask the kernel. */
 static void
 go_after_owner (GaioInner *self, gboolean again)
 {
-  if ((again && ++self->n_last_turns < LAST_TURNS) || !gaio_core_lock (self->entry.core))
+  if (!gaio_core_lock (self->entry.core))
     return;
-  gaio_inner_destroy (self);
+  if ((!again && self->had_nothing) || ++self->n_last_turns == LAST_TURNS)
+    gaio_inner_destroy (self);
+  else if (!self->parked)
+    schedule_turn_locked (self);
+  self->had_nothing = !again;
   gaio_core_unlock (self->entry.core);
 }
 

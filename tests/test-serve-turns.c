@@ -97,6 +97,27 @@ test_closed_file_that_was_always_ready_is_told (gconstpointer nested)
   stage_end (&stage);
 }
 
+/* It is ready when the owner goes, which nobody has found out yet. */
+static void
+test_fd_ready_when_the_owner_goes_is_told (gconstpointer nested)
+{
+  Stage stage;
+  guint calls = 0;
+  gint fd = eventfd_new (1);
+  GObject *owner = g_object_new (G_TYPE_OBJECT, NULL);
+  GMainContext *inner;
+
+  stage_begin (&stage, nested);
+  inner = gaio_context_create_main_context (stage.context, owner, NULL);
+  attach_fd (inner, fd, take_fd, &calls);
+  g_object_unref (owner);
+  settle (&stage);
+  g_assert_cmpuint (calls, ==, 1);
+  g_main_context_unref (inner);
+  stage_end (&stage);
+  close (fd);
+}
+
 /* --- What a turn costs --- */
 
 typedef struct
@@ -257,6 +278,8 @@ main (int argc, char **argv)
             test_what_is_ready_goes_on_in_a_nested_loop);
   add_both ("/serve-turns/closed-file-that-was-always-ready-is-told",
             test_closed_file_that_was_always_ready_is_told);
+  add_both ("/serve-turns/fd-ready-when-the-owner-goes-is-told",
+            test_fd_ready_when_the_owner_goes_is_told);
   add_both ("/serve-turns/event-is-one-turn", test_event_is_one_turn);
   add_both ("/serve-turns/served-once-more-keeps-priorities",
             test_served_once_more_keeps_priorities);
