@@ -916,6 +916,15 @@ gaio_inner_gather (GaioHandler *handler)
 
 /* --- Its life --- */
 
+/* The kernel knows, and no round may have asked it since. */
+static gboolean
+is_woken (GaioInner *self)
+{
+  GPollFD pollfd = { self->wake_fd, G_IO_IN, 0 };
+
+  return g_poll (&pollfd, 1, 0) > 0;
+}
+
 /* Whether it waits for nothing but to be woken up, and has not been. With the lock held. */
 static gboolean
 is_idle (GaioInner *self)
@@ -923,7 +932,7 @@ is_idle (GaioInner *self)
   return self->n_watches == 1 && self->node.position == 0 && !gaio_link_is_linked (&self->turns) &&
          !atomic_load_explicit (&self->wants_turn, memory_order_relaxed) &&
          self->entry.stamp != gaio_ready_list_get_stamp (&self->entry.core->ready) &&
-         !gaio_entry_is_running (&self->entry);
+         !gaio_entry_is_running (&self->entry) && !is_woken (self);
 }
 
 /* With the lock held. */

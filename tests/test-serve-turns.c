@@ -118,6 +118,26 @@ test_fd_ready_when_the_owner_goes_is_told (gconstpointer nested)
   close (fd);
 }
 
+/* No round has seen the wake-up. */
+static void
+test_attached_before_the_owner_goes_is_called (gconstpointer nested)
+{
+  Stage stage;
+  guint calls = 0;
+  GObject *owner = g_object_new (G_TYPE_OBJECT, NULL);
+  GMainContext *inner;
+
+  stage_begin (&stage, nested);
+  inner = gaio_context_create_main_context (stage.context, owner, NULL);
+  settle (&stage);
+  attach_idle (inner, 0, count_and_stop, &calls);
+  g_object_unref (owner);
+  settle (&stage);
+  g_assert_cmpuint (calls, ==, 1);
+  g_main_context_unref (inner);
+  stage_end (&stage);
+}
+
 /* --- What a turn costs --- */
 
 typedef struct
@@ -280,6 +300,8 @@ main (int argc, char **argv)
             test_closed_file_that_was_always_ready_is_told);
   add_both ("/serve-turns/fd-ready-when-the-owner-goes-is-told",
             test_fd_ready_when_the_owner_goes_is_told);
+  add_both ("/serve-turns/attached-before-the-owner-goes-is-called",
+            test_attached_before_the_owner_goes_is_called);
   add_both ("/serve-turns/event-is-one-turn", test_event_is_one_turn);
   add_both ("/serve-turns/served-once-more-keeps-priorities",
             test_served_once_more_keeps_priorities);
