@@ -108,6 +108,13 @@ fuzz_files_lookup (GPtrArray *files, gint number)
   return NULL;
 }
 
+/* Whether @number means something that is not among @files, as the wake-up fd of a main context. */
+gboolean
+fuzz_files_is_foreign (GPtrArray *files, gint number)
+{
+  return fuzz_files_lookup (files, number) == NULL && fcntl (number, F_GETFD) != -1;
+}
+
 /* Nobody may use them any more. */
 void
 fuzz_files_forget_closed (GPtrArray *files)

@@ -32,6 +32,7 @@ struct _FuzzFile
 GPtrArray *fuzz_files_new (void);
 FuzzFile *fuzz_files_open (GPtrArray *files, FuzzFileKind kind);
 FuzzFile *fuzz_files_lookup (GPtrArray *files, gint number);
+gboolean fuzz_files_is_foreign (GPtrArray *files, gint number);
 void fuzz_files_forget_closed (GPtrArray *files);
 
 const char *fuzz_file_name (const FuzzFile *file);

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A case is a string of bytes that says what to do: at the top, inside callbacks, and from another
  * thread, also while the loop sleeps. The model of fuzz-oracle.c looks on. */
-#include <semaphore.h>
 #include <signal.h>
 
-#include "fuzz-oracle.h"
+#include "fuzz-inner-oracle.h"
+#include "fuzz-inner.h"
+#include "fuzz-model.h"
+#include "fuzz-thread.h"
 #include "fuzz-time.h"
 #include "fuzz.h"
 
-#define MAX_FILES 10
 #define MAX_OF_A_KIND 10
-#define MAX_DEPTH 3
 #define MAX_LOOKS 64
 #define BEGIN_US (1000 * (gint64) G_USEC_PER_SEC)
 
@@ -22,54 +22,10 @@ static Model *the_model; /* whose loop is running */
 static void operate (Model *self);
 static void operate_anywhere (Model *self);
 
-/* --- Another thread, which does one thing at a time while this one waits --- */
-
-static struct
-{
-  GThread *thread;
-  sem_t begin;
-  sem_t end;
-  void (*func) (Model *model);
-  Model *model;
-} other;
-
-static gpointer
-run_other (gpointer data)
-{
-  for (;;)
-    {
-      sem_wait (&other.begin);
-      other.func (other.model);
-      sem_post (&other.end);
-    }
-  return NULL;
-}
-
-static gboolean
-is_other (void)
-{
-  return g_thread_self () == other.thread;
-}
-
-static void
-do_in_other (Model *self, void (*func) (Model *model))
-{
-  if (other.thread == NULL)
-    {
-      sem_init (&other.begin, 0, 0);
-      sem_init (&other.end, 0, 0);
-      other.thread = g_thread_new ("other", run_other, NULL);
-    }
-  other.func = func;
-  other.model = self;
-  sem_post (&other.begin);
-  sem_wait (&other.end);
-}
-
 /* --- Callbacks: they may do anything --- */
 
-static void
-operate_inside (Model *self)
+void
+model_operate_inside (Model *self)
 {
   guint n = self->passive ? 0 : model_byte (self) % 8;
 
@@ -84,7 +40,7 @@ run_callback (Thing *thing, gboolean may_remove)
   gboolean keep = TRUE;
 
   thing_begin_call (thing);
-  operate_inside (self);
+  model_operate_inside (self);
   if (may_remove && !self->passive)
     keep = model_byte (self) % 8 != 7;
   return thing_end_call (thing, keep);
@@ -130,96 +86,14 @@ set_called (GaioReadySet *set, guint n_ready, gpointer data)
   thing_begin_call (thing);
   if (self->passive || model_byte (self) % 4 != 3)
     take (self);
-  operate_inside (self);
+  model_operate_inside (self);
   thing_end_call (thing, TRUE);
-}
-
-/* --- Files --- */
-
-static FuzzFile *
-pick_file (Model *self)
-{
-  return self->files->len > 0 ? self->files->pdata[model_byte (self) % self->files->len] : NULL;
-}
-
-static void
-open_file (Model *self)
-{
-  FuzzFile *file;
-
-  if (self->files->len >= MAX_FILES)
-    return;
-  file = fuzz_files_open (self->files, model_byte (self) % FUZZ_N_KINDS);
-  if (file == NULL)
-    return;
-  model_say (self, "opens %s: fd %d", fuzz_file_name (file), file->numbers[0]);
-  if (file->other != NULL)
-    model_say (self, "  and fd %d", file->other->numbers[0]);
-}
-
-static void
-copy_file (Model *self)
-{
-  FuzzFile *file = pick_file (self);
-  gint number = file != NULL ? fuzz_file_copy (file) : -1;
-
-  if (number == -1)
-    return;
-  model_say (self, "copies %s: fd %d", fuzz_file_name (file), number);
-  model_number_opened (self, file, number);
-}
-
-static void
-close_file (Model *self)
-{
-  FuzzFile *file = pick_file (self);
-  gint number = file != NULL ? fuzz_file_close (file, model_byte (self)) : -1;
-
-  if (number == -1)
-    return;
-  model_say (self, "closes fd %d (%s)", number, fuzz_file_name (file));
-  model_number_closed (self, number);
-  fuzz_files_forget_closed (self->files);
-}
-
-static void
-write_file (Model *self)
-{
-  FuzzFile *file = pick_file (self);
-  gboolean until_full = model_byte (self) % 4 == 3;
-
-  if (file == NULL)
-    return;
-  model_say (self, "%s fd %d", until_full ? "fills" : "writes to", fuzz_file_number (file));
-  fuzz_file_write (file, until_full);
-}
-
-static void
-read_file (Model *self)
-{
-  FuzzFile *file = pick_file (self);
-
-  if (file == NULL)
-    return;
-  model_say (self, "reads fd %d", fuzz_file_number (file));
-  fuzz_file_read (file);
-}
-
-static void
-half_close_file (Model *self)
-{
-  FuzzFile *file = pick_file (self);
-
-  if (file == NULL)
-    return;
-  model_say (self, "half-closes fd %d", fuzz_file_number (file));
-  fuzz_file_half_close (file);
 }
 
 /* --- Handlers --- */
 
-static guint
-pick_condition (Model *self)
+guint
+model_pick_condition (Model *self)
 {
   static const guint conditions[] = {
     G_IO_IN, G_IO_IN, G_IO_OUT, G_IO_IN | G_IO_OUT, G_IO_PRI, 0, G_IO_HUP, G_IO_IN | G_IO_ERR,
@@ -229,8 +103,8 @@ pick_condition (Model *self)
 }
 
 /* Which error there has to be. */
-static void
-check_failed (Model *self, const GError *error, GaioError expected)
+void
+model_check_failed (Model *self, const GError *error, GaioError expected)
 {
   if (self->closed)
     expected = GAIO_ERROR_CLOSED;
@@ -244,7 +118,7 @@ pick_number (Model *self, FuzzFile **file)
 {
   guint which = model_byte (self);
 
-  *file = pick_file (self);
+  *file = model_pick_file (self);
   if (*file == NULL || which % 16 == 15)
     {
       *file = NULL;
@@ -273,14 +147,14 @@ add_on_fd (Model *self, ThingKind kind)
     return;
   thing = thing_new (self, kind);
   thing->fd = pick_number (self, &thing->file);
-  thing->condition = pick_condition (self);
+  thing->condition = model_pick_condition (self);
   model_say (self, "adds %u for %#x of fd %d (%s)", thing->id, thing->condition, thing->fd,
              kind == THING_MEMBER ? "to the set" : "handler");
   self->rejecting = thing->file == NULL || self->closed;
   thing->handle = add_to_context (self, thing, &error);
   if (self->rejecting)
     {
-      check_failed (self, error, GAIO_ERROR_BAD_FD);
+      model_check_failed (self, error, GAIO_ERROR_BAD_FD);
       thing_mark_removed (thing);
       check (self, thing->handle == NULL && thing->notified == 1, "%u: notified %u times",
              thing->id, thing->notified);
@@ -317,7 +191,7 @@ set_condition (Model *self)
 {
   g_autoptr (GError) error = NULL;
   Thing *thing = thing_pick (self, pick_fd_kind (self));
-  guint condition = pick_condition (self);
+  guint condition = model_pick_condition (self);
   gboolean changed;
 
   if (thing == NULL)
@@ -329,7 +203,7 @@ set_condition (Model *self)
   else
     {
       check (self, thing->orphan, "handler %u: %s", thing->id, error->message);
-      check_failed (self, error, GAIO_ERROR_BAD_FD);
+      model_check_failed (self, error, GAIO_ERROR_BAD_FD);
     }
 }
 
@@ -378,7 +252,7 @@ use_removed (Model *self)
         {
           gaio_handler_remove (thing->handle);
           check (self, !gaio_handler_set_condition (thing->handle, G_IO_IN, &error), "changed");
-          check_failed (self, error, GAIO_ERROR_REMOVED);
+          model_check_failed (self, error, GAIO_ERROR_REMOVED);
         }
       return;
     }
@@ -417,8 +291,8 @@ set_set_func (Model *self)
 
 /* --- Timers --- */
 
-static gint64
-pick_delay (Model *self)
+gint64
+model_pick_delay (Model *self)
 {
   static const gint64 delays[] = { 0, 1, 1, 500, 999, 1000, 20000, -1 };
 
@@ -440,7 +314,7 @@ static void
 add_timer (Model *self)
 {
   Thing *thing;
-  gint64 interval = MAX (pick_delay (self), 0);
+  gint64 interval = MAX (model_pick_delay (self), 0);
 
   if (self->context == NULL || thing_count (self, THING_TIMER) >= MAX_OF_A_KIND)
     return;
@@ -464,7 +338,7 @@ static void
 arm_timer (Model *self)
 {
   Thing *thing = thing_pick (self, THING_TIMER);
-  gint64 delay = pick_delay (self);
+  gint64 delay = model_pick_delay (self);
   gboolean in_the_past = model_byte (self) % 4 == 3;
 
   if (thing == NULL)
@@ -502,7 +376,7 @@ remove_timer (Model *self)
 static void
 let_time_pass (Model *self)
 {
-  gint64 delay = MAX (pick_delay (self), 0);
+  gint64 delay = MAX (model_pick_delay (self), 0);
 
   model_say (self, "%d us pass", (gint) delay);
   fuzz_time_pass (fuzz_time_now () + delay);
@@ -603,6 +477,7 @@ set_limit (Model *self)
   self->limit = model_byte (self) % 8 < 5 ? 0 : 1 + model_byte (self) % 3;
   model_say (self, "sets the limit to %u", self->limit);
   gaio_context_set_dispatch_limits (self->context, self->limit, 0);
+  inners_be_patient (self);
   /* The round that is about to begin may have seen the one or the other. */
   if (self->round != NULL && !self->round->committed)
     {
@@ -612,24 +487,29 @@ set_limit (Model *self)
 }
 
 static void
-attach (Model *self)
+attach_to (Model *self, gint where)
 {
   g_autoptr (GError) error = NULL;
-  guint where = model_byte (self) % MODEL_N_MAINS;
 
   if (self->context == NULL)
     return;
-  model_say (self, "attaches to %u", where);
+  model_say (self, "attaches to %d", where);
   if (self->closed || self->attached != -1)
     {
       check (self, !gaio_context_attach (self->context, self->mains[where], &error), "attached");
-      check_failed (self, error, GAIO_ERROR_FAILED);
+      model_check_failed (self, error, GAIO_ERROR_FAILED);
       return;
     }
   check (self, gaio_context_attach (self->context, self->mains[where], &error), "attaching: %s",
          error->message);
   self->attached = where;
   self->n_attached++;
+}
+
+static void
+attach (Model *self)
+{
+  attach_to (self, (gint) model_byte (self) % MODEL_N_MAINS);
 }
 
 /* From another thread than the owner's, which then destroys the source when it comes by. */
@@ -643,6 +523,19 @@ detach (Model *self)
   self->attached = -1;
   self->n_attached++;
   gaio_context_detach (self->context);
+}
+
+/* Nobody runs the old main context meanwhile. */
+static void
+move (Model *self)
+{
+  gint from = self->attached;
+
+  if (from == -1 || self->depth > 0)
+    return;
+  detach (self);
+  if (self->attached == -1 && !self->closed)
+    attach_to (self, MODEL_N_MAINS - 1 - from);
 }
 
 static void
@@ -692,8 +585,9 @@ asleep (gint64 until, gpointer data)
   return TRUE;
 }
 
-static void
-iterate_for (Model *self, gint64 timeout_us)
+/* Returns what the library does. */
+gboolean
+model_iterate_for (Model *self, gint64 timeout_us)
 {
   gint64 end = fuzz_time_now () + timeout_us;
   gint64 expected = MIN (end, MAX (model_next_deadline (self), fuzz_time_now ()));
@@ -705,7 +599,9 @@ iterate_for (Model *self, gint64 timeout_us)
   model_say (self, "iterates, %d us", (gint) timeout_us);
   begin_round (self, &round, -1);
   ran = gaio_context_iterate (self->context, timeout_us);
-  check (self, ran == (round.n_calls > 0), "ran is %d, after %u calls", ran, round.n_calls);
+  /* Turns and sweeps are told of as well. */
+  check (self, ran == (round.n_calls > 0) || (ran && self->serves), "ran is %d, after %u calls",
+         ran, round.n_calls);
   looks = fuzz_time_count_looks () - looks;
   if (!round.interrupted)
     check (self, looks < MAX_LOOKS + round.n_own_looks, "%u looks at the kernel in one round",
@@ -714,6 +610,7 @@ iterate_for (Model *self, gint64 timeout_us)
     check (self, fuzz_time_now () == expected, "the loop is back after %d us",
            (gint) (fuzz_time_now () - end + timeout_us));
   round_end (&round, self);
+  return ran;
 }
 
 static gboolean
@@ -726,20 +623,20 @@ static void
 iterate (Model *self)
 {
   if (may_iterate (self))
-    iterate_for (self, 0);
+    model_iterate_for (self, 0);
 }
 
 static void
 iterate_and_wait (Model *self)
 {
-  gint64 timeout_us = pick_delay (self);
+  gint64 timeout_us = model_pick_delay (self);
 
   if (may_iterate (self) && timeout_us >= 0)
-    iterate_for (self, timeout_us);
+    model_iterate_for (self, timeout_us);
 }
 
-static void
-iterate_main (Model *self, gint which, gboolean may_block)
+void
+model_iterate_main (Model *self, gint which, gboolean may_block)
 {
   guint looks = fuzz_time_count_looks ();
   Round round;
@@ -759,10 +656,10 @@ iterate_glib (Model *self)
 {
   guint which = model_byte (self);
 
-  iterate_main (self,
-                self->attached != -1 && which % 8 != 7 ? self->attached
-                                                       : (gint) which % MODEL_N_MAINS,
-                which % 4 == 3);
+  model_iterate_main (self,
+                      self->attached != -1 && which % 8 != 7 ? self->attached
+                                                             : (gint) which % MODEL_N_MAINS,
+                      which % 4 == 3);
 }
 
 /* A handler that is ready and was not called since the round @since, or NULL. */
@@ -786,14 +683,15 @@ static void
 let_all_have_a_turn (Model *self)
 {
   guint64 since = self->n_rounds;
-  guint n_rounds = 3 * (self->things->len / (self->limit > 0 ? self->limit : 128) + 2);
+  guint n = self->things->len + inners_count (self);
+  guint n_rounds = 3 * (n / (self->limit > 0 ? self->limit : 128) + 2);
 
   if (self->depth > 0 || self->closed || self->context == NULL)
     return;
   model_say (self, "lets all have a turn");
   self->passive = TRUE;
-  for (guint n = 0; n < n_rounds; n++)
-    iterate_for (self, 0);
+  for (guint i = 0; i < n_rounds; i++)
+    model_iterate_for (self, 0);
   self->passive = FALSE;
   check (self, find_starving (self, since) == NULL, "handler %u starves",
          find_starving (self, since)->id);
@@ -806,7 +704,7 @@ static void
 visit_mains (Model *self)
 {
   for (gint i = 0; i < MODEL_N_MAINS; i++)
-    iterate_main (self, i, FALSE);
+    model_iterate_main (self, i, FALSE);
   self->lingering = FALSE;
 }
 
@@ -829,7 +727,7 @@ make_context (Model *self)
   g_clear_object (&self->context);
   self->context = gaio_context_new ();
   self->set = gaio_ready_set_new (self->context);
-  self->closed = self->cut = self->wake = FALSE;
+  self->closed = self->cut = self->wake = self->serves = FALSE;
   self->limit = 0;
   self->attached = -1;
   model_say (self, "makes a context");
@@ -928,29 +826,61 @@ static const Operation operations[] = {
   { let_all_have_a_turn, 3 },
   { renew_context, 4 },
   { renew_main, 1 },
+#define N_PLAIN 36
+  /* Those for inner contexts: again the first may come from any thread. */
+  { create_inner, 4 },
+  { make_inner, 2 },
+  { serve_inner, 3 },
+  { serve_or_attach_wrongly, 1 },
+  { stop_inner, 2 },
+  { drop_owner, 1 },
+  { drop_inner, 1 },
+  { attach_inner_source, 24 },
+  { change_inner_source, 16 },
+  { destroy_inner_source, 4 },
+#define N_INNER_ANYWHERE 10
+  { hold_inner, 3 },
+  { call_in_inner, 5 },
+  { iterate_inner, 4 },
+  { let_inners_have_turns, 8 },
+  { let_inners_be_swept, 3 },
+  { move, 2 },
 };
 
-static void
-choose (Model *self, guint n)
+/* The first of @operations that @byte leads to. */
+static const Operation *
+find_operation (const Operation *from, guint n, guint byte)
 {
-  static guint total;
-  guint sum = 0, i;
+  guint total = 0;
 
-  for (i = 0; i < n; i++)
-    sum += operations[i].weight;
-  total = sum;
-  sum = model_byte (self) % total;
-  for (i = 0; sum >= operations[i].weight; i++)
-    sum -= operations[i].weight;
+  for (guint i = 0; i < n; i++)
+    total += from[i].weight;
+  byte %= total;
+  for (; byte >= from->weight; from++)
+    byte -= from->weight;
+  return from;
+}
+
+static void
+choose (Model *self, gboolean anywhere)
+{
+  guint byte = model_byte (self);
+  guint n_inner = anywhere ? N_INNER_ANYWHERE : G_N_ELEMENTS (operations) - N_PLAIN;
+  const Operation *operation;
+
+  if (byte < FUZZ_FIRST_INNER_BYTE)
+    operation = find_operation (operations, anywhere ? N_ANYWHERE : N_PLAIN, byte);
+  else
+    operation = find_operation (&operations[N_PLAIN], n_inner, model_byte (self));
   self->n_operations++;
-  operations[i].func (self);
+  operation->func (self);
 }
 
 static void
 operate_anywhere (Model *self)
 {
   self->afar = TRUE;
-  choose (self, N_ANYWHERE);
+  choose (self, TRUE);
   self->afar = FALSE;
 }
 
@@ -964,8 +894,8 @@ from_afar (Model *self)
 static void
 operate (Model *self)
 {
-  if (self->depth <= MAX_DEPTH)
-    choose (self, self->depth == MAX_DEPTH ? N_ANYWHERE : G_N_ELEMENTS (operations));
+  if (self->depth <= MODEL_MAX_DEPTH)
+    choose (self, self->depth == MODEL_MAX_DEPTH);
   if (self->depth > 0)
     return;
   if (self->closed && self->attached != -1)
@@ -981,6 +911,7 @@ static void
 finish (Model *self)
 {
   self->passive = TRUE;
+  let_go_of_all_inners (self);
   if (self->context != NULL && !self->closed)
     {
       model_mark_closed (self);
@@ -1009,8 +940,10 @@ int
 LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
   Model model;
-  guint n_fds = count_fds ();
+  guint n_fds;
 
+  g_main_context_default ();
+  n_fds = count_fds ();
   signal (SIGPIPE, SIG_IGN);
   the_model = &model;
   fuzz_time_begin (BEGIN_US, asleep, NULL);

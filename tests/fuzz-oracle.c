@@ -1,59 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "fuzz-oracle.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
+#include "fuzz-inner-oracle.h"
 #include "fuzz-time.h"
-#include "fuzz.h"
 
 #define IDLE_DELAY_US 10000
 #define N_REMEMBERED 64
 /* What wakes the loop and what times it out take the place of a callback as well, once. */
 #define MAX_FUTILE 3
-
-/* --- Telling --- */
-
-G_GNUC_PRINTF (3, 0)
-static void
-print_line (Model *self, const char *prefix, const char *format, va_list arguments)
-{
-  g_autofree char *text = g_strdup_vprintf (format, arguments);
-
-  fprintf (stderr, "%6u %*s%s%s\n", self->n_operations, 2 * self->depth, "", prefix, text);
-}
-
-void
-model_say (Model *self, const char *format, ...)
-{
-  va_list arguments;
-
-  if (!fuzz_verbose)
-    return;
-  va_start (arguments, format);
-  print_line (self, self->afar ? "(from afar) " : "", format, arguments);
-  va_end (arguments);
-}
-
-void
-model_fail (Model *self, const char *expr, const char *format, ...)
-{
-  va_list arguments;
-
-  va_start (arguments, format);
-  print_line (self, "FAILED: ", format, arguments);
-  va_end (arguments);
-  fprintf (stderr, "       %s\n", expr);
-  abort ();
-}
-
-/* What the case says next; nothing but 0 when it is over. */
-guint
-model_byte (Model *self)
-{
-  return self->position < self->size ? self->data[self->position++] : 0;
-}
 
 /* --- Things --- */
 
@@ -229,11 +181,13 @@ model_number_opened (Model *self, const FuzzFile *file, gint number)
     if (has_fd (thing) && thing->orphan && thing->fd == number &&
         (file->watched >> (number % 64) & 1) != 0)
       thing->confused = TRUE;
+  inners_number_changed (self, number);
 }
 
 void
 model_number_closed (Model *self, gint number)
 {
+  inners_number_changed (self, number);
   foreach_thing (self, thing)
     {
       if (!has_fd (thing))
@@ -267,7 +221,8 @@ readiness (Thing *thing)
 
   if (thing->dormant)
     return 0;
-  if (thing->confused)
+  if (thing->confused ||
+      (thing->orphan && !self->is_epoll && fuzz_files_is_foreign (self->files, thing->fd)))
     return G_MAXUINT;
   if (thing->file != NULL)
     ready = fuzz_file_poll (thing->file);
@@ -428,6 +383,12 @@ commit (Round *round, Model *self)
 }
 
 void
+model_commit (Model *self)
+{
+  commit (self->round, self);
+}
+
+void
 thing_begin_call (Thing *thing)
 {
   Model *self = thing->model;
@@ -515,13 +476,16 @@ round_look (Model *self)
       if (!thing->removed)
         thing->seen |= thing->ready & wanted (thing);
     }
+  inners_look (self);
 }
 
 void
 round_begin (Round *round, Model *model, gint main)
 {
   *round = (Round){
+    .model = model,
     .outer = model->round,
+    .iterated = g_steal_pointer (&model->iterated),
     .main = main,
     .alone = main == -1,
     .thread = g_thread_self (),
@@ -593,7 +557,7 @@ check_served (Round *round, Model *self)
 {
   /* What is ready takes the place of a callback, also where none comes of it: a member, what runs
    * already, and who has lost its fd. */
-  gboolean owed = FALSE, only_calls = self->depth == 0;
+  gboolean owed = FALSE, only_calls = self->depth == 0 && !self->serves;
 
   foreach_thing (self, thing)
     {
@@ -626,7 +590,12 @@ round_end (Round *round, Model *self)
   check (self, round->limit == 0 || round->n_calls <= round->limit, "%u calls, with a limit of %u",
          round->n_calls, round->limit);
   if (is_for_context (round, self) && !round->interrupted && !self->closed)
-    check_served (round, self);
+    {
+      check_served (round, self);
+      inners_check_round (round, self);
+    }
+  inners_end_round (round, self);
+  self->iterated = round->iterated;
   self->round = round->outer;
   if (self->round == NULL && round->alone)
     {
@@ -706,18 +675,30 @@ model_check_sleep (Model *self, gint64 until)
   check (self, !self->closed || self->round->outer != NULL, "the loop sleeps on a closed context");
   thing = find_waiting (self, until);
   check (self, thing == NULL, "the loop sleeps, and %s %u waits", name_of (thing), thing->id);
+  inners_check_sleep (self, until);
 }
 
 /* Whether the loop has reasons of its own not to sleep, which the model does not know exactly. */
 gboolean
 model_may_have_work (Model *self)
 {
-  if (self->closed || self->depth > 0 || self->member_removed)
+  if (self->closed || self->depth > 0 || self->member_removed || self->serves)
     return TRUE;
   foreach_thing (self, thing)
     if (thing->removed || thing->orphan || thing->kind == THING_MEMBER || thing->scheduled)
       return TRUE;
   return FALSE;
+}
+
+/* Whether rounds have anything else to do than to serve inner contexts. Outside of callbacks. */
+gboolean
+model_has_things_to_do (Model *self)
+{
+  foreach_thing (self, thing)
+    if (thing->removed || thing->orphan || thing->kind == THING_MEMBER || thing->scheduled ||
+        has_work (thing))
+      return TRUE;
+  return self->wake;
 }
 
 /* When the next timer is due. */
@@ -741,6 +722,7 @@ model_mark_closed (Model *self)
   self->set_func = NULL;
   foreach_thing (self, thing)
     thing_mark_removed (thing);
+  inners_mark_closed (self);
 }
 
 static void
@@ -818,12 +800,14 @@ model_begin (Model *self, const guint8 *data, gsize size)
   self->files = fuzz_files_new ();
   self->things = g_ptr_array_new ();
   g_queue_init (&self->finished);
+  inners_begin (self);
 }
 
 /* After the context is closed and everything has unwound. */
 void
 model_end (Model *self)
 {
+  inners_end (self);
   check_notified (self);
   model_forget_finished (self);
   check (self, self->things->len == 0, "%s %u is left over", name_of (self->things->pdata[0]),

@@ -22,6 +22,7 @@ typedef enum
 } ThingKind;
 
 typedef struct _Model Model;
+typedef struct _Inner Inner;
 
 /* Anything that has a callback or a notify. */
 typedef struct
@@ -66,6 +67,7 @@ typedef struct _Round Round;
 
 struct _Round
 {
+  Model *model;
   Round *outer;
   guint64 id;
   gboolean committed; /* it has gathered: what comes now is for the next one */
@@ -79,6 +81,7 @@ struct _Round
   gboolean alone;       /* without GLib */
   gint main;            /* under which it runs, or -1 */
   guint n_attached;     /* of the model, when it began */
+  Inner *iterated;      /* of the model, when it began */
   GThread *thread;
 };
 
@@ -116,6 +119,11 @@ struct _Model
   guint depth;
   gboolean afar;      /* the operation comes from another thread */
   gboolean rejecting; /* an addition that fails runs its notify at once */
+
+  GPtrArray *inners;        /* see fuzz-inner-oracle.h */
+  GPtrArray *inner_sources; /* all there were */
+  Inner *iterated;          /* by the case, further in than any round; or NULL */
+  gboolean serves;          /* the context has served some */
 };
 
 #define check(model, expr, ...)                                                                    \
@@ -163,8 +171,10 @@ void model_check_batch (Model *self, const GaioReadyRecord *records, gsize n);
 void round_begin (Round *round, Model *model, gint main);
 void round_look (Model *self);
 void round_end (Round *round, Model *self);
+void model_commit (Model *self);
 void model_mark_closed (Model *self);
 gboolean model_has_work (Model *self, gint64 until);
 void model_check_sleep (Model *self, gint64 until);
 gboolean model_may_have_work (Model *self);
+gboolean model_has_things_to_do (Model *self);
 gint64 model_next_deadline (Model *self);

@@ -14,3 +14,6 @@ extern gboolean fuzz_verbose;
 
 /* Counted by the target: how much has been tried. */
 extern guint64 fuzz_operations;
+
+/* In a case for fuzz-model.c: bytes from here on choose an operation for inner contexts. */
+#define FUZZ_FIRST_INNER_BYTE 237

@@ -137,6 +137,10 @@ random_case (guint64 seed)
   g_byte_array_set_size (bytes, g_rand_int_range (rand, 1, LONGEST_CASE));
   for (guint i = 0; i < bytes->len; i++)
     bytes->data[i] = g_rand_int (rand);
+  /* What inner contexts need comes about seldom otherwise. */
+  for (guint i = 0; seed % 2 == 1 && i < bytes->len; i++)
+    if (g_rand_int_range (rand, 0, 4) == 0)
+      bytes->data[i] = g_rand_int_range (rand, FUZZ_FIRST_INNER_BYTE, 256);
   return bytes;
 }
 
