@@ -3,7 +3,7 @@
 
 #include "gaio-bottom-half-private.h"
 #include "gaio-handler-private.h"
-#include "gaio-inner-private.h"
+#include "gaio-inner-life-private.h"
 #include "gaio-ready-set-private.h"
 #include "gaio-sweep-private.h"
 #include "gaio-timer-private.h"

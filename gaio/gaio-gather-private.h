@@ -4,7 +4,7 @@
 #include <errno.h>
 
 #include "gaio-busy-poll-private.h"
-#include "gaio-inner-private.h"
+#include "gaio-inner-queue-private.h"
 #include "gaio-ready-set-private.h"
 #include "gaio-trace-private.h"
 

@@ -47,24 +47,12 @@ struct _GaioInner
   bool parked;                /* (lock) @turns is in core->inners.parked */
 };
 
-GaioInner *gaio_inner_new (GaioContext *context,
-                           GMainContext *main_context,
-                           int wake_fd,
-                           GObject *owner,
-                           GError **error);
+void gaio_inner_lock_table (void);
+void gaio_inner_unlock_table (void);
+gboolean gaio_inner_insert (GaioInner *self);
+void gaio_inner_forget (GaioInner *self);
 GaioInner *gaio_inner_lookup (GMainContext *main_context);
 gboolean gaio_inner_is_served_by (GMainContext *main_context, GaioCore *core);
-void gaio_inner_set_owner (GaioInner *self, GObject *owner);
-void gaio_inner_set_served_error (GError **error);
-void gaio_inner_destroy (GaioInner *self);
-gboolean gaio_inner_gather (GaioHandler *handler);
-gboolean gaio_inner_is_ready_still (GaioInner *self);
-gboolean gaio_inner_serve (GaioInner *self);
-gboolean gaio_inner_look (GaioInner *self);
-void gaio_inner_collect (GaioCore *core);
-gboolean gaio_inner_begin_wait (GaioCore *core, gboolean under_glib);
-void gaio_inner_unpark (GaioCore *core);
-gboolean gaio_inner_call (GaioInner *self, GSourceOnceFunc func, gpointer user_data);
 
 /* From its place in core->inners.all. */
 static inline GaioInner *

@@ -9,7 +9,8 @@
 
 #include "gaio-close-private.h"
 #include "gaio-error-private.h"
-#include "gaio-inner-private.h"
+#include "gaio-inner-life-private.h"
+#include "gaio-inner-turn-private.h"
 #include "gaio-round-private.h"
 #include "gaio-sweep-private.h"
 

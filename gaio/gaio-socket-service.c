@@ -7,7 +7,7 @@
 #include <gaio/gaio-shared.h>
 #include <gaio/gaio-timer.h>
 
-#include "gaio-inner-private.h"
+#include "gaio-inner-life-private.h"
 #include "gaio-serve-private.h"
 
 /* How soon to try again where it cannot accept. */

@@ -4,7 +4,7 @@
 #include <gaio/gaio-error.h>
 
 #include "gaio-close-private.h"
-#include "gaio-inner-private.h"
+#include "gaio-inner-queue-private.h"
 #include "gaio-registry-private.h"
 #include "gaio-round-private.h"
 

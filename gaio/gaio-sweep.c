@@ -3,7 +3,7 @@
 
 #include <gaio/gaio-timer.h>
 
-#include "gaio-inner-private.h"
+#include "gaio-inner-turn-private.h"
 
 /* A callback may change what an inner context waits for without GLib waking that up, as by closing
  * a stream that belongs to it. A GMainContext that is iterated all the time finds it. So after

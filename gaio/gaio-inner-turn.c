@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gaio-inner-turn-private.h"
+
+#include <unistd.h>
+
+#include "gaio-inner-life-private.h"
+#include "gaio-inner-queue-private.h"
+#include "gaio-inner-watch-private.h"
+
+/* What is always ready ends after so many turns without an owner. */
+#define LAST_TURNS 100
+
+/* A turn on the stack of this thread. */
+typedef struct _Frame Frame;
+
+struct _Frame
+{
+  GaioInner *inner;
+  Frame *outer;
+  gboolean stale; /* callbacks have run since it was prepared */
+};
+
+static _Thread_local Frame *innermost;
+
+/* Waits without the lock of anybody: what comes later wakes it up again. */
+static void
+drain_wake_fd (GaioInner *self)
+{
+  guint64 n;
+
+  if (read (self->wake_fd, &n, sizeof n) < 0)
+    return;
+}
+
+/* Finds out what @self waits for, and has it watched. TRUE if something is ready already. */
+static gboolean
+prepare (GaioInner *self)
+{
+  gboolean ready;
+  gint64 timeout_us, retry_us;
+
+  self->preparing = true;
+  ready = g_main_context_prepare (self->main_context, &self->priority);
+  self->preparing = false;
+  timeout_us = gaio_inner_watch (self, !ready, &retry_us);
+  self->prepared = true;
+  /* Nobody tells when that is over, and what it has called may be ready again. */
+  if (self->foreign && retry_us < 0)
+    retry_us = GAIO_MONITOR_RETRY_US;
+  if (timeout_us < 0 || (retry_us >= 0 && retry_us < timeout_us))
+    timeout_us = retry_us;
+  ready |= timeout_us == 0;
+  if (ready)
+    gaio_inner_schedule_next_turn (self);
+  else
+    gaio_inner_come_back_in (self, timeout_us);
+  return ready;
+}
+
+/* Another thread owns it, and may change what it waits for: it is silent until that is over. */
+static void
+pause_until_later (GaioInner *self)
+{
+  if (!gaio_core_lock (self->entry.core))
+    return;
+  gaio_inner_set_paused (self, TRUE);
+  gaio_inner_set_deadline (self, g_get_monotonic_time () + GAIO_MONITOR_RETRY_US);
+  gaio_core_unlock (self->entry.core);
+}
+
+/* The monitor has kept quiet about the fds: a turn now would pass over them. */
+static void
+resume (GaioInner *self)
+{
+  if (G_LIKELY (!self->paused) || !gaio_core_lock (self->entry.core))
+    return;
+  gaio_inner_set_paused (self, FALSE);
+  gaio_core_unlock (self->entry.core);
+  self->prepared = false;
+}
+
+static gboolean
+begin (GaioInner *self, Frame *frame)
+{
+  gboolean owned = g_main_context_is_owner (self->main_context);
+
+  if (!g_main_context_acquire (self->main_context))
+    return FALSE;
+  self->foreign = self->foreign && owned;
+  g_main_context_push_thread_default (self->main_context);
+  resume (self);
+  *frame = (Frame){ .inner = self, .outer = innermost };
+  innermost = frame;
+  return TRUE;
+}
+
+static void
+end (GaioInner *self, Frame *frame)
+{
+  innermost = frame->outer;
+  g_main_context_pop_thread_default (self->main_context);
+  g_main_context_release (self->main_context);
+}
+
+static gboolean
+check_and_dispatch (GaioInner *self, Frame *frame)
+{
+  if (!gaio_inner_check (self))
+    return FALSE;
+  frame->stale = TRUE;
+  g_main_context_dispatch (self->main_context);
+  frame->stale = FALSE;
+  return TRUE;
+}
+
+/* TRUE if something was ready, or is. */
+static gboolean
+take_turn (GaioInner *self, Frame *frame)
+{
+  gboolean dispatched = check_and_dispatch (self, frame);
+
+  if (gaio_entry_is_removed (&self->entry) || gaio_core_is_forked (self->entry.core))
+    return FALSE;
+  drain_wake_fd (self);
+  return prepare (self) || dispatched;
+}
+
+/* By the type of its owner. */
+static char *
+describe (GaioInner *self)
+{
+  return g_strdup_printf ("%p of a %s", (void *) self->main_context,
+                          self->owner_type != 0 ? g_type_name (self->owner_type) : "program");
+}
+
+static void
+end_entry (GaioInner *self)
+{
+  if (!gaio_entry_end (&self->entry) || !gaio_core_lock (self->entry.core))
+    return;
+  gaio_entry_handle_end (&self->entry);
+  gaio_core_unlock (self->entry.core);
+}
+
+/* When its owner goes, what is under way ends as in GLib: a stream that was closed tells so. So
+ * there are turns until two in a row have had nothing: the first one may only have found out what
+ * to ask the kernel. */
+static void
+go_after_owner (GaioInner *self, gboolean again)
+{
+  if (!gaio_core_lock (self->entry.core))
+    return;
+  if ((!again && self->had_nothing) || ++self->n_last_turns == LAST_TURNS)
+    gaio_inner_destroy (self);
+  else if (!self->parked)
+    gaio_inner_schedule_turn (self);
+  self->had_nothing = !again;
+  gaio_core_unlock (self->entry.core);
+}
+
+/* By the owner of the context, without the lock. TRUE if it was a turn. */
+gboolean
+gaio_inner_serve (GaioInner *self)
+{
+  gboolean ownerless = atomic_load_explicit (&self->ownerless, memory_order_acquire), again;
+  Frame frame;
+
+  atomic_store_explicit (&self->wants_turn, false, memory_order_relaxed);
+  if (gaio_entry_is_removed (&self->entry))
+    return FALSE;
+  gaio_entry_begin (&self->entry);
+  if (begin (self, &frame))
+    {
+      gaio_trace_call (&self->entry.core->profile, "main context", NULL, -1, describe (self),
+                       again = take_turn (self, &frame));
+      end (self, &frame);
+      if (ownerless)
+        go_after_owner (self, again);
+    }
+  else
+    pause_until_later (self);
+  end_entry (self);
+  return TRUE;
+}
+
+/* Whether something has changed in @self that nobody was told of, as when a stream was closed from
+ * outside. By the owner of the context, without the lock. */
+gboolean
+gaio_inner_look (GaioInner *self)
+{
+  gboolean changed = FALSE;
+  Frame frame;
+
+  if (gaio_entry_is_removed (&self->entry) || gaio_entry_is_running (&self->entry))
+    return FALSE;
+  gaio_entry_begin (&self->entry);
+  if (begin (self, &frame))
+    {
+      changed = prepare (self);
+      end (self, &frame);
+    }
+  end_entry (self);
+  return changed;
+}
+
+/* FALSE if another thread owns it. */
+gboolean
+gaio_inner_call (GaioInner *self, GSourceOnceFunc func, gpointer user_data)
+{
+  Frame frame;
+
+  if (!begin (self, &frame))
+    return FALSE;
+  gaio_entry_begin (&self->entry);
+  frame.stale = TRUE;
+  func (user_data);
+  if (!gaio_entry_is_removed (&self->entry) && !gaio_core_is_forked (self->entry.core))
+    prepare (self);
+  end (self, &frame);
+  end_entry (self);
+  return TRUE;
+}
+
+/* A callback of a turn runs a loop: what the turn was prepared for is old news. */
+static void
+prepare_running (GaioCore *core)
+{
+  for (Frame *frame = innermost; frame != NULL; frame = frame->outer)
+    if (frame->stale && frame->inner->entry.core == core &&
+        !gaio_entry_is_removed (&frame->inner->entry))
+      {
+        frame->stale = FALSE;
+        prepare (frame->inner);
+      }
+}
+
+/* Before a wait, without the lock: what limits have left over, or an outer round, is put back.
+ * FALSE if another thread is inside a round. */
+gboolean
+gaio_inner_begin_wait (GaioCore *core, gboolean under_glib)
+{
+  const void *owner;
+
+  if (!gaio_core_lock (core))
+    return FALSE;
+  owner = atomic_load_explicit (&core->round_thread, memory_order_relaxed);
+  if (owner == NULL || owner == gaio_this_thread ())
+    gaio_inner_requeue (core);
+  gaio_core_unlock (core);
+  prepare_running (core);
+  if (owner != NULL && owner != gaio_this_thread ())
+    return FALSE;
+  if (!under_glib && gaio_core_lock (core))
+    {
+      gaio_inner_unpark (core);
+      gaio_core_unlock (core);
+    }
+  return TRUE;
+}
