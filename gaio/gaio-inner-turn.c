@@ -113,16 +113,22 @@ check_and_dispatch (GaioInner *self, Frame *frame)
   return TRUE;
 }
 
-/* TRUE if something was ready, or is. */
-static gboolean
+typedef struct
+{
+  gboolean dispatched; /* something was ready */
+  gboolean again;      /* something is */
+} Turn;
+
+static Turn
 take_turn (GaioInner *self, Frame *frame)
 {
-  gboolean dispatched = check_and_dispatch (self, frame);
+  Turn turn = { .dispatched = check_and_dispatch (self, frame) };
 
   if (gaio_entry_is_removed (&self->entry) || gaio_core_is_forked (self->entry.core))
-    return FALSE;
+    return turn;
   drain_wake_fd (self);
-  return prepare (self) || dispatched;
+  turn.again = prepare (self);
+  return turn;
 }
 
 /* By the type of its owner. */
@@ -146,23 +152,27 @@ end_entry (GaioInner *self)
  * there are turns until two in a row have had nothing: the first one may only have found out what
  * to ask the kernel. */
 static void
-go_after_owner (GaioInner *self, gboolean again)
+go_after_owner (GaioInner *self, const Turn *turn)
 {
+  gboolean had_nothing = !turn->dispatched && !turn->again;
+
   if (!gaio_core_lock (self->entry.core))
     return;
-  if ((!again && self->had_nothing) || ++self->n_last_turns == LAST_TURNS)
+  if ((had_nothing && self->had_nothing) || ++self->n_last_turns == LAST_TURNS)
     gaio_inner_destroy (self);
   else if (!self->parked)
     gaio_inner_schedule_turn (self);
-  self->had_nothing = !again;
+  self->had_nothing = had_nothing;
   gaio_core_unlock (self->entry.core);
 }
 
-/* By the owner of the context, without the lock. TRUE if it was a turn. */
+/* By the owner of the context, without the lock. TRUE if it has called anything, or is to have
+ * another turn. */
 gboolean
 gaio_inner_serve (GaioInner *self)
 {
-  gboolean ownerless = atomic_load_explicit (&self->ownerless, memory_order_acquire), again;
+  gboolean ownerless = atomic_load_explicit (&self->ownerless, memory_order_acquire);
+  Turn turn = { 0 };
   Frame frame;
 
   atomic_store_explicit (&self->wants_turn, false, memory_order_relaxed);
@@ -172,15 +182,15 @@ gaio_inner_serve (GaioInner *self)
   if (begin (self, &frame))
     {
       gaio_trace_call (&self->entry.core->profile, "main context", NULL, -1, describe (self),
-                       again = take_turn (self, &frame));
+                       turn = take_turn (self, &frame));
       end (self, &frame);
       if (ownerless)
-        go_after_owner (self, again);
+        go_after_owner (self, &turn);
     }
   else
     pause_until_later (self);
   end_entry (self);
-  return TRUE;
+  return turn.dispatched || turn.again || ownerless;
 }
 
 /* Whether something has changed in @self that nobody was told of, as when a stream was closed from

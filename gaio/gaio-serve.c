@@ -34,13 +34,15 @@
  * An iteration of an inner context is a turn. It runs on the thread that runs the #GaioContext,
  * with the inner context as the thread-default main context, so that what GIO begins in a turn
  * completes in the same inner context. A turn counts as one callback for
- * gaio_context_set_dispatch_limits(). Between turns, no thread owns the inner context. The sources
- * of one inner context run by priority, as ever; among inner contexts there is no order.
+ * gaio_context_set_dispatch_limits(). If the #GaioContext is closed, what is pending in its inner
+ * contexts stays pending, as in any main context that nobody iterates: cancel it first. Between
+ * turns, no thread owns the inner context. The sources of one inner context run by priority, as
+ * ever; among inner contexts there is no order.
  *
  * Some changes wake nobody up: a callback of one connection closes the stream of another, say. In a
  * main context that is iterated all the time, GLib sees this in the next iteration. A #GaioContext
- * looks for such changes while callbacks run and for a short time afterwards, and finds them within
- * a second. gaio_context_call_in() has them found at once.
+ * looks for such changes for a short time after anything has run in its thread, and finds them
+ * within a second. gaio_context_call_in() has them found at once.
  */
 
 /* --- GLib's wake-up fd --- */
@@ -237,6 +239,9 @@ check_free (GaioContext *self, GMainContext *main_context, GError **error)
   if (own)
     g_set_error (error, GAIO_ERROR, GAIO_ERROR_FAILED,
                  "The context is nested in this main context");
+  else if (inner != NULL && gaio_core_is_forked (inner->entry.core))
+    g_set_error (error, GAIO_ERROR, GAIO_ERROR_FORKED,
+                 "The main context is served by a context of the parent process");
   else if (inner != NULL)
     gaio_inner_set_served_error (error);
   if (inner != NULL)

@@ -2,6 +2,7 @@
 #include <gaio/gaio-socket-service.h>
 
 #include <gaio/gaio-bottom-half.h>
+#include <gaio/gaio-context.h>
 #include <gaio/gaio-error.h>
 #include <gaio/gaio-serve.h>
 #include <gaio/gaio-shared.h>
@@ -26,7 +27,9 @@
  *
  * It accepts connections while its #GaioContext is running, and keeps itself alive for that, as any
  * #GSocketService does: call g_socket_service_stop() before you drop the last reference. It stops
- * for good when the #GaioContext is closed. If a connection cannot be accepted, because no fd is
+ * for good when the #GaioContext is closed. Sockets that are passed to
+ * g_socket_listener_add_socket() should be non-blocking, in case somebody else accepts from them,
+ * too. If a connection cannot be accepted, because no fd is
  * left, say, it warns once, and tries again every 100 milliseconds; meanwhile clients wait in the
  * backlog, see g_socket_listener_set_backlog(). A connection takes two fds: its own, and that of
  * its main context.
@@ -51,6 +54,7 @@ typedef struct
   gint is_listening;      /* (atomic) there are sockets */
   GMutex mutex;
   GCancellable *accepting; /* (mutex) ends the accept that is under way */
+  gboolean is_held;        /* (mutex) by itself, until it accepts */
   gint is_parked;          /* (atomic) the base class is, see park_base() */
   GMainContext *parked;
   guint n_parked_references;
@@ -286,6 +290,23 @@ weak_ref_free (gpointer data)
   g_free (data);
 }
 
+/* What is under way holds the service, and so does what is about to be. From any thread. */
+static void
+hold (GaioSocketService *self, gboolean is_held)
+{
+  GaioSocketServicePrivate *private = get_private (self);
+  gboolean was_held;
+
+  g_mutex_lock (&private->mutex);
+  was_held = private->is_held;
+  private->is_held = is_held;
+  g_mutex_unlock (&private->mutex);
+  if (is_held && !was_held)
+    g_object_ref (self);
+  else if (!is_held && was_held)
+    g_object_unref (self);
+}
+
 static void
 update (gpointer data)
 {
@@ -301,6 +322,7 @@ update (gpointer data)
   g_mutex_unlock (&private->mutex);
   if (!is_accepting)
     begin (self);
+  hold (self, FALSE);
 }
 
 /* What is under way refers to the sockets of before, or is not to be any more. From any thread. */
@@ -322,10 +344,18 @@ static void
 reconsider (GaioSocketService *self)
 {
   GaioSocketServicePrivate *private = get_private (self);
+  GSocketService *service = G_SOCKET_SERVICE (self);
 
+  if (private->update == NULL)
+    return;
   end_accept (self);
-  if (private->update != NULL)
-    gaio_bottom_half_schedule (private->update);
+  if (gaio_context_is_closed (private->context) && g_socket_service_is_active (service))
+    {
+      g_socket_service_stop (service);
+      return;
+    }
+  hold (self, g_atomic_int_get (&private->is_listening) && g_socket_service_is_active (service));
+  gaio_bottom_half_schedule (private->update);
 }
 
 /* The context is closed, or the service goes. What is under way holds references to the service,
@@ -340,7 +370,8 @@ context_gone (gpointer data)
   if (private == NULL)
     return;
   g_atomic_int_set (&private->is_listening, FALSE);
-  end_accept (self);
+  hold (self, FALSE);
+  g_socket_service_stop (G_SOCKET_SERVICE (self));
   while (private->place != NULL && g_main_context_iteration (private->place, FALSE))
     ;
   drop_main_context (self, &private->place);
@@ -397,6 +428,14 @@ gaio_socket_service_changed (GSocketListener *listener)
   ensure_parked (self, NULL);
   g_atomic_int_set (&private->is_listening, TRUE);
   reconsider (self);
+}
+
+/* An accept that finds nobody, because another process was quicker, must not wait in a turn. */
+static void
+gaio_socket_service_event (GSocketListener *listener, GSocketListenerEvent event, GSocket *socket)
+{
+  if (event == G_SOCKET_LISTENER_LISTENED)
+    g_socket_set_blocking (socket, FALSE);
 }
 
 static void
@@ -487,6 +526,7 @@ gaio_socket_service_class_init (GaioSocketServiceClass *klass)
   object_class->set_property = gaio_socket_service_set_property;
   object_class->notify = gaio_socket_service_notify;
   G_SOCKET_LISTENER_CLASS (klass)->changed = gaio_socket_service_changed;
+  G_SOCKET_LISTENER_CLASS (klass)->event = gaio_socket_service_event;
   G_SOCKET_SERVICE_CLASS (klass)->incoming = gaio_socket_service_incoming;
 
   /**

@@ -5,10 +5,10 @@
 
 #include "gaio-inner-turn-private.h"
 
-/* A callback may change what an inner context waits for without GLib waking that up, as by closing
+/* Anybody may change what an inner context waits for without GLib waking that up, as by closing
  * a stream that belongs to it. A GMainContext that is iterated all the time finds it. So after
- * callbacks have run all inner contexts are looked at, some at a time, until that has found nothing
- * and no callback has run meanwhile. */
+ * anything has run, all inner contexts are looked at, some at a time, until that has found nothing
+ * and nothing has run meanwhile. */
 
 #define TICK_US 50000
 #define N_TICKS 16
@@ -111,17 +111,19 @@ gaio_sweep_clear (GaioCore *core)
   g_clear_pointer (&core->inners.sweep.timer, gaio_timer_unref);
 }
 
-/* Begins if callbacks have run since the last wait. By the owner, without the lock. */
+/* Begins if anything may have run since the last wait but the sweep itself: our callbacks, other
+ * sources of the main loop, or whoever calls gaio_context_iterate(). By the owner, without the
+ * lock. */
 void
 gaio_sweep_before_wait (GaioCore *core)
 {
   GaioSweep *self = &core->inners.sweep;
   guint64 n_calls = atomic_load_explicit (&core->counters.callbacks, memory_order_relaxed);
-  guint64 n_others = n_calls - self->n_calls - self->n_ticks;
+  gboolean only_ticks = self->n_ticks > 0 && n_calls - self->n_calls == self->n_ticks;
 
   self->n_calls = n_calls;
   self->n_ticks = 0;
-  if (n_others == 0 || count (core) == 0)
+  if (only_ticks || count (core) == 0)
     return;
   self->again = TRUE;
   if (self->is_on)

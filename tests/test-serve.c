@@ -391,6 +391,46 @@ test_closed_from_outside_is_swept (gconstpointer nested)
   stage_end (&stage);
 }
 
+/* But for the one that until() arms. */
+static guint
+count_armed_timers (Stage *stage)
+{
+  g_autoptr (GVariant) stats = g_variant_ref_sink (gaio_context_dup_stats (stage->context));
+  guint n = 0;
+
+  g_assert_true (g_variant_lookup (stats, "armed-timers", "u", &n));
+  return n - 1;
+}
+
+static gboolean
+close_stream_once (gpointer data)
+{
+  close_stream (data);
+  return G_SOURCE_REMOVE;
+}
+
+/* By another source of the main loop, or between two calls of gaio_context_iterate(), and when
+ * nothing is being looked at any more. */
+static void
+test_closed_by_others_is_swept (gconstpointer nested)
+{
+  Stage stage;
+  Reader reader;
+
+  stage_begin (&stage, nested);
+  reader_begin (&reader, &stage);
+  gaio_context_call_in (stage.context, stage.inner, reader_read, &reader);
+  until (&stage, count_armed_timers (&stage) == 0);
+  if (stage.outer != NULL)
+    attach_idle (stage.outer, G_PRIORITY_DEFAULT, close_stream_once, &reader);
+  else
+    close_stream (&reader);
+  until (&stage, reader.calls == 1);
+  g_assert_error (reader.error, G_IO_ERROR, G_IO_ERROR_CLOSED);
+  reader_end (&reader);
+  stage_end (&stage);
+}
+
 static void
 test_closed_in_a_call_is_seen_at_once (gconstpointer nested)
 {
@@ -1151,6 +1191,7 @@ main (int argc, char **argv)
   add_both ("/serve/number-reused-in-a-callback", test_number_reused_in_a_callback);
   add_both ("/serve/gio-reads-in-it", test_gio_reads_in_it);
   add_both ("/serve/closed-from-outside-is-swept", test_closed_from_outside_is_swept);
+  add_both ("/serve/closed-by-others-is-swept", test_closed_by_others_is_swept);
   add_both ("/serve/closed-in-a-call-is-seen-at-once", test_closed_in_a_call_is_seen_at_once);
   add_both ("/serve/fd-closed-under-its-source-is-told", test_fd_closed_under_its_source_is_told);
   add_both ("/serve/goes-with-its-owner", test_goes_with_its_owner);

@@ -415,7 +415,7 @@ test_unref_of_one_that_never_listened (gconstpointer nested)
 }
 
 static void
-test_unref_of_one_that_never_ran (gconstpointer nested)
+test_unref_keeps_it_alive (gconstpointer nested)
 {
   Server server;
   GSocketService *service;
@@ -423,6 +423,27 @@ test_unref_of_one_that_never_ran (gconstpointer nested)
   server_begin (&server, nested);
   service = g_steal_pointer (&server.service);
   g_object_add_weak_pointer (G_OBJECT (service), (gpointer *) &service);
+  g_object_unref (service);
+  g_assert_nonnull (service);
+  connect_client (&server);
+  server.service = service;
+  until (&server.stage, server.connections->len == 1);
+  server.service = NULL;
+  g_socket_service_stop (service);
+  until (&server.stage, service == NULL);
+  server_end (&server);
+}
+
+static void
+test_stop_of_one_that_never_ran (gconstpointer nested)
+{
+  Server server;
+  GSocketService *service;
+
+  server_begin (&server, nested);
+  service = g_steal_pointer (&server.service);
+  g_object_add_weak_pointer (G_OBJECT (service), (gpointer *) &service);
+  g_socket_service_stop (service);
   g_object_unref (service);
   g_assert_null (service);
   server_end (&server);
@@ -463,6 +484,9 @@ test_context_closed (gconstpointer nested)
   until (&server.stage, server.connections->len == 1);
   gaio_context_close (server.stage.context);
   service = g_steal_pointer (&server.service);
+  g_assert_false (g_socket_service_is_active (service));
+  g_socket_service_start (service);
+  g_assert_false (g_socket_service_is_active (service));
   g_object_add_weak_pointer (G_OBJECT (service), (gpointer *) &service);
   g_object_unref (service);
   g_assert_null (service);
@@ -636,7 +660,8 @@ main (int argc, char **argv)
   add_both ("/socket-service/listener-closed", test_listener_closed);
   add_both ("/socket-service/unref-of-one-that-never-listened",
             test_unref_of_one_that_never_listened);
-  add_both ("/socket-service/unref-of-one-that-never-ran", test_unref_of_one_that_never_ran);
+  add_both ("/socket-service/keeps-itself-alive-from-the-start", test_unref_keeps_it_alive);
+  add_both ("/socket-service/stop-of-one-that-never-ran", test_stop_of_one_that_never_ran);
   add_both ("/socket-service/unref-by-another-thread", test_unref_by_another_thread);
   add_both ("/socket-service/context-closed", test_context_closed);
   add_both ("/socket-service/made-on-a-closed-context", test_made_on_a_closed_context);
