@@ -15,6 +15,8 @@ static atomic_uint n_polls;
 int
 poll (struct pollfd *fds, nfds_t n_fds, int timeout)
 {
+  if (about_to_sleep != NULL && timeout != 0)
+    about_to_sleep ();
   n_polls++;
   return NEXT (poll) (fds, n_fds, timeout);
 }
