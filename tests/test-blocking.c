@@ -366,7 +366,7 @@ add_as_maker (Adders *adders, guint n)
 }
 
 static void
-add_in_sandbox (void)
+add_in_sandbox (gconstpointer unused)
 {
   Adders adders = { .n_contexts = storm_size () / 40 };
   pthread_t other = spawn (add_as_other, &adders);
@@ -378,15 +378,28 @@ add_in_sandbox (void)
 
 /* In a process of its own, which it cannot leave. */
 static void
-test_sandbox (gconstpointer action)
+run_in_sandbox (guint32 action, GTestDataFunc test)
 {
   if (!g_test_subprocess ())
     {
       g_test_trap_subprocess (NULL, 0, G_TEST_SUBPROCESS_INHERIT_STDERR);
       g_test_trap_assert_passed ();
     }
-  else if (enter_sandbox (GPOINTER_TO_UINT (action)))
-    add_in_sandbox ();
+  else if (enter_sandbox (action))
+    test (NULL);
+}
+
+static void
+test_sandbox (gconstpointer action)
+{
+  run_in_sandbox (GPOINTER_TO_UINT (action), add_in_sandbox);
+}
+
+/* Threads that have to meet need luck; here one is under the lock for certain. */
+static void
+test_lock_in_sandbox (void)
+{
+  run_in_sandbox (REFUSE, test_lock);
 }
 
 int
@@ -397,6 +410,7 @@ main (int argc, char **argv)
 
   g_test_add_data_func ("/blocking/lock-is-waited-for-asleep", NULL, test_lock);
   g_test_add_data_func ("/blocking/lock-is-waited-for-asleep/real-time", "", test_lock);
+  g_test_add_func ("/blocking/lock-is-waited-for-asleep/in-a-sandbox", test_lock_in_sandbox);
   g_test_add_func ("/blocking/closing-leaves-eventfd-to-its-writer",
                    test_closing_leaves_eventfd_to_its_writer);
   g_test_add_func ("/blocking/detaching-waits-for-the-host-asleep",
