@@ -100,6 +100,36 @@ fault_page (void)
   munmap (page, size);
 }
 
+/* Where there is a trigger for pressure; that comes by itself, see below. */
+static gint
+open_trigger (const char *path)
+{
+  /* Only with privileges may the window be shorter than two seconds. */
+  static const char *const triggers[] = { "some 1000 500000", "some 1000 2000000" };
+  gint fd = open (path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+
+  for (guint i = 0; fd >= 0 && i < G_N_ELEMENTS (triggers); i++)
+    if (write (fd, triggers[i], strlen (triggers[i]) + 1) > 0)
+      return fd;
+  if (fd >= 0)
+    close (fd);
+  return -1;
+}
+
+static gint
+open_pressure (void)
+{
+  return open_trigger ("/proc/pressure/cpu");
+}
+
+static gint
+open_pressure_of_cgroup (void)
+{
+  gint fd = open_trigger ("/sys/fs/cgroup/cpu.pressure");
+
+  return fd >= 0 ? fd : open_trigger ("/sys/fs/cgroup/unified/cpu.pressure");
+}
+
 static const Kind kinds[] = {
   { "mounts", open_mounts, change_mounts, G_IO_PRI },
   { "hostname", open_hostname, change_hostname, G_IO_PRI },
@@ -598,6 +628,33 @@ added_by_another_thread (Fixture *self)
   g_thread_join (thread);
 }
 
+static atomic_bool presses;
+
+static gpointer
+press (gpointer unused)
+{
+  while (atomic_load (&presses))
+    ;
+  return NULL;
+}
+
+/* More threads want to run than there are processors. The trigger tells of it once in its window.
+ */
+static void
+pressure_is_reported (Fixture *self)
+{
+  guint n = g_get_num_processors () + 1;
+  g_autofree GThread **threads = g_new (GThread *, n);
+
+  atomic_store (&presses, TRUE);
+  for (guint i = 0; i < n; i++)
+    threads[i] = g_thread_new ("press", press, NULL);
+  wait_for_call (self);
+  atomic_store (&presses, FALSE);
+  for (guint i = 0; i < n; i++)
+    g_thread_join (threads[i]);
+}
+
 static const struct
 {
   const char *name;
@@ -639,6 +696,30 @@ test_case (gconstpointer data)
   tear_down (&self);
 }
 
+/* It takes half a second, or two. */
+static const Kind pressures[] = {
+  { "machine", open_pressure, NULL, G_IO_PRI },
+  { "cgroup", open_pressure_of_cgroup, NULL, G_IO_PRI },
+};
+
+static const Way pressure_ways[] = { GLIB, RUN_WITH_FOREIGN_FD };
+
+static void
+add_pressures (void)
+{
+  static Case cases[G_N_ELEMENTS (pressures)][G_N_ELEMENTS (pressure_ways)];
+
+  for (guint k = 0; k < G_N_ELEMENTS (pressures); k++)
+    for (guint i = 0; i < G_N_ELEMENTS (pressure_ways); i++)
+      {
+        g_autofree char *path = g_strdup_printf ("/reports-once/pressure-is-reported/%s/%s",
+                                                 pressures[k].name, way_names[pressure_ways[i]]);
+
+        cases[k][i] = (Case){ &pressures[k], pressure_ways[i], pressure_is_reported };
+        g_test_add_data_func (path, &cases[k][i], test_case);
+      }
+}
+
 int
 main (int argc, char **argv)
 {
@@ -655,5 +736,6 @@ main (int argc, char **argv)
           cases[k][way][i] = (Case){ &kinds[k], way, stories[i].run };
           g_test_add_data_func (path, &cases[k][way][i], test_case);
         }
+  add_pressures ();
   return g_test_run ();
 }
