@@ -280,6 +280,25 @@ def test_asyncio_hears_ctrl_c_in_a_callback_of_glib():
             loop()
 
 
+def test_asyncio_hears_ctrl_c_twice_in_one_callback_of_glib():
+    """Who is impatient does not end the callback, either."""
+    def on_idle(calls):
+        for _ in range(3):
+            kill()
+            # Python calls its handler.
+            calls.append(threading.get_ident())
+        return GLib.SOURCE_CONTINUE
+
+    for loop in (*ASYNCIO_LOOPS, run_deaf):
+        calls = []
+        source = GLib.idle_add(on_idle, calls)
+        with interrupted():
+            loop()
+        assert len(calls) % 3 == 0, calls
+        assert GLib.MainContext.default().find_source_by_id(source) is not None
+        GLib.source_remove(source)
+
+
 def test_asyncio_runner_hears_the_second_ctrl_c_in_a_callback_of_glib():
     """The first cancels the task."""
     with glib_callback_that_hears_ctrl_c(times=2), interrupted():

@@ -132,6 +132,9 @@ class CtrlC:
 
     def is_to_raise(self):
         """Whether to raise at once, because nobody waits in a main loop."""
+        if self.has_come:
+            # Once more, before select() could raise.
+            return False
         stack = _ossighelper._callback_stack
         return self._on_ctrl_c not in stack or (self._depth == 0 and stack[-1] == self._on_ctrl_c)
 
