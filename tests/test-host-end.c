@@ -111,6 +111,60 @@ detach_and_close (void *data)
   return NULL;
 }
 
+/* --- Between two steps of how a run begins --- */
+
+static _Thread_local gboolean begins;
+static atomic_uint step;
+
+enum
+{
+  NESTED = 1, /* the run has found the context to be nested */
+  TAKEN_AWAY
+};
+
+static void *
+detach_in_between (void *data)
+{
+  Fixture *self = data;
+
+  /* Relaxed: only the library's lock may be between the two threads. */
+  while (atomic_load_explicit (&step, memory_order_relaxed) != NESTED)
+    sched_yield ();
+  gaio_context_detach (self->context);
+  atomic_store_explicit (&step, TAKEN_AWAY, memory_order_relaxed);
+  return NULL;
+}
+
+/* Stands in for the C library's. */
+int
+pthread_mutex_unlock (pthread_mutex_t *mutex)
+{
+  int result = NEXT (pthread_mutex_unlock) (mutex);
+
+  if (!begins)
+    return result;
+  begins = FALSE;
+  atomic_store_explicit (&step, NESTED, memory_order_relaxed);
+  while (atomic_load_explicit (&step, memory_order_relaxed) != TAKEN_AWAY)
+    sched_yield ();
+  return result;
+}
+
+/* ThreadSanitizer sees whether the run looks under the lock. */
+static void
+test_taken_away_as_it_begins (Fixture *self, gconstpointer data)
+{
+  pthread_t thread;
+
+  atomic_store (&step, 0);
+  g_cancellable_cancel (self->cancellable);
+  thread = spawn (detach_in_between, self);
+  begins = TRUE;
+  assert_runs (self);
+  join (thread);
+  g_assert_cmpuint (atomic_load (&step), ==, TAKEN_AWAY);
+}
+
 /* What the run waits with is no longer the context's. */
 static void
 test_closed_by_another_thread_once_detached (Fixture *self, gconstpointer data)
@@ -296,6 +350,7 @@ main (int argc, char **argv)
               test_taken_away_by_another_thread, tear_down);
   g_test_add ("/host/taken-away-by-another-thread/destroyed", Fixture, destroy_source, set_up,
               test_taken_away_by_another_thread, tear_down);
+  add ("/host/taken-away-as-it-begins", test_taken_away_as_it_begins);
   add ("/host/closed-in-a-callback", test_closed_in_a_callback);
   add ("/host/last-reference-dropped-in-a-callback", test_last_reference_dropped_in_a_callback);
   add ("/host/ghost-does-not-cut-it-off", test_ghost_does_not_cut_it_off);
