@@ -4,91 +4,39 @@
 callgrind, bytes, pages, pollfds. The arguments are the path of bounds-driver, and the libraries
 that it can compare with."""
 
-import collections
-import concurrent.futures
 import math
 import os
-import re
-import resource
-import shutil
-import subprocess
 import sys
-import tempfile
+
+import counting
+from counting import Skip, compare
 
 DRIVER, *LIBRARIES = sys.argv[1:]
 FEW = 10
 SOME = 100
-MANY = 19000
+MANY = counting.raise_fd_limit(19000)
 CYCLES = 1000000
-# For Python, strace, valgrind, and what a context needs itself.
-SPARE_FDS = 100
-# % time, seconds, usecs/call, calls, errors if any, name
-STRACE_ROW = r"^ *[\d.]+ +\S+ +\d+ +(\d+) +(?:\d+ +)?(\w+)$"
-
-
-class Skip(Exception):
-    pass
-
-
-def raise_fd_limit():
-    """Gives all the programs run from here the hard limit; MANY shrinks to what fits."""
-    global MANY
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard != resource.RLIM_INFINITY:
-        MANY = min(MANY, hard - SPARE_FDS)
-
-
-def run(*command, **environment):
-    done = subprocess.run(
-        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, **environment},
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"{command}: {done.returncode}\n{done.stderr}".rstrip())
-    return done.stdout
 
 
 def drive(mode, n, k, rounds):
-    return int(run(DRIVER, mode, n, k, rounds))
+    return int(counting.run(DRIVER, mode, n, k, rounds))
 
 
 def drive_on(monitor, mode, n, k, rounds):
-    return int(run(DRIVER, mode, n, k, rounds, GAIO_MONITOR=monitor))
+    return int(counting.run(DRIVER, mode, n, k, rounds, GAIO_MONITOR=monitor))
 
 
 def need(*command):
-    """Skips where the tool is missing, may not trace, or cannot read what the compiler wrote:
-    valgrind 3.19 gives up on clang's debug information. That the driver works, others test."""
-    if shutil.which(command[0]) is None:
-        raise Skip(f"{command[0]} is not installed")
-    try:
-        run(*command, DRIVER, "add", 0, 0, 0)
-    except RuntimeError:
-        raise Skip(f"{command[0]} cannot run the driver here") from None
+    """That the driver works, others test."""
+    counting.need(*command, DRIVER, "add", 0, 0, 0)
 
 
 def traced(mode, n, k, rounds):
-    """The number that the driver prints, and its calls by the name of the system call."""
-    with tempfile.TemporaryDirectory() as directory:
-        table = os.path.join(directory, "table")
-        printed = run("strace", "-f", "-c", "-o", table, DRIVER, mode, n, k, rounds)
-        calls = collections.Counter()
-        with open(table) as file:
-            for row in re.finditer(STRACE_ROW, file.read(), re.M):
-                calls[row[2]] += int(row[1])
-    total = calls.pop("total")
-    assert total == calls.total(), "the table of strace is not understood"
-    return int(printed), calls
+    return counting.traced(DRIVER, mode, n, k, rounds)
 
 
 def instructions(mode, n, k, rounds):
-    with tempfile.TemporaryDirectory() as directory:
-        profile = os.path.join(directory, "profile")
-        run("valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={profile}", DRIVER,
-            mode, n, k, rounds)
-        with open(profile) as file:
-            return int(re.search(r"^totals: (\d+)", file.read(), re.M)[1])
+    return counting.instructions(DRIVER, mode, n, k, rounds)
 
 
 def calls_per_round(mode, n):
@@ -167,14 +115,6 @@ def test_calls_to_add():
     yield MANY <= ctl <= MANY + 10, f"{ctl} epoll_ctl calls to add {MANY} fds"
 
 
-def compare(what, small, at_small, large, at_large, limit):
-    ratio = at_large / at_small
-    return ratio <= limit, (
-        f"{what}: {at_small:.0f} instructions at {small}, {at_large:.0f} at {large}, "
-        f"ratio {ratio:.3f} of at most {limit:.3f}"
-    )
-
-
 def test_calls_for_the_same_condition():
     need("strace", "-c", "-o", os.devnull)
     few, many = (traced("same", SOME, 0, rounds)[1]["epoll_ctl"] for rounds in (0, 1000))
@@ -239,29 +179,5 @@ TESTS = [
 ]
 
 
-def outcome(test):
-    """The lines of one test, without their numbers."""
-    try:
-        return [("ok" if good else "not ok", text) for good, text in test()]
-    except Skip as reason:
-        return [("ok", f"# SKIP {reason}")]
-    except Exception as error:
-        return [("not ok", str(error).replace("\n", "\n# "))]
-
-
-def main():
-    raise_fd_limit()
-    number = 0
-    failed = False
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for lines in pool.map(outcome, TESTS):
-            for status, text in lines:
-                number += 1
-                failed |= status != "ok"
-                print(f"{status} {number} {text}", flush=True)
-    print(f"1..{number}")
-    return failed
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    counting.main(TESTS)
