@@ -160,6 +160,13 @@ GOALS = [
     # Here asyncio itself is not 200 times as fast.
     *(Ratio('asyncio', 'coroutine N=9000 K=10$', 'gbulb', ours) for ours in ('gaio', 'asyncio')),
     Ratio('daemon', 'talk$', 'gaio', 'glib', at_most=0.1),
+    *(Growth('gio', f'^echo N=10 K={k}$', f'^echo N=9000 K={k}$', 'gaio-served', None, 1.05)
+      for k in (1, 16)),
+    Ratio('gio', '^echo N=9000 K=1$', 'glib', 'gaio-served', at_least=200),
+    Ratio('gio', '^soup N=9000 K=1$', 'glib', 'gaio-served', at_least=150),
+    Ratio('gio', '^soup-tls N=9000 K=1$', 'glib', 'gaio-served'),
+    *(Ratio('gio', f'^{workload} N=10 K={k}$', 'gaio-served', 'glib', at_most=limit)
+      for workload in ('echo', 'soup', 'soup-tls') for k, limit in ((1, 1.05), (16, 1.15))),
 ]
 
 

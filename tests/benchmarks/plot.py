@@ -12,6 +12,7 @@ from matplotlib import pyplot
 
 # Gaio is thick, a limit without a library is dotted.
 STYLES = {
+    'gaio-served': {'color': 'tab:pink', 'linewidth': 2.5},
     'gaio-nested': {'color': 'tab:red', 'linewidth': 2.5},
     'gaio-alone': {'color': 'tab:orange', 'linewidth': 2.5},
     'gaio-host': {'color': 'tab:pink', 'linewidth': 2.5},
@@ -137,8 +138,17 @@ def draw_asyncio(directory, results):
                 xlabel='connections that are idle (N)')
 
 
-DRAWERS = {'asyncio': draw_asyncio, 'churn': draw_churn, 'loop': draw_loop, 'memory': draw_memory,
-           'threads': draw_threads, 'timers': draw_timers}
+def draw_gio(directory, results):
+    draw_panels(directory, 'gio', results,
+                {'echo, 1 at once': r'echo N=(\d+) K=1',
+                 'echo, 16 at once': r'echo N=(\d+) K=16',
+                 'libsoup, 1 at once': r'soup N=(\d+) K=1',
+                 'libsoup with TLS, 1 at once': r'soup-tls N=(\d+) K=1'},
+                xlabel='connections that are idle (N)')
+
+
+DRAWERS = {'asyncio': draw_asyncio, 'churn': draw_churn, 'gio': draw_gio, 'loop': draw_loop,
+           'memory': draw_memory, 'threads': draw_threads, 'timers': draw_timers}
 
 
 def draw(directory, results):

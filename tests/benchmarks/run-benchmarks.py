@@ -22,7 +22,7 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 PUBLISHED = ROOT / 'docs/benchmarks'
 NAMES = ['loop', 'host', 'churn', 'memory', 'timers', 'threads', 'python',
-         'asyncio', 'daemon']
+         'asyncio', 'daemon', 'gio']
 
 
 def cpu_model():
@@ -58,12 +58,14 @@ def machine():
 
 
 def measure(build, name, path, options):
-    if name in ('python', 'asyncio', 'daemon'):
+    if name in ('python', 'asyncio', 'daemon', 'gio'):
         program = [sys.executable, HERE / f'bench-{name}.py']
     else:
         program = [build / 'tests/benchmarks' / f'bench-{name}']
     if name == 'daemon':
         program.append(build / 'examples/session-daemon/gaio-logbook')
+    elif name == 'gio':
+        program.append(build / 'tests/benchmarks')
     done = subprocess.run([*program, '--json', path, *options], check=False)
     if done.returncode != 0:
         sys.exit(f'bench-{name} has failed')

@@ -1,0 +1,196 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a message costs a server made with GIO, of whose many connections few are active: where all
+are in one main context, and where Gaio serves one for each.
+
+The servers of a row have their clients, which are other processes, all the time. They are measured
+in turn, in CPU time of the server: what is compared was measured within the same second or so."""
+
+import argparse
+import asyncio
+import json
+import pathlib
+import platform
+import random
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+WORKLOADS = {
+    'echo': ('glib', 'gaio-served', 'gaio-nested', 'asyncio'),
+    'soup': ('glib', 'gaio-served'),
+    'soup-tls': ('glib', 'gaio-served'),
+}
+IDLE = (10, 1000, 9000)
+ACTIVE = (1, 16)
+SPARE_FDS = 100
+BACKLOG = 4096
+NOT_HERE = 77
+
+
+def progress(text):
+    """A line on a terminal that the next one overwrites."""
+    if sys.stderr.isatty():
+        print(f'\r{text:<60}', end='', file=sys.stderr, flush=True)
+
+
+async def echo(reader, writer):
+    while message := await reader.read(256):
+        writer.write(message)
+        await writer.drain()
+    writer.close()
+
+
+async def serve_with_asyncio():
+    """A contender."""
+    server = await asyncio.start_server(echo, '127.0.0.1', 0, backlog=BACKLOG)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+class NotHere(Exception):
+    pass
+
+
+class Server:
+    """With its clients. Each of them has had an answer."""
+
+    def __init__(self, folder, files, workload, contender, n):
+        command = [folder / 'bench-gio-server', workload, contender, *files]
+        if contender == 'asyncio':
+            command = [sys.executable, __file__, '--serve-with-asyncio']
+        self.server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                       text=True)
+        port = self.server.stdout.readline().strip()
+        if not port:
+            self.fail()
+        self.client = subprocess.Popen(
+            [folder / 'bench-gio-client', workload, port, str(n), *files[:1]],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        ready = self.client.stdout.readline()
+        assert ready == 'ready\n', f'no connections: {workload}, {contender}'
+
+    def fail(self):
+        _, reason = self.server.communicate()
+        if self.server.returncode == NOT_HERE:
+            raise NotHere(reason.strip())
+        sys.exit(f'bench-gio-server has failed: {reason}')
+
+    def cpu_time(self):
+        """User and system, in seconds: clock_getcpuclockid(3), which Python lacks."""
+        return time.clock_gettime((~self.server.pid << 3) | 2)
+
+    def talk(self, n_active, seconds):
+        """The CPU time for each message, in nanoseconds."""
+        began = self.cpu_time()
+        self.client.stdin.write(f'{n_active} {seconds}\n')
+        self.client.stdin.flush()
+        n = int(self.client.stdout.readline())
+        return 1e9 * (self.cpu_time() - began) / n
+
+    def stop(self):
+        """GLib takes long to close thousands."""
+        self.server.kill()
+        self.client.kill()
+        for process in (self.server, self.client):
+            process.communicate()
+
+
+def make_certificate(folder):
+    if shutil.which('openssl') is None:
+        raise NotHere('openssl is not installed')
+    files = [folder / 'certificate.pem', folder / 'key.pem']
+    subprocess.run(['openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '1',
+                    '-subj', '/CN=localhost', '-out', files[0], '-keyout', files[1]],
+                   check=True, stderr=subprocess.DEVNULL)
+    return files
+
+
+def raise_fd_limit():
+    """How many connections can be idle: one that is served takes two fds."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard == resource.RLIM_INFINITY:
+        return max(IDLE)
+    n = (hard - SPARE_FDS) // 2 - max(ACTIVE)
+    if n < max(IDLE):
+        print(f'{n} idle connections, not {max(IDLE)}: the limit is {hard}', file=sys.stderr)
+    return n
+
+
+def measure_with(servers, name, rows, options):
+    """The rows of so many idle connections. In each round the contenders take turns."""
+    for server in servers.values():
+        server.talk(max(ACTIVE), options.seconds / 5)
+    for number in range(options.rounds):
+        progress(f'gio: round {number + 1} of {options.rounds}: {name}')
+        for k, values in rows.items():
+            for contender in random.sample(list(servers), len(servers)):
+                values[contender].append(servers[contender].talk(k, options.seconds))
+
+
+def measure_row(workload, n, files, most, options):
+    """By row and contender, one value for each round."""
+    contenders = [name for name in WORKLOADS[workload] if re.search(options.contender, name)]
+    name = f'{workload} N={n}'
+    rows = {k: {contender: [] for contender in contenders} for k in ACTIVE
+            if re.search(options.only, f'{name} K={k}')}
+    servers = {}
+    try:
+        for contender in contenders if rows else []:
+            progress(f'gio: {name}: {contender} connects')
+            servers[contender] = Server(options.programs, files, workload, contender,
+                                        min(n, most) + max(ACTIVE))
+        measure_with(servers, name, rows, options)
+    finally:
+        for server in servers.values():
+            server.stop()
+    return [{'name': f'{name} K={k}', 'values': values} for k, values in rows.items()]
+
+
+def measure_workload(workload, options):
+    most = raise_fd_limit()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            files = make_certificate(pathlib.Path(folder)) if workload == 'soup-tls' else []
+            for n in IDLE:
+                rows += measure_row(workload, n, files, most, options)
+        except NotHere as reason:
+            print(f'{workload} is left out: {reason}', file=sys.stderr)
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    parser.add_argument('programs', type=pathlib.Path, help='where bench-gio-server is')
+    parser.add_argument('--quick', action='store_true', help='fewer and shorter rounds')
+    parser.add_argument('--rounds', type=int, help='how many rounds')
+    parser.add_argument('--only', default='', help='only the lines of the table that match')
+    parser.add_argument('--contender', default='', help='only the contenders that match')
+    parser.add_argument('--json', type=argparse.FileType('w'), default=sys.stdout,
+                        help='write the results there, not to stdout')
+    options = parser.parse_args()
+    options.rounds = options.rounds or (3 if options.quick else 15)
+    options.seconds = 0.1 if options.quick else 0.3
+    rows = [row for workload in WORKLOADS for row in measure_workload(workload, options)]
+    progress('')
+    json.dump({
+        'benchmark': 'gio',
+        'summary': 'What a message costs a server made with GIO, in CPU time',
+        'unit': 'ns',
+        'versions': {'asyncio': platform.python_version()},
+        'rows': rows,
+    }, options.json, indent=1)
+
+
+if __name__ == '__main__':
+    if sys.argv[1:] == ['--serve-with-asyncio']:
+        raise_fd_limit()
+        asyncio.run(serve_with_asyncio())
+    else:
+        main()
