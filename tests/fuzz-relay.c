@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What clients may do to the relay, of which the whole is compiled in here. The first byte of the
- * input chooses how it watches; then each step is a byte, which client in the lower bits and what
- * it does above, and what that takes. */
-int relay_main (int argc, char **argv);
-#define main relay_main
-#include "../examples/relay.c"
-#undef main
-
+/* What clients may do to the relay, which is linked in here but for its main(). The first byte of
+ * the input chooses how it watches; then each step is a byte, which client in the lower bits and
+ * what it does above, and what that takes. */
+#include <errno.h>
+#include <signal.h>
 #include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "../examples/relay/relay.h"
 
 #define N_PEERS 4
 /* The smallest that the kernel gives, so that the queues fill early. */
@@ -55,7 +57,7 @@ static void
 check_client (const Client *client)
 {
   g_assert_cmpuint (client->in->len, <, client->leaving ? 2 * MAX_LINE : MAX_LINE);
-  g_assert_cmpuint (client->out->len, <=, MAX_QUEUE + MAX_LINE);
+  g_assert_cmpuint (client->n_queued, <=, MAX_QUEUE + MAX_LINE);
   g_assert_cmpuint (g_hash_table_size (client->topics), <=, MAX_SUBSCRIPTIONS);
 }
 
@@ -124,7 +126,7 @@ peer_open (Fuzz *fuzz, Peer *peer)
   peer->fd = fds[0];
   peer->silent = FALSE;
   g_string_truncate (peer->heard, 0);
-  relay_add_client (fuzz->relay, fds[1]);
+  client_new_for_fd (fuzz->relay, fds[1]);
 }
 
 static void
@@ -238,7 +240,7 @@ step_deadline (Fuzz *fuzz, Peer *peer)
   for (GList *link = fuzz->relay->leaving.head; link != NULL; link = link->next)
     ((Client *) link->data)->deadline_us = 0;
   fuzz->cut_off = TRUE;
-  id = g_idle_add_full (G_PRIORITY_HIGH, on_heartbeat, fuzz->relay, NULL);
+  id = g_idle_add_full (G_PRIORITY_HIGH, relay_on_heartbeat, fuzz->relay, NULL);
   g_main_context_iteration (NULL, FALSE);
   g_source_remove (id);
 }
@@ -257,17 +259,27 @@ step (Fuzz *fuzz)
   settle (fuzz);
 }
 
-/* As relay_init() and relay_finish(), without the heartbeat, the signals and the listener. */
+/* A socket that nobody can connect to. */
+static int
+listen_nowhere (void)
+{
+  int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  sa_family_t family = AF_UNIX;
+
+  /* The kernel chooses a name. */
+  if (bind (fd, (struct sockaddr *) &family, sizeof family) < 0 || listen (fd, 1) < 0)
+    g_error ("listen: %s", g_strerror (errno));
+  return fd;
+}
 
 static void
 fuzz_init (Fuzz *fuzz, Relay *relay)
 {
+  static const char *const ways[] = { "gaio", "glib" };
+
   fuzz->relay = relay;
-  if (next_byte (&fuzz->input) % 2 == 0)
-    relay->gaio = gaio_context_get_default ();
-  relay->clients = g_hash_table_new_full (NULL, NULL, client_free, NULL);
-  relay->topics =
-      g_hash_table_new_full (g_str_hash, g_str_equal, g_free, (GDestroyNotify) g_hash_table_unref);
+  g_assert_true (relay_init (relay, ways[next_byte (&fuzz->input) % G_N_ELEMENTS (ways)]));
+  relay->transport->listen (relay, listen_nowhere ());
   for (guint i = 0; i < N_PEERS; i++)
     fuzz->peers[i] = (Peer){ .fd = -1, .heard = g_string_new (NULL) };
 }
@@ -285,8 +297,10 @@ fuzz_finish (Fuzz *fuzz)
   settle (fuzz);
   g_assert_cmpuint (g_hash_table_size (fuzz->relay->clients), ==, 0);
   g_assert_cmpuint (g_hash_table_size (fuzz->relay->topics), ==, 0);
-  g_hash_table_unref (fuzz->relay->clients);
-  g_hash_table_unref (fuzz->relay->topics);
+  fuzz->relay->transport->end (fuzz->relay);
+  while (g_main_context_iteration (NULL, FALSE))
+    ;
+  relay_clear (fuzz->relay);
 }
 
 int
@@ -296,8 +310,9 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
   Fuzz fuzz = { .input = { data, size } };
 
   signal (SIGPIPE, SIG_IGN);
+  /* Else some cases would make a context of their own. */
+  gaio_context_get_default ();
   g_log_set_always_fatal (G_LOG_FATAL_MASK | G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_WARNING);
-  memset (&relay, 0, sizeof relay);
   fuzz_init (&fuzz, &relay);
   while (fuzz.input.size > 0)
     step (&fuzz);

@@ -2,7 +2,7 @@
 /*
  * load: holds the example daemon to its word, with thousands of connections. Reports in TAP.
  *
- *   load [--readers=N] [--seconds=S] [--watch=gaio|glib] [--seed=SEED] RELAY
+ *   load [--readers=N] [--seconds=S] [--watch=WAY] [--seed=SEED] RELAY
  *
  * Starts RELAY and opens N connections that read. Each subscribes to a few topics, and publishers
  * send lines to them that carry a checksum and count on by one for each topic: every reader checks
@@ -1185,7 +1185,7 @@ main (int argc, char **argv)
   GOptionEntry entries[] = {
     { "readers", 0, 0, G_OPTION_ARG_INT, &readers, "How many connections read", "N" },
     { "seconds", 0, 0, G_OPTION_ARG_INT, &seconds, "For how long to publish", "S" },
-    { "watch", 0, 0, G_OPTION_ARG_STRING, &watch, "How the relay watches them", "gaio|glib" },
+    { "watch", 0, 0, G_OPTION_ARG_STRING, &watch, "How the relay watches them", "WAY" },
     { "seed", 0, 0, G_OPTION_ARG_INT, &seed, "What the messages are made from", "SEED" },
     { NULL },
   };
