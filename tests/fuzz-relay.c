@@ -35,6 +35,12 @@ typedef struct
 typedef struct
 {
   Relay *relay;
+  GSocketConnection *connection;
+} Connecting;
+
+typedef struct
+{
+  Relay *relay;
   Peer peers[N_PEERS];
   gboolean cut_off; /* deadlines have passed: a last line may be incomplete */
   Input input;
@@ -114,6 +120,32 @@ settle (Fuzz *fuzz)
 /* What a client does */
 
 static void
+connect_stream (gpointer data)
+{
+  Connecting *connecting = data;
+
+  client_new_for_connection (connecting->relay, connecting->connection);
+}
+
+/* As the services do. */
+static void
+connect_stream_fd (Relay *relay, int fd)
+{
+  g_autoptr (GSocket) socket = g_socket_new_from_fd (fd, NULL);
+  g_autoptr (GSocketConnection) connection = g_socket_connection_factory_create_connection (socket);
+  g_autoptr (GMainContext) main_context = NULL;
+  Connecting connecting = { relay, connection };
+
+  if (relay->gaio == NULL)
+    {
+      connect_stream (&connecting);
+      return;
+    }
+  main_context = gaio_context_create_main_context (relay->gaio, G_OBJECT (connection), NULL);
+  gaio_context_call_in (relay->gaio, main_context, connect_stream, &connecting);
+}
+
+static void
 peer_open (Fuzz *fuzz, Peer *peer)
 {
   int fds[2];
@@ -126,7 +158,10 @@ peer_open (Fuzz *fuzz, Peer *peer)
   peer->fd = fds[0];
   peer->silent = FALSE;
   g_string_truncate (peer->heard, 0);
-  client_new_for_fd (fuzz->relay, fds[1]);
+  if (fuzz->relay->transport == &fd_transport)
+    client_new_for_fd (fuzz->relay, fds[1]);
+  else
+    connect_stream_fd (fuzz->relay, fds[1]);
 }
 
 static void
@@ -275,7 +310,7 @@ listen_nowhere (void)
 static void
 fuzz_init (Fuzz *fuzz, Relay *relay)
 {
-  static const char *const ways[] = { "gaio", "glib" };
+  static const char *const ways[] = { "gaio", "glib", "gaio-gio", "gio" };
 
   fuzz->relay = relay;
   g_assert_true (relay_init (relay, ways[next_byte (&fuzz->input) % G_N_ELEMENTS (ways)]));

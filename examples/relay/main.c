@@ -2,11 +2,16 @@
 /*
  * relay: a publish/subscribe daemon for lines of text, on an ordinary GMainLoop.
  *
- *   relay [--watch=gaio|glib] [--port=PORT]
+ *   relay [--watch=gaio|glib|gaio-gio|gio] [--port=PORT]
  *
- * It listens on 127.0.0.1. With --watch=glib each connection is one g_unix_fd_add(), with
- * --watch=gaio one gaio_context_add_fd() on the context nested in the same main loop. watch_set()
- * and watch_clear() in client-fd.c are all the difference; everything else is the same code.
+ * It listens on 127.0.0.1. There are two pairs of ways to watch the connections:
+ *
+ *   glib       one g_unix_fd_add() for each connection
+ *   gaio       one gaio_context_add_fd() for each, on the context nested in the same main loop
+ *   gio        GSocketService, and g_input_stream_read_async() on each connection
+ *   gaio-gio   the same with GaioSocketService, so that each connection has its own main context
+ *
+ * client-fd.c has the first two, client-stream.c the others. Everything else is the same code.
  *
  * A line is at most 4096 bytes and ends with \n or \r\n:
  *
@@ -98,7 +103,8 @@ main (int argc, char **argv)
   g_autofree char *watch = NULL;
   int port = 0, listen_fd;
   GOptionEntry entries[] = {
-    { "watch", 0, 0, G_OPTION_ARG_STRING, &watch, "How to watch the connections", "gaio|glib" },
+    { "watch", 0, 0, G_OPTION_ARG_STRING, &watch, "How to watch the connections",
+      "gaio|glib|gaio-gio|gio" },
     { "port", 0, 0, G_OPTION_ARG_INT, &port, "The port to listen on (default: any)", "PORT" },
     { NULL },
   };
@@ -113,7 +119,7 @@ main (int argc, char **argv)
     }
   if (!relay_init (&relay, watch != NULL ? watch : "gaio"))
     {
-      g_printerr ("relay: --watch is gaio or glib\n");
+      g_printerr ("relay: --watch is gaio, glib, gaio-gio or gio\n");
       return 2;
     }
   signal (SIGPIPE, SIG_IGN);

@@ -105,6 +105,8 @@ relay_init (Relay *relay, const char *watch)
   } ways[] = {
     { "glib", &fd_transport, FALSE },
     { "gaio", &fd_transport, TRUE },
+    { "gio", &stream_transport, FALSE },
+    { "gaio-gio", &stream_transport, TRUE },
   };
   guint i = 0;
 

@@ -11,7 +11,7 @@
 typedef struct _Relay Relay;
 typedef struct _Client Client;
 
-/* What client-fd.c has one of. */
+/* What client-fd.c and client-stream.c each have one of. */
 typedef struct
 {
   /* Accepts clients on @listen_fd, and takes that over. */
@@ -27,13 +27,14 @@ typedef struct
 } Transport;
 
 extern const Transport fd_transport;
+extern const Transport stream_transport;
 
 struct _Relay
 {
   const char *watch; /* of --watch */
   const Transport *transport;
   gpointer listener; /* of the transport */
-  GaioContext *gaio; /* NULL with glib */
+  GaioContext *gaio; /* NULL with glib and gio */
   gboolean accept_paused;
   GHashTable *clients; /* a set of Client */
   GHashTable *topics;  /* name -> subscribers, a set of Client */
@@ -80,6 +81,10 @@ void client_close (Client *client);
 /* client-fd.c */
 
 Client *client_new_for_fd (Relay *relay, int fd);
+
+/* client-stream.c */
+
+Client *client_new_for_connection (Relay *relay, GSocketConnection *connection);
 
 /* commands.c */
 
