@@ -31,8 +31,8 @@ TOP, MAN, EXPORTER = sys.argv[1:4]
 NO_BUS = 'unix:path=/nonexistent'
 QUICK = '--interval=0.01'
 NOBODY = 'no program exports the statistics of its loop'
-HEADINGS = ['PID', 'PROGRAM', 'MONITOR', 'HANDLERS', 'TIMERS', 'ROUNDS/s', 'CALLBACKS/s',
-            'WAKEUPS/s', 'TIME', '%']
+HEADINGS = ['PID', 'PROGRAM', 'MONITOR', 'HANDLERS', 'TIMERS', 'SERVED', 'ROUNDS/s',
+            'CALLBACKS/s', 'WAKEUPS/s', 'TIME', '%']
 DEADLY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGABRT,
           signal.SIGTRAP)
 ENTER, LEAVE = b'\x1b[?1049h\x1b[?25l', b'\x1b[?25h\x1b[?1049l'
@@ -137,6 +137,7 @@ class Loop:
                         'monitor': GLib.Variant('s', 'epoll'), 'handlers': GLib.Variant('u', 9),
                         'dormant-handlers': GLib.Variant('u', 0), 'timers': GLib.Variant('u', 5),
                         'armed-timers': GLib.Variant('u', 2),
+                        'main-contexts': GLib.Variant('u', 6),
                         'rebuilds': GLib.Variant('t', 0)}
         self.steps = {'rounds': 1000000, 'callbacks': 3000000, 'wakeups': 7000}
         for key, value in figures.items():
@@ -288,8 +289,8 @@ def test_once_prints_one_table():
         Program(bus, Loop(slowest=SLOWEST))
         row, *slowest = bus.table()
         cells = row.split()
-        assert cells[:5] == ['4321', 'made-up', 'epoll', '9', '5'], row
-        rounds, callbacks, wakeups, percent = map(float, cells[5:])
+        assert cells[:6] == ['4321', 'made-up', 'epoll', '9', '5', '6'], row
+        rounds, callbacks, wakeups, percent = map(float, cells[6:])
         assert rounds > 0 and abs(callbacks / rounds - 3) < 0.01, row
         assert wakeups > 0 and percent > 0, row
         assert [line.split(None, 2)[:2] for line in slowest] == [
@@ -307,11 +308,15 @@ def test_program_in_earnest_is_shown():
             [loop] = bus.once()
         finally:
             program.kill()
+    # One of the two is what wakes the main context up.
     assert (loop['pid'], loop['program']) == (program.pid, 'top-exporter'), loop
-    assert loop['handlers'] == 1 and loop['callbacks-per-second'] > 0, loop
+    assert loop['handlers'] == 2 and loop['callbacks-per-second'] > 0, loop
+    assert loop['main-contexts'] == 1, loop
     assert loop['time-percent'] > 0, loop
-    slowest = loop['slowest'][0]
-    assert (slowest['kind'], slowest['name']) == ('handler', 'busy'), loop
+    kinds = {slow['kind']: slow for slow in loop['slowest']}
+    assert re.fullmatch('0x[0-9a-f]+ of a GaioStatsExporter', kinds['main context']['name']), loop
+    slowest = kinds['handler']
+    assert slowest['name'] == 'busy', loop
     assert slowest['total-us'] >= 100 * slowest['calls'] > 0, loop
 
 
@@ -361,7 +366,7 @@ def test_missing_and_strange_keys_are_null():
         assert loop['monitor'] is None and loop['rounds'] is None and loop['timers'] is None, loop
         assert loop['rounds-per-second'] is None and loop['callbacks-per-second'] > 0, loop
         cells = bus.table()[0].split()
-        assert cells[2] == '-' and cells[4:6] == ['-', '-'], cells
+        assert cells[2] == '-' and cells[4:7] == ['-', '6', '-'], cells
 
 
 def test_several_loops_dormant_handlers_and_a_note():

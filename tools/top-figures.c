@@ -11,6 +11,7 @@ static const struct
   [TOP_FIGURE_DORMANT_HANDLERS] = { "dormant-handlers", "u" },
   [TOP_FIGURE_TIMERS] = { "timers", "u" },
   [TOP_FIGURE_ARMED_TIMERS] = { "armed-timers", "u" },
+  [TOP_FIGURE_MAIN_CONTEXTS] = { "main-contexts", "u" },
   [TOP_FIGURE_ROUNDS] = { "rounds", "t" },
   [TOP_FIGURE_CALLBACKS] = { "callbacks", "t" },
   [TOP_FIGURE_WAKEUPS] = { "wakeups", "t" },

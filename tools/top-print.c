@@ -17,6 +17,7 @@ enum
   COLUMN_MONITOR,
   COLUMN_HANDLERS,
   COLUMN_TIMERS,
+  COLUMN_SERVED,
   COLUMN_ROUNDS,
   COLUMN_CALLBACKS,
   COLUMN_WAKEUPS,
@@ -25,8 +26,8 @@ enum
 };
 
 static const char *const headings[N_COLUMNS + 1] = {
-  "PID",      "PROGRAM",     "MONITOR",   "HANDLERS", "TIMERS",
-  "ROUNDS/s", "CALLBACKS/s", "WAKEUPS/s", "TIME %",
+  "PID",    "PROGRAM",  "MONITOR",     "HANDLERS",  "TIMERS",
+  "SERVED", "ROUNDS/s", "CALLBACKS/s", "WAKEUPS/s", "TIME %",
 };
 
 /* Strings of other processes */
@@ -107,6 +108,7 @@ make_row (const TopLoop *loop, gboolean one_of_several)
   row[COLUMN_MONITOR] = make_cell (loop->monitor, MAX_WORD);
   row[COLUMN_HANDLERS] = format_handlers (loop);
   row[COLUMN_TIMERS] = format_figure (loop, TOP_FIGURE_TIMERS);
+  row[COLUMN_SERVED] = format_figure (loop, TOP_FIGURE_MAIN_CONTEXTS);
   row[COLUMN_ROUNDS] = format_rate (loop, TOP_FIGURE_ROUNDS, 1);
   row[COLUMN_CALLBACKS] = format_rate (loop, TOP_FIGURE_CALLBACKS, 1);
   row[COLUMN_WAKEUPS] = format_rate (loop, TOP_FIGURE_WAKEUPS, 1);
