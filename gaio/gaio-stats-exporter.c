@@ -28,11 +28,12 @@
  * - `GetStats () -> a{sv}`: what gaio_context_dup_stats() returns, `program` (s), `pid` (u), and,
  *   while callbacks are timed, `callback-time` (t): how many microseconds they took
  * - `GetSlowest (u max) -> a(ssittt)`: the callbacks whose longest calls took the most time, at
- *   most `max` of them. Each has its kind (`handler`, `ready set`, `timer`, `bottom half`), the
- *   name of the handler or an empty string, its fd or -1, the number of calls, the total time in
- *   microseconds, and the time of the longest call in microseconds. There is one row for each name,
- *   or for each fd without a name; after 256 rows, everything else is in one row of the kind
- *   `others`
+ *   most `max` of them. Each has its kind (`handler`, `ready set`, `timer`, `bottom half`, `main
+ *   context`), the name of the handler or an empty string, its fd or -1, the number of calls, the
+ *   total time in microseconds, and the time of the longest call in microseconds. A call of the
+ *   kind `main context` is a turn of one that the context serves; its name is the address of the
+ *   #GMainContext and the type of its owner. There is one row for each name, or for each fd without
+ *   a name; after 256 rows, everything else is in one row of the kind `others`
  *
  * After either call, callbacks are timed for the next 10 seconds, so the first answer contains no
  * times. After these 10 seconds, the times are discarded. While nobody calls, this costs nothing.

@@ -124,6 +124,8 @@ gaio_trace_call_begin (GaioTraceCall *self)
 static char *
 describe (const GaioTraceCall *self)
 {
+  if (self->fd == -1 && self->name != NULL)
+    return g_strdup (self->name);
   if (self->fd == -1)
     return g_strdup_printf ("(function %p)", self->func);
   if (self->name == NULL)

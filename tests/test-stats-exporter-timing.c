@@ -60,6 +60,42 @@ test_slowest (void)
     }
 }
 
+static gboolean
+take_time_in_turn (gpointer ms)
+{
+  take_time (ms);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+test_turns (void)
+{
+  g_auto (Bus) bus = bus_new ();
+  g_autoptr (GaioContext) context = gaio_context_new ();
+  g_autoptr (GaioStatsExporter) exporter = exporter_new (context, &bus);
+  g_autoptr (GMainContext) main_context =
+      gaio_context_create_main_context (context, G_OBJECT (exporter), NULL);
+  g_autoptr (GSource) source = g_idle_source_new ();
+  g_autofree char *name = g_strdup_printf ("%p of a GaioStatsExporter", (void *) main_context);
+  g_autoptr (GVariant) rows = NULL, row = NULL;
+  const char *row_kind, *row_name;
+  guint64 longest_us;
+  gint fd;
+
+  assert_slowest (&bus, exporter, 10, "%s", "");
+  g_source_set_callback (source, take_time_in_turn, GINT_TO_POINTER (300), NULL);
+  g_source_attach (source, main_context);
+  while (gaio_context_iterate (context, 0))
+    ;
+  rows = get_slowest (&bus, path_of (exporter), 1);
+  row = g_variant_get_child_value (rows, 0);
+  g_variant_get (row, "(&s&sittt)", &row_kind, &row_name, &fd, NULL, NULL, &longest_us);
+  g_assert_cmpstr (row_kind, ==, "main context");
+  g_assert_cmpstr (row_name, ==, name);
+  g_assert_cmpint (fd, ==, -1);
+  g_assert_cmpuint (longest_us, >=, 300 * 1000);
+}
+
 static void
 nest (gpointer context)
 {
@@ -238,6 +274,7 @@ main (int argc, char **argv)
   clock_read_us = 1000 * (gint64) G_USEC_PER_SEC;
   clock_stands = TRUE;
   g_test_add_func ("/stats-exporter/slowest-comes-first", test_slowest);
+  g_test_add_func ("/stats-exporter/turn-of-a-main-context-is-a-call", test_turns);
   g_test_add_func ("/stats-exporter/nested-call-is-part-of-the-time", test_nested);
   g_test_add_func ("/stats-exporter/rows-are-bounded", test_bounded);
   g_test_add_func ("/stats-exporter/timing-ends-when-nobody-asks", test_timing_ends);

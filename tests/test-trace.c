@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <stdlib.h>
 
+#include "test-clock.h"
 #include "test-support.h"
 
 /* As in a setuid program; stands in for the C library's. */
@@ -121,6 +122,45 @@ test_kinds (void)
   close (fd);
 }
 
+/* Turns before and after this one are not slow, on however slow a machine. */
+static gboolean
+take_an_hour (gpointer data)
+{
+  atomic_fetch_add (&clock_ahead_us, G_TIME_SPAN_HOUR);
+  ++*(guint *) data;
+  return G_SOURCE_REMOVE;
+}
+
+static void
+be_slow_in_turn_of (GObject *owner, const char *described)
+{
+  g_autoptr (GaioContext) context = gaio_context_new ();
+  g_autoptr (GMainContext) main_context = gaio_context_create_main_context (context, owner, NULL);
+  g_autoptr (GSource) source = g_idle_source_new ();
+  g_autofree char *pattern =
+      g_strdup_printf ("main context %p of a %s ran for * ms", (void *) main_context, described);
+  guint calls = 0;
+
+  g_source_set_callback (source, take_an_hour, &calls, NULL);
+  g_source_attach (source, main_context);
+  expect_warning (pattern);
+  while (calls == 0)
+    gaio_context_iterate (context, GUARD_US);
+  g_test_assert_expected_messages ();
+}
+
+static void
+test_main_context (void)
+{
+  g_autoptr (GCancellable) owner = NULL;
+
+  if (!in_subprocess_with_limit ("1800000"))
+    return;
+  owner = g_cancellable_new ();
+  be_slow_in_turn_of (G_OBJECT (owner), "GCancellable");
+  be_slow_in_turn_of (NULL, "program");
+}
+
 typedef struct
 {
   GaioContext *context;
@@ -219,6 +259,7 @@ main (int argc, char **argv)
   g_test_add_func ("/trace/slow-handler-is-told-by-name-and-fd", test_named);
   g_test_add_func ("/trace/slow-handler-without-a-name-is-told-by-fd", test_unnamed);
   g_test_add_func ("/trace/all-kinds-of-callbacks-are-watched", test_kinds);
+  g_test_add_func ("/trace/slow-main-context-is-told-by-address-and-owner", test_main_context);
   g_test_add_func ("/trace/slow-callback-may-end-its-context", test_gone);
   g_test_add_func ("/trace/within-the-limit-is-silent", test_quick);
   g_test_add_func ("/trace/limit-of-zero-is-none", test_zero);
