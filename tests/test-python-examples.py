@@ -5,6 +5,7 @@ import contextlib
 import pathlib
 import signal
 import socket
+import struct
 import subprocess
 import sys
 
@@ -29,6 +30,12 @@ def example(name):
     assert interrupted or (process.returncode == 0 and not errors), errors
 
 
+def reset(client):
+    """Closes it with a RST."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+    client.close()
+
+
 def check_echo(name):
     with example(name) as process:
         port = int(process.stdout.readline().split()[1])
@@ -48,6 +55,18 @@ def test_echo():
     check_echo('echo.py')
 
 
+def test_echo_stream():
+    """Twenty clients at a time, and one that does not hang up well does not end it."""
+    check_echo('echo-stream.py')
+    with example('echo-stream.py') as process:
+        port = int(process.stdout.readline().split()[1])
+        with socket.create_connection(('127.0.0.1', port), TIMEOUT) as client:
+            reset(socket.create_connection(('127.0.0.1', port), TIMEOUT))
+            client.sendall(b'?')
+            assert client.recv(1) == b'?'
+        process.send_signal(signal.SIGINT)
+
+
 def test_batch():
     """Twenty clients at a time."""
     check_echo('batch.py')
@@ -65,7 +84,7 @@ def test_thread():
 def test_all_are_short_and_run():
     """None is forgotten here."""
     names = {path.name for path in EXAMPLES.glob('*.py')}
-    assert names == {'echo.py', 'batch.py', 'thread.py'}, names
+    assert names == {'echo.py', 'echo-stream.py', 'batch.py', 'thread.py'}, names
     for name in names:
         n = len((EXAMPLES / name).read_text(encoding='utf-8').splitlines())
         assert n <= MAX_LINES, f'{name}: {n} lines'
