@@ -13,6 +13,8 @@
 
 /* How soon to try again where it cannot accept. */
 #define RETRY_US 100000
+/* Iterations: a turn accepts about as many connections. */
+#define MAX_MORE 64
 
 /**
  * SECTION:gaio-socket-service
@@ -50,6 +52,7 @@ typedef struct
   GaioTimer *retry;       /* (const) likewise */
   GMainContext *place;    /* (owner) where it accepts */
   GMainContext *next;     /* (owner) for the next connection */
+  gboolean in_a_row;      /* (owner) accept_more() runs */
   gboolean warned;        /* (owner) since it has last accepted */
   gint is_listening;      /* (atomic) there are sockets */
   GMutex mutex;
@@ -251,6 +254,25 @@ is_harmless (const GError *error)
          g_error_matches (error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK);
 }
 
+/* Also those who wait meanwhile: while many connections are ready, the next turn is far away. */
+static void
+accept_more (GaioSocketService *self)
+{
+  GaioSocketServicePrivate *private = get_private (self);
+  g_autoptr (GMainContext) place = NULL;
+
+  if (private->place == NULL || private->in_a_row)
+    return;
+  place = g_main_context_ref (private->place);
+  private->in_a_row = TRUE;
+  g_object_ref (self);
+  for (guint i = 0; i < MAX_MORE && private->place == place; i++)
+    if (!g_main_context_iteration (place, FALSE))
+      break;
+  private->in_a_row = FALSE;
+  g_object_unref (self);
+}
+
 static void
 accepted (GObject *object, GAsyncResult *result, gpointer user_data)
 {
@@ -267,10 +289,17 @@ accepted (GObject *object, GAsyncResult *result, gpointer user_data)
   g_mutex_unlock (&private->mutex);
   if (connection != NULL)
     hand_over (self, connection, source_object);
-  if (error == NULL || is_harmless (error))
-    begin (self);
-  else if (!is_final (error))
-    try_later (self, error);
+  if (error != NULL && !is_harmless (error))
+    {
+      if (!is_final (error))
+        try_later (self, error);
+      return;
+    }
+  begin (self);
+  /* Nobody may keep it: then it ends now. */
+  g_clear_object (&connection);
+  if (error == NULL)
+    accept_more (self);
 }
 
 /* The bottom half and the timer refer to the service with this: it may go in another thread. */

@@ -280,6 +280,20 @@ test_more_sockets (gconstpointer nested)
 }
 
 static void
+test_all_that_wait (gconstpointer nested)
+{
+  Server server;
+
+  server_begin (&server, nested);
+  settle (&server.stage);
+  for (guint i = 0; i < N_CLIENTS; i++)
+    connect_client (&server);
+  until (&server.stage, server.connections->len > 0);
+  g_assert_cmpuint (server.connections->len, ==, N_CLIENTS);
+  server_end (&server);
+}
+
+static void
 test_incoming_may_refuse (gconstpointer nested)
 {
   Server server;
@@ -650,6 +664,7 @@ main (int argc, char **argv)
   add_both ("/socket-service/read-outlives-the-connection", test_read_outlives_the_connection);
   add_both ("/socket-service/what-nobody-keeps-is-closed", test_nobody_keeps_it);
   add_both ("/socket-service/source-object", test_source_object);
+  add_both ("/socket-service/all-that-wait-are-accepted-in-one-turn", test_all_that_wait);
   add_both ("/socket-service/more-sockets-while-active", test_more_sockets);
   add_both ("/socket-service/incoming-may-refuse", test_incoming_may_refuse);
   add_both ("/socket-service/backlog", test_backlog);
