@@ -423,7 +423,7 @@ run_refused (Driver *driver)
   g_autoptr (GVariant) stats = NULL;
 
   attach (driver);
-  stats = g_variant_ref_sink (gaio_context_dup_stats (driver->context));
+  stats = gaio_context_dup_stats (driver->context);
   return g_variant_lookup (stats, "monitor-note", "&s", NULL);
 }
 

@@ -573,7 +573,7 @@ inners_check_sleep (Model *self, gint64 until)
 void
 inners_check_count (Model *self)
 {
-  g_autoptr (GVariant) stats = g_variant_ref_sink (gaio_context_dup_stats (self->context));
+  g_autoptr (GVariant) stats = gaio_context_dup_stats (self->context);
   guint n = 0, least = 0, most = 0;
 
   foreach_inner (self, inner)

@@ -241,7 +241,7 @@ count_main_contexts (Driver *driver)
 
   if (driver->context == NULL)
     return 0;
-  stats = g_variant_ref_sink (gaio_context_dup_stats (driver->context));
+  stats = gaio_context_dup_stats (driver->context);
   if (!g_variant_lookup (stats, "main-contexts", "u", &n))
     g_error ("nobody knows how many main contexts are served");
   return n;

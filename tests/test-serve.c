@@ -395,7 +395,7 @@ test_closed_from_outside_is_swept (gconstpointer nested)
 static guint
 count_armed_timers (Stage *stage)
 {
-  g_autoptr (GVariant) stats = g_variant_ref_sink (gaio_context_dup_stats (stage->context));
+  g_autoptr (GVariant) stats = gaio_context_dup_stats (stage->context);
   guint n = 0;
 
   g_assert_true (g_variant_lookup (stats, "armed-timers", "u", &n));

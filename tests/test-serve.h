@@ -85,7 +85,7 @@ settle (Stage *stage)
 static inline guint
 count_served (Stage *stage)
 {
-  g_autoptr (GVariant) stats = g_variant_ref_sink (gaio_context_dup_stats (stage->context));
+  g_autoptr (GVariant) stats = gaio_context_dup_stats (stage->context);
   guint n = 0;
 
   g_assert_true (g_variant_lookup (stats, "main-contexts", "u", &n));

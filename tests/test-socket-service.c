@@ -542,7 +542,7 @@ test_default_context (void)
 static guint64
 count_rounds (Server *server)
 {
-  g_autoptr (GVariant) stats = g_variant_ref_sink (gaio_context_dup_stats (server->stage.context));
+  g_autoptr (GVariant) stats = gaio_context_dup_stats (server->stage.context);
   guint64 n = 0;
 
   g_assert_true (g_variant_lookup (stats, "rounds", "t", &n));

@@ -47,7 +47,7 @@ HttpdFigures *
 httpd_figures_new (GaioContext *context)
 {
   HttpdFigures *self = g_new0 (HttpdFigures, 1);
-  g_autoptr (GVariant) stats = g_variant_ref_sink (gaio_context_dup_stats (context));
+  g_autoptr (GVariant) stats = gaio_context_dup_stats (context);
 
   self->context = g_object_ref (context);
   self->last = take_sample (stats, 0);
@@ -79,7 +79,7 @@ add_figure (GString *json, const char *name, guint64 value)
 GBytes *
 httpd_figures_next_event (HttpdFigures *self, const HttpdCounts *counts)
 {
-  g_autoptr (GVariant) stats = g_variant_ref_sink (gaio_context_dup_stats (self->context));
+  g_autoptr (GVariant) stats = gaio_context_dup_stats (self->context);
   g_autoptr (GString) json = g_string_new (NULL);
   Sample last = self->last, now = take_sample (stats, counts->n_requests);
   guint64 elapsed_us = MAX (now.time_us - last.time_us, 1);
