@@ -4,6 +4,7 @@
 #include "gaio-bottom-half-private.h"
 #include "gaio-handler-private.h"
 #include "gaio-inner-life-private.h"
+#include "gaio-inner-spare-private.h"
 #include "gaio-ready-set-private.h"
 #include "gaio-sweep-private.h"
 #include "gaio-timer-private.h"
@@ -34,6 +35,7 @@ destroy_everything (GaioCore *core)
   while ((link = gaio_list_first (&core->inners.all)) != NULL)
     gaio_inner_destroy (gaio_inner_from_siblings (link));
   gaio_sweep_clear (core);
+  gaio_inner_spare_clear (core);
   while ((link = gaio_list_first (&core->timers.all)) != NULL)
     gaio_timer_destroy (gaio_timer_from_siblings (link));
   while ((link = gaio_list_first (&core->bottom_halves.all)) != NULL)

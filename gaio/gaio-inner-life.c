@@ -5,6 +5,7 @@
 #include <gaio/gaio-error.h>
 
 #include "gaio-inner-queue-private.h"
+#include "gaio-inner-spare-private.h"
 
 /* --- Iterations by somebody else --- */
 
@@ -110,6 +111,8 @@ inner_ended (gpointer data)
   for (guint i = 0; i < self->n_watches; i++)
     if (self->watches[i].handler != NULL)
       gaio_handler_unref (self->watches[i].handler);
+  if (self->ownerless)
+    gaio_inner_spare_offer (self);
   g_main_context_unref (self->main_context);
 }
 

@@ -10,6 +10,7 @@
 #include "gaio-close-private.h"
 #include "gaio-error-private.h"
 #include "gaio-inner-life-private.h"
+#include "gaio-inner-spare-private.h"
 #include "gaio-inner-turn-private.h"
 #include "gaio-round-private.h"
 #include "gaio-sweep-private.h"
@@ -179,6 +180,40 @@ try_main_context_new (GError **error)
   return main_context;
 }
 
+/* Serves @main_context, which polls nothing but its wake-up fd yet. Returns a reference, or NULL on
+ * error. */
+static GaioInner *
+serve_new (GaioContext *self, GMainContext *main_context, GObject *owner, GError **error)
+{
+  GPollFD wake;
+  gint timeout_ms;
+
+  g_main_context_query (main_context, G_MAXINT, &timeout_ms, &wake, 1);
+  gaio_sweep_init (self);
+  return gaio_inner_new (self, main_context, wake.fd, owner, error);
+}
+
+/* As gaio_context_create_main_context() without an owner, which is set later. It may have served
+ * another one, and may serve more. */
+GMainContext *
+gaio_serve_create_reusable (GaioContext *context, GError **error)
+{
+  g_autoptr (GMainContext) main_context = NULL;
+  GaioInner *inner;
+
+  if (!gaio_core_check (context->core, error))
+    return NULL;
+  main_context = gaio_inner_spare_take (context->core);
+  if (main_context == NULL)
+    main_context = try_main_context_new (error);
+  inner = main_context != NULL ? serve_new (context, main_context, NULL, error) : NULL;
+  if (inner == NULL)
+    return NULL;
+  gaio_inner_spare_mark (inner);
+  gaio_entry_unref (&inner->entry);
+  return g_steal_pointer (&main_context);
+}
+
 /**
  * gaio_context_create_main_context:
  * @self: a context
@@ -203,8 +238,6 @@ gaio_context_create_main_context (GaioContext *self, GObject *owner, GError **er
 {
   g_autoptr (GMainContext) main_context = NULL;
   GaioInner *inner;
-  GPollFD wake;
-  gint timeout_ms;
 
   g_return_val_if_fail (GAIO_IS_CONTEXT (self), NULL);
   g_return_val_if_fail (owner == NULL || G_IS_OBJECT (owner), NULL);
@@ -213,11 +246,7 @@ gaio_context_create_main_context (GaioContext *self, GObject *owner, GError **er
   if (!gaio_core_check (self->core, error))
     return NULL;
   main_context = try_main_context_new (error);
-  if (main_context == NULL)
-    return NULL;
-  g_main_context_query (main_context, G_MAXINT, &timeout_ms, &wake, 1);
-  gaio_sweep_init (self);
-  inner = gaio_inner_new (self, main_context, wake.fd, owner, error);
+  inner = main_context != NULL ? serve_new (self, main_context, owner, error) : NULL;
   if (inner == NULL)
     return NULL;
   gaio_entry_unref (&inner->entry);

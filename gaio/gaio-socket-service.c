@@ -167,13 +167,23 @@ unpark_base (GaioSocketService *self)
 /* --- Accepting --- */
 
 static gboolean
-ensure_main_context (GaioSocketService *self, GMainContext **main_context, GError **error)
+ensure_place (GaioSocketService *self, GError **error)
 {
   GaioSocketServicePrivate *private = get_private (self);
 
-  if (*main_context == NULL)
-    *main_context = gaio_context_create_main_context (private->context, NULL, error);
-  return *main_context != NULL;
+  if (private->place == NULL)
+  private->place = gaio_context_create_main_context (private->context, NULL, error);
+  return private->place != NULL;
+}
+
+static gboolean
+ensure_next (GaioSocketService *self, GError **error)
+{
+  GaioSocketServicePrivate *private = get_private (self);
+
+  if (private->next == NULL)
+  private->next = gaio_serve_create_reusable (private->context, error);
+  return private->next != NULL;
 }
 
 static void
@@ -224,8 +234,7 @@ begin (GaioSocketService *self)
   if (!g_atomic_int_get (&private->is_listening) ||
       !g_socket_service_is_active (G_SOCKET_SERVICE (self)))
     return;
-  if (ensure_parked (self, &error) && ensure_main_context (self, &private->place, &error) &&
-      ensure_main_context (self, &private->next, &error))
+  if (ensure_parked (self, &error) && ensure_place (self, &error) && ensure_next (self, &error))
     gaio_context_call_in (private->context, private->place, accept_one, self);
   else if (!g_error_matches (error, GAIO_ERROR, GAIO_ERROR_CLOSED) &&
            !g_error_matches (error, GAIO_ERROR, GAIO_ERROR_FORKED))
@@ -581,7 +590,8 @@ gaio_socket_service_class_init (GaioSocketServiceClass *klass)
    * with the main context of @connection as the thread-default one, after
    * #GSocketService::incoming, unless a handler of that has returned %TRUE.
    *
-   * The main context is served until the #GSocket of @connection is finalized. Take a reference to
+   * The main context is served until the #GSocket of @connection is finalized, and may then be that
+   * of another connection. Take a reference to
    * @connection for as long as you use it, as with #GSocketService::incoming.
    *
    * Objects that the handlers of one connection create belong to that connection: do not begin

@@ -310,6 +310,66 @@ test_incoming_may_refuse (gconstpointer nested)
   server_end (&server);
 }
 
+/* --- Main contexts that are used again --- */
+
+/* The main context of a connection that comes and goes: a number, as it may not exist any more. */
+static guintptr
+come_and_go (Server *server)
+{
+  guintptr number;
+
+  connect_client (server);
+  until (&server->stage, server->connections->len == 1);
+  number = (guintptr) server->main_contexts->pdata[0];
+  let_connections_go (server);
+  close (server->clients[--server->n_clients]);
+  until (&server->stage, count_connections (server) == 0);
+  return number;
+}
+
+/* One is in use, one is ready for the next connection, one is spare. */
+static void
+test_used_again (gconstpointer nested)
+{
+  Server server;
+  guintptr three[3];
+
+  server_begin (&server, nested);
+  for (guint i = 0; i < G_N_ELEMENTS (three); i++)
+    three[i] = come_and_go (&server);
+  for (guint i = 0; i < 10; i++)
+    {
+      guintptr number = come_and_go (&server);
+
+      g_assert_true (number == three[0] || number == three[1] || number == three[2]);
+    }
+  server_end (&server);
+}
+
+static void
+attach_timeout (GSocketService *service,
+                GSocketConnection *connection,
+                GObject *source_object,
+                gpointer source)
+{
+  g_source_attach (source, g_main_context_get_thread_default ());
+  g_signal_handlers_disconnect_by_data (service, source);
+}
+
+/* What is attached to one must not go on in another. */
+static void
+test_not_used_again_with_sources (gconstpointer nested)
+{
+  Server server;
+  g_autoptr (GSource) source = g_timeout_source_new_seconds (3600);
+
+  server_begin (&server, nested);
+  g_signal_connect (server.service, "connection", G_CALLBACK (attach_timeout), source);
+  come_and_go (&server);
+  g_assert_true (g_source_is_destroyed (source));
+  server_end (&server);
+}
+
 /* --- Stop and start --- */
 
 static void
@@ -668,6 +728,8 @@ main (int argc, char **argv)
   add_both ("/socket-service/more-sockets-while-active", test_more_sockets);
   add_both ("/socket-service/incoming-may-refuse", test_incoming_may_refuse);
   add_both ("/socket-service/backlog", test_backlog);
+  add_both ("/socket-service/main-contexts-are-used-again", test_used_again);
+  add_both ("/socket-service/not-used-again-with-sources", test_not_used_again_with_sources);
   add_both ("/socket-service/stopped-lets-clients-wait", test_stopped_lets_clients_wait);
   add_both ("/socket-service/stopped-by-a-handler", test_stopped_by_a_handler);
   add_both ("/socket-service/accepts-in-its-context-wherever-started", test_starts_where_it_was);
