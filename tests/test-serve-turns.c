@@ -9,12 +9,12 @@ typedef struct
   Stage *stage;
   GString *log;
   guint calls;
-} Story;
+} Round;
 
 static gboolean
 run_a_round (gpointer data)
 {
-  Story *story = data;
+  Round *story = data;
 
   story->calls++;
   gaio_context_iterate (story->stage->context, 0);
@@ -26,7 +26,7 @@ static void
 test_iteration_outlasts_a_round (void)
 {
   Stage stage;
-  Story story = { &stage };
+  Round story = { &stage };
 
   stage_begin (&stage, NULL);
   settle (&stage);
@@ -40,7 +40,7 @@ test_iteration_outlasts_a_round (void)
 static gboolean
 wait_for_other (gpointer data)
 {
-  Story *story = data;
+  Round *story = data;
 
   until (story->stage, story->calls > 0);
   return G_SOURCE_REMOVE;
@@ -51,7 +51,7 @@ static void
 test_what_is_ready_goes_on_in_a_nested_loop (gconstpointer nested)
 {
   Stage stage;
-  Story story = { &stage };
+  Round story = { &stage };
 
   stage_begin (&stage, nested);
   attach_idle (stage.inner, 0, wait_for_other, &story);

@@ -92,6 +92,13 @@ count_served (Stage *stage)
   return n;
 }
 
+typedef struct
+{
+  Stage *stage;
+  guint calls;
+  pthread_t thread;
+} Story;
+
 /* --- Sources --- */
 
 static inline GSource *
