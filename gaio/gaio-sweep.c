@@ -14,6 +14,10 @@
 #define N_TICKS 16
 #define LEAST 16
 
+/* Several contexts may be nested in one main loop: the sweep of one must not begin that of another,
+ * or they would go on for ever. */
+static _Thread_local guint64 ticks_of_thread;
+
 /* The next of the inner contexts, with a reference, or NULL. */
 static GaioInner *
 take_next (GaioCore *core)
@@ -64,6 +68,7 @@ tick (gpointer data)
   GaioSweep *self = &core->inners.sweep;
 
   self->n_ticks++;
+  ticks_of_thread++;
   look_at_some (core);
   if (self->left == 0)
     {
@@ -111,7 +116,7 @@ gaio_sweep_clear (GaioCore *core)
   g_clear_pointer (&core->inners.sweep.timer, gaio_timer_unref);
 }
 
-/* Begins if anything may have run since the last wait but the sweep itself: our callbacks, other
+/* Begins if anything may have run since the last wait but a sweep: our callbacks, other
  * sources of the main loop, or whoever calls gaio_context_iterate(). By the owner, without the
  * lock. */
 void
@@ -119,10 +124,12 @@ gaio_sweep_before_wait (GaioCore *core)
 {
   GaioSweep *self = &core->inners.sweep;
   guint64 n_calls = atomic_load_explicit (&core->counters.callbacks, memory_order_relaxed);
-  gboolean only_ticks = self->n_ticks > 0 && n_calls - self->n_calls == self->n_ticks;
+  gboolean only_ticks =
+      ticks_of_thread != self->seen_ticks && n_calls - self->n_calls == self->n_ticks;
 
   self->n_calls = n_calls;
   self->n_ticks = 0;
+  self->seen_ticks = ticks_of_thread;
   if (only_ticks || count (core) == 0)
     return;
   self->again = TRUE;
