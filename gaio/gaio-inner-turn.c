@@ -82,11 +82,11 @@ resume (GaioInner *self)
 static gboolean
 begin (GaioInner *self, Frame *frame)
 {
-  gboolean owned = g_main_context_is_owner (self->main_context);
+  gboolean foreign = self->foreign && g_main_context_is_owner (self->main_context);
 
   if (!g_main_context_acquire (self->main_context))
     return FALSE;
-  self->foreign = self->foreign && owned;
+  self->foreign = foreign;
   g_main_context_push_thread_default (self->main_context);
   resume (self);
   *frame = (Frame){ .inner = self, .outer = innermost };
