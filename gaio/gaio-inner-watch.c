@@ -100,13 +100,13 @@ update_watch (GaioInner *self, GaioInnerWatch *watch, guint16 events)
   return add_watch (self, watch);
 }
 
-/* With the lock held. TRUE if @self waits for what it has waited for before. */
+/* With the lock held. TRUE if the first of the watches are those of @query. */
 static gboolean
-is_unchanged (GaioInner *self, const Query *query)
+starts_with (GaioInner *self, const Query *query)
 {
-  if (self->n_watches != query->n)
+  if (self->n_watches < query->n)
     return FALSE;
-  for (guint i = 0; i < self->n_watches; i++)
+  for (gint i = 0; i < query->n; i++)
     if (self->watches[i].fd != query->fds[i].fd || self->watches[i].events != query->fds[i].events)
       return FALSE;
   return TRUE;
@@ -159,9 +159,9 @@ update_watches (GaioInner *self, const Query *query, gboolean complete)
   gboolean all = TRUE;
 
   self->n_polled = query->n;
-  if (!complete || !is_unchanged (self, query))
+  if (!starts_with (self, query) || (complete && self->n_watches != query->n))
     return rebuild_watches (self, query, complete);
-  for (guint i = 0; i < self->n_watches; i++)
+  for (gint i = 0; i < query->n; i++)
     all &= update_watch (self, &self->watches[i], self->watches[i].events);
   return all;
 }
@@ -210,6 +210,9 @@ fill_revents (GaioInner *self, Query *query)
       GaioInnerWatch *watch = &self->watches[i];
 
       query->fds[i] = (GPollFD){ watch->fd, watch->events, take_revents (self, watch) };
+      /* GLib would read from it, which the turn does anyway. */
+      if (watch->fd == self->wake_fd)
+        query->fds[i].revents = 0;
     }
 }
 

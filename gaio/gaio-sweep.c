@@ -116,16 +116,18 @@ gaio_sweep_clear (GaioCore *core)
   g_clear_pointer (&core->inners.sweep.timer, gaio_timer_unref);
 }
 
-/* Begins if anything may have run since the last wait but a sweep: our callbacks, other
- * sources of the main loop, or whoever calls gaio_context_iterate(). By the owner, without the
- * lock. */
+/* Begins if anything may have run since the last wait but a sweep: our callbacks, other sources of
+ * the main loop, or whoever calls gaio_context_iterate(). With the poll monitor GLib may wait too
+ * short for a tick, which looks the same as other sources; so there, callbacks of ours begin it. By
+ * the owner, without the lock. */
 void
 gaio_sweep_before_wait (GaioCore *core)
 {
   GaioSweep *self = &core->inners.sweep;
   guint64 n_calls = atomic_load_explicit (&core->counters.callbacks, memory_order_relaxed);
   gboolean only_ticks =
-      ticks_of_thread != self->seen_ticks && n_calls - self->n_calls == self->n_ticks;
+      n_calls - self->n_calls == self->n_ticks &&
+      (ticks_of_thread != self->seen_ticks || !gaio_monitor_is_epoll (&core->monitor));
 
   self->n_calls = n_calls;
   self->n_ticks = 0;
