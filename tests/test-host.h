@@ -21,6 +21,15 @@ poll (struct pollfd *fds, nfds_t n_fds, int timeout)
   return NEXT (poll) (fds, n_fds, timeout);
 }
 
+/* What newer versions of GLib call. */
+int
+ppoll (struct pollfd *fds, nfds_t n_fds, const struct timespec *timeout, const sigset_t *mask)
+{
+  if (about_to_sleep != NULL && (timeout == NULL || timeout->tv_sec != 0 || timeout->tv_nsec != 0))
+    about_to_sleep ();
+  return NEXT (ppoll) (fds, n_fds, timeout, mask);
+}
+
 typedef struct _Fixture Fixture;
 
 struct _Fixture
