@@ -16,10 +16,10 @@ typedef struct
   GaioTimer *timer;   /* (lock) set once, with the first inner context */
   gboolean is_on;     /* (owner) */
   gboolean again;     /* (owner) something may have changed since the sweep began */
+  gboolean once_more; /* (owner) after this pass */
   guint left;         /* (owner) how many are still to be looked at */
   guint64 n_calls;    /* (owner) how many callbacks there were before the last wait */
   guint n_ticks;      /* (owner) how many of those since then were the timer's */
-  guint64 seen_ticks; /* (owner) how many ticks there were before the last wait in this thread */
 } GaioSweep;
 
 typedef struct

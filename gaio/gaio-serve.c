@@ -43,7 +43,7 @@
  * Some changes wake nobody up: a callback of one connection closes the stream of another, say. In a
  * main context that is iterated all the time, GLib sees this in the next iteration. A #GaioContext
  * looks for such changes for a short time after anything has run in its thread, and finds them
- * within a second; with the poll monitor, after its own callbacks only. gaio_context_call_in() has
+ * within a second. gaio_context_call_in() has
  * them found at once.
  */
 

@@ -8,15 +8,17 @@
 /* Anybody may change what an inner context waits for without GLib waking that up, as by closing
  * a stream that belongs to it. A GMainContext that is iterated all the time finds it. So after
  * anything has run, all inner contexts are looked at, some at a time, until that has found nothing
- * and nothing has run meanwhile. */
+ * and no callback of ours has run meanwhile, and then once more, as other sources may have run. */
 
 #define TICK_US 50000
 #define N_TICKS 16
 #define LEAST 16
+/* What GLib does so soon after a tick may be because of it. */
+#define AROUND_US 20000
 
-/* Several contexts may be nested in one main loop: the sweep of one must not begin that of another,
- * or they would go on for ever. */
-static _Thread_local guint64 ticks_of_thread;
+/* When the last tick was, of any context in this thread: what GLib does around a tick of one must
+ * not begin the sweep of another, or they would go on for ever. */
+static _Thread_local gint64 last_tick;
 
 /* The next of the inner contexts, with a reference, or NULL. */
 static GaioInner *
@@ -68,11 +70,12 @@ tick (gpointer data)
   GaioSweep *self = &core->inners.sweep;
 
   self->n_ticks++;
-  ticks_of_thread++;
   look_at_some (core);
+  last_tick = g_get_monotonic_time ();
   if (self->left == 0)
     {
-      self->left = self->again ? count (core) : 0;
+      self->left = self->again || self->once_more ? count (core) : 0;
+      self->once_more = self->again;
       self->again = FALSE;
     }
   self->is_on = self->left > 0;
@@ -116,23 +119,26 @@ gaio_sweep_clear (GaioCore *core)
   g_clear_pointer (&core->inners.sweep.timer, gaio_timer_unref);
 }
 
+/* Whether GLib has woken up for something else than a tick. It may do so around one, too: too
+ * early, or once more. */
+static gboolean
+is_woken_by_others (GaioSweep *self)
+{
+  return !self->is_on && g_get_monotonic_time () - last_tick > AROUND_US;
+}
+
 /* Begins if anything may have run since the last wait but a sweep: our callbacks, other sources of
- * the main loop, or whoever calls gaio_context_iterate(). With the poll monitor GLib may wait too
- * short for a tick, which looks the same as other sources; so there, callbacks of ours begin it. By
- * the owner, without the lock. */
+ * the main loop, or whoever calls gaio_context_iterate(). By the owner, without the lock. */
 void
 gaio_sweep_before_wait (GaioCore *core)
 {
   GaioSweep *self = &core->inners.sweep;
   guint64 n_calls = atomic_load_explicit (&core->counters.callbacks, memory_order_relaxed);
-  gboolean only_ticks =
-      n_calls - self->n_calls == self->n_ticks &&
-      (ticks_of_thread != self->seen_ticks || !gaio_monitor_is_epoll (&core->monitor));
+  gboolean only_ticks = n_calls - self->n_calls == self->n_ticks;
 
   self->n_calls = n_calls;
   self->n_ticks = 0;
-  self->seen_ticks = ticks_of_thread;
-  if (only_ticks || count (core) == 0)
+  if (count (core) == 0 || (only_ticks && !is_woken_by_others (self)))
     return;
   self->again = TRUE;
   if (self->is_on)

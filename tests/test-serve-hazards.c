@@ -171,7 +171,6 @@ test_forked_child (gconstpointer nested)
 {
   Stage stage;
   guint calls = 0;
-  gint status;
   pid_t pid;
 
   stage_begin (&stage, nested);
@@ -181,8 +180,7 @@ test_forked_child (gconstpointer nested)
   g_assert_cmpint (pid, >=, 0);
   if (pid == 0)
     use_in_child (&stage);
-  g_assert_cmpint (waitpid (pid, &status, 0), ==, pid);
-  g_assert_cmpint (status, ==, 0);
+  assert_exits_well (pid);
   until (&stage, calls == 1);
   stage_end (&stage);
 }
