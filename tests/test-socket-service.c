@@ -280,6 +280,28 @@ test_more_sockets (gconstpointer nested)
 }
 
 static void
+keep_socket (GSocketListener *listener, GSocketListenerEvent event, GSocket *socket, gpointer data)
+{
+  if (event == G_SOCKET_LISTENER_LISTENED)
+    g_set_object ((GSocket **) data, socket);
+}
+
+/* Or a turn would wait for a client that another process has accepted. */
+static void
+test_accept_never_waits (gconstpointer nested)
+{
+  Server server;
+  g_autoptr (GSocket) socket = NULL;
+
+  server_begin (&server, nested);
+  g_signal_connect (server.service, "event", G_CALLBACK (keep_socket), &socket);
+  listen_on (server.service, NULL);
+  g_assert_nonnull (socket);
+  g_assert_false (g_socket_get_blocking (socket));
+  server_end (&server);
+}
+
+static void
 test_all_that_wait (gconstpointer nested)
 {
   Server server;
@@ -742,6 +764,7 @@ main (int argc, char **argv)
   add_both ("/socket-service/what-nobody-keeps-is-closed", test_nobody_keeps_it);
   add_both ("/socket-service/source-object", test_source_object);
   add_both ("/socket-service/all-that-wait-are-accepted-in-one-turn", test_all_that_wait);
+  add_both ("/socket-service/accept-never-waits", test_accept_never_waits);
   add_both ("/socket-service/more-sockets-while-active", test_more_sockets);
   add_both ("/socket-service/incoming-may-refuse", test_incoming_may_refuse);
   add_both ("/socket-service/backlog", test_backlog);
