@@ -71,7 +71,12 @@ test_serves_fds_timers_and_invocations (void)
   timer = gaio_context_add_timer (story.context, called, &story, NULL);
   gaio_timer_arm (timer, 1000);
   gaio_handler_unref (add_fd (story.context, fd, G_IO_IN, ready_once, &story, NULL));
+  /* ThreadSanitizer does not see the lock of GLib that comes between attaching and freeing. */
+#ifdef __SANITIZE_THREAD__
+  gaio_context_defer (story.context, called, &story, NULL);
+#else
   g_main_context_invoke (story.main_context, called_again, &story);
+#endif
   wait_for_number (&story.calls, 3);
   g_assert_false (pthread_equal (story.self, pthread_self ()));
   story_end (&story);
