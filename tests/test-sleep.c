@@ -561,14 +561,21 @@ poll_twice_inside (GPollFD *fds, guint n_fds, gint timeout)
   return g_poll (fds, n_fds, timeout);
 }
 
+/* The last call may come in an iteration inside of a poll, which then waits for nothing: so GLib is
+ * woken up until all have ended. */
 static gpointer
-defer_one_by_one (gpointer user_data)
+defer_one_by_one (gpointer is_over)
 {
   for (gint i = 0; i < 4; i++)
     {
       gaio_context_defer (loop->context, count_call, NULL, NULL);
       while (g_atomic_int_get ((gint *) &loop->n_calls) <= i)
         g_thread_yield ();
+    }
+  while (!g_atomic_int_get ((gint *) is_over))
+    {
+      g_main_context_wakeup (loop->main_context);
+      g_thread_yield ();
     }
   return NULL;
 }
@@ -577,12 +584,14 @@ static void
 test_nested_sleepers_are_all_woken (Loop *self, gconstpointer data)
 {
   GThread *thread;
+  gint is_over = FALSE;
 
   n_polls = 0;
   g_main_context_set_poll_func (self->main_context, poll_twice_inside);
-  thread = g_thread_new ("defer", defer_one_by_one, NULL);
+  thread = g_thread_new ("defer", defer_one_by_one, &is_over);
   while (g_atomic_int_get ((gint *) &self->n_calls) < 4)
     g_main_context_iteration (self->main_context, TRUE);
+  g_atomic_int_set (&is_over, TRUE);
   g_thread_join (thread);
 }
 
