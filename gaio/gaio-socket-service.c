@@ -53,6 +53,7 @@ typedef struct
   GMainContext *place;    /* (owner) where it accepts */
   GMainContext *next;     /* (owner) for the next connection */
   gboolean in_a_row;      /* (owner) accept_more() runs */
+  gint64 row_began;       /* (owner) when the first of the row was accepted */
   gboolean warned;        /* (owner) since it has last accepted */
   gint is_listening;      /* (atomic) there are sockets */
   GMutex mutex;
@@ -263,10 +264,23 @@ is_harmless (const GError *error)
          g_error_matches (error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK);
 }
 
+/* Whether accept_more() has done as much as a round may. */
+static gboolean
+is_over_limits (GaioSocketServicePrivate *private, guint n)
+{
+  GaioCore *core = private->context->core;
+  guint max_callbacks = atomic_load_explicit (&core->max_callbacks, memory_order_relaxed);
+  gint64 max_time_us = atomic_load_explicit (&core->max_time_us, memory_order_relaxed);
+
+  return n >= MAX_MORE || (max_callbacks > 0 && n >= max_callbacks) ||
+         (max_time_us > 0 && g_get_monotonic_time () - private->row_began >= max_time_us);
+}
+
 /* Also those who wait meanwhile: while many connections are ready, the next turn is far away. */
 static void
-accept_more (GaioSocketService *self)
+accept_more (gpointer data)
 {
+  g_autoptr (GaioSocketService) self = data;
   GaioSocketServicePrivate *private = get_private (self);
   g_autoptr (GMainContext) place = NULL;
 
@@ -274,12 +288,22 @@ accept_more (GaioSocketService *self)
     return;
   place = g_main_context_ref (private->place);
   private->in_a_row = TRUE;
-  g_object_ref (self);
-  for (guint i = 0; i < MAX_MORE && private->place == place; i++)
+  for (guint n = 1; !is_over_limits (private, n) && private->place == place; n++)
     if (!g_main_context_iteration (place, FALSE))
       break;
   private->in_a_row = FALSE;
-  g_object_unref (self);
+}
+
+/* Until the task of @result is gone, an accept by several sockets still watches all of them: GLib
+ * would take a client of another one, and lose it. */
+static void
+accept_more_after (GaioSocketService *self, GAsyncResult *result)
+{
+  static GQuark quark;
+
+  if (quark == 0)
+    quark = g_quark_from_static_string ("gaio-accept-more");
+  g_object_set_qdata_full (G_OBJECT (result), quark, g_object_ref (self), accept_more);
 }
 
 static void
@@ -296,6 +320,8 @@ accepted (GObject *object, GAsyncResult *result, gpointer user_data)
   g_mutex_lock (&private->mutex);
   g_clear_object (&private->accepting);
   g_mutex_unlock (&private->mutex);
+  if (!private->in_a_row)
+  private->row_began = g_get_monotonic_time ();
   if (connection != NULL)
     hand_over (self, connection, source_object);
   if (error != NULL && !is_harmless (error))
@@ -307,8 +333,8 @@ accepted (GObject *object, GAsyncResult *result, gpointer user_data)
   begin (self);
   /* Nobody may keep it: then it ends now. */
   g_clear_object (&connection);
-  if (error == NULL)
-    accept_more (self);
+  if (error == NULL && !private->in_a_row)
+    accept_more_after (self, result);
 }
 
 /* The bottom half and the timer refer to the service with this: it may go in another thread. */

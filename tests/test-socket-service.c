@@ -315,6 +315,55 @@ test_all_that_wait (gconstpointer nested)
   server_end (&server);
 }
 
+/* Both are ready in the same turn. */
+static void
+test_several_sockets (gconstpointer nested)
+{
+  Server server;
+  guint16 other;
+
+  server_begin (&server, nested);
+  other = listen_on (server.service, NULL);
+  settle (&server.stage);
+  for (guint i = 0; i < N_CLIENTS; i++)
+    connect_client_to (&server, i % 2 == 0 ? server.port : other);
+  until (&server.stage, server.connections->len == N_CLIENTS);
+  server_end (&server);
+}
+
+static void
+work_for_long (void)
+{
+  gint64 since = g_get_monotonic_time ();
+
+  while (g_get_monotonic_time () - since < 1000)
+    ;
+}
+
+static void
+check_one_at_a_time (gconstpointer nested, guint max_callbacks, gint64 max_time_us)
+{
+  Server server;
+
+  server_begin (&server, nested);
+  g_signal_connect (server.service, "connection", G_CALLBACK (work_for_long), NULL);
+  gaio_context_set_dispatch_limits (server.stage.context, max_callbacks, max_time_us);
+  settle (&server.stage);
+  for (guint i = 0; i < N_CLIENTS; i++)
+    connect_client (&server);
+  until (&server.stage, server.connections->len > 0);
+  g_assert_cmpuint (server.connections->len, ==, 1);
+  until (&server.stage, server.connections->len == N_CLIENTS);
+  server_end (&server);
+}
+
+static void
+test_dispatch_limits (gconstpointer nested)
+{
+  check_one_at_a_time (nested, 1, 0);
+  check_one_at_a_time (nested, 0, 1);
+}
+
 static void
 test_incoming_may_refuse (gconstpointer nested)
 {
@@ -764,6 +813,8 @@ main (int argc, char **argv)
   add_both ("/socket-service/what-nobody-keeps-is-closed", test_nobody_keeps_it);
   add_both ("/socket-service/source-object", test_source_object);
   add_both ("/socket-service/all-that-wait-are-accepted-in-one-turn", test_all_that_wait);
+  add_both ("/socket-service/several-sockets-lose-nobody", test_several_sockets);
+  add_both ("/socket-service/accepts-no-more-than-the-dispatch-limits", test_dispatch_limits);
   add_both ("/socket-service/accept-never-waits", test_accept_never_waits);
   add_both ("/socket-service/more-sockets-while-active", test_more_sockets);
   add_both ("/socket-service/incoming-may-refuse", test_incoming_may_refuse);
