@@ -35,7 +35,6 @@ destroy_everything (GaioCore *core)
   while ((link = gaio_list_first (&core->inners.all)) != NULL)
     gaio_inner_destroy (gaio_inner_from_siblings (link));
   gaio_sweep_clear (core);
-  gaio_inner_spare_clear (core);
   while ((link = gaio_list_first (&core->timers.all)) != NULL)
     gaio_timer_destroy (gaio_timer_from_siblings (link));
   while ((link = gaio_list_first (&core->bottom_halves.all)) != NULL)
@@ -64,6 +63,7 @@ tear_down (GaioCore *core, GSource *source)
   while (gaio_entry_has_pending_notifies (core) && !gaio_core_is_forked (core))
     gaio_entry_run_notifies (core);
   gaio_bottom_half_drop_calls (core);
+  gaio_inner_spare_clear (core);
 
   if (!gaio_core_lock (core))
     return;

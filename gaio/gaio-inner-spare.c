@@ -33,7 +33,7 @@ has_sources (GaioInner *self)
   return FALSE;
 }
 
-/* Whether only its wake-up fd is polled, with GLib's own function. */
+/* Whether only its wake-up fd is polled, with GLib's own function, and no other thread owns it. */
 static gboolean
 polls_nothing (GMainContext *main_context)
 {
@@ -46,17 +46,40 @@ polls_nothing (GMainContext *main_context)
   return n == 1 && g_main_context_get_poll_func (main_context) == g_poll;
 }
 
+/* Somebody may have a reference and use it meanwhile. */
+typedef struct
+{
+  GMainContext *main_context;
+  guint next_source_id;
+} Spare;
+
+static void
+spare_clear (gpointer spare)
+{
+  g_main_context_unref (((Spare *) spare)->main_context);
+}
+
+static gboolean
+is_untouched (const Spare *spare)
+{
+  return next_source_id (spare->main_context) == spare->next_source_id + 1 &&
+         polls_nothing (spare->main_context);
+}
+
 /* With the lock held. */
 static gboolean
-keep (GaioCore *core, GMainContext *main_context)
+keep (GaioCore *core, const Spare *spare)
 {
   if (gaio_core_is_closed (core))
     return FALSE;
   if (core->inners.spare == NULL)
-    core->inners.spare = g_ptr_array_new_with_free_func ((GDestroyNotify) g_main_context_unref);
+    {
+      core->inners.spare = g_array_new (FALSE, FALSE, sizeof (Spare));
+      g_array_set_clear_func (core->inners.spare, spare_clear);
+    }
   if (core->inners.spare->len == MAX_SPARE)
     return FALSE;
-  g_ptr_array_add (core->inners.spare, g_main_context_ref (main_context));
+  g_array_append_vals (core->inners.spare, spare, 1);
   return TRUE;
 }
 
@@ -64,25 +87,50 @@ keep (GaioCore *core, GMainContext *main_context)
 void
 gaio_inner_spare_offer (GaioInner *self)
 {
+  Spare spare = { .main_context = self->main_context };
+
   if (self->first_source_id == 0 || has_sources (self) || !polls_nothing (self->main_context) ||
       !gaio_core_lock (self->entry.core))
     return;
-  keep (self->entry.core, self->main_context);
+  spare.next_source_id = next_source_id (self->main_context);
+  if (keep (self->entry.core, &spare))
+    g_main_context_ref (spare.main_context);
   gaio_core_unlock (self->entry.core);
+}
+
+/* FALSE if there is none. */
+static gboolean
+steal_last (GaioCore *core, Spare *spare)
+{
+  GArray *spares;
+
+  if (!gaio_core_lock (core))
+    return FALSE;
+  spares = core->inners.spare;
+  *spare = (Spare){ NULL };
+  if (spares != NULL && spares->len > 0)
+    {
+      *spare = g_array_index (spares, Spare, spares->len - 1);
+      g_main_context_ref (spare->main_context);
+      g_array_set_size (spares, spares->len - 1);
+    }
+  gaio_core_unlock (core);
+  return spare->main_context != NULL;
 }
 
 /* Returns one that is like new, with a reference, or NULL. */
 GMainContext *
 gaio_inner_spare_take (GaioCore *core)
 {
-  GMainContext *main_context = NULL;
+  Spare spare;
 
-  if (!gaio_core_lock (core))
-    return NULL;
-  if (core->inners.spare != NULL && core->inners.spare->len > 0)
-    main_context = g_ptr_array_steal_index_fast (core->inners.spare, core->inners.spare->len - 1);
-  gaio_core_unlock (core);
-  return main_context;
+  while (steal_last (core, &spare))
+    {
+      if (is_untouched (&spare))
+        return spare.main_context;
+      g_main_context_unref (spare.main_context);
+    }
+  return NULL;
 }
 
 /* It may be used again when its owner has gone. */
@@ -92,9 +140,14 @@ gaio_inner_spare_mark (GaioInner *self)
   self->first_source_id = next_source_id (self->main_context);
 }
 
-/* With the lock held. */
+/* Without the lock, as this may destroy what somebody has attached meanwhile. */
 void
 gaio_inner_spare_clear (GaioCore *core)
 {
-  g_clear_pointer (&core->inners.spare, g_ptr_array_unref);
+  g_autoptr (GArray) spares = NULL;
+
+  if (!gaio_core_lock (core))
+    return;
+  spares = g_steal_pointer (&core->inners.spare);
+  gaio_core_unlock (core);
 }

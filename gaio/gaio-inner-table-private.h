@@ -31,7 +31,7 @@ typedef struct
   GaioHeap deadlines; /* (lock) and those that have one then */
   bool first;         /* (owner) limits have left @turns over: they come before what is gathered */
   bool were_first;    /* (owner) they did in this round */
-  GPtrArray *spare;   /* (lock) see gaio-inner-spare.c; NULL as long as there was none */
+  GArray *spare;      /* (lock) see gaio-inner-spare.c; NULL as long as there was none */
   GaioSweep sweep;
 } GaioInnerTable;
 

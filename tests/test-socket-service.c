@@ -441,6 +441,98 @@ test_not_used_again_with_sources (gconstpointer nested)
   server_end (&server);
 }
 
+static gboolean
+not_reached (gpointer data)
+{
+  g_assert_not_reached ();
+}
+
+/* The main context of a connection that has gone, which would be the next but one. */
+static GMainContext *
+ref_spare (Server *server)
+{
+  GMainContext *main_context;
+
+  connect_client (server);
+  until (&server->stage, server->connections->len == 1);
+  main_context = g_main_context_ref (server->main_contexts->pdata[0]);
+  let_connections_go (server);
+  until (&server->stage, count_connections (server) == 0);
+  settle (&server->stage);
+  return main_context;
+}
+
+/* Whoever has kept a reference must not disturb the next connection. */
+static void
+test_not_used_again_when_touched (gconstpointer nested)
+{
+  Server server;
+  g_autoptr (GMainContext) spare = NULL;
+  g_autoptr (GSource) source = g_idle_source_new ();
+
+  server_begin (&server, nested);
+  spare = ref_spare (&server);
+  g_source_set_callback (source, not_reached, NULL, NULL);
+  g_source_attach (source, spare);
+  for (guint i = 1; i < 4; i++)
+    {
+      connect_client (&server);
+      until (&server.stage, server.connections->len == i);
+      g_assert_true (server.main_contexts->pdata[i - 1] != spare);
+    }
+  settle (&server.stage);
+  server_end (&server);
+}
+
+static gpointer
+own (gpointer main_context)
+{
+  g_assert_true (g_main_context_acquire (main_context));
+  return NULL;
+}
+
+static void
+test_not_used_again_when_owned (gconstpointer nested)
+{
+  Server server;
+  g_autoptr (GMainContext) spare = NULL;
+
+  server_begin (&server, nested);
+  spare = ref_spare (&server);
+  g_thread_join (g_thread_new ("owner", own, spare));
+  for (guint i = 1; i < 4; i++)
+    {
+      connect_client (&server);
+      until (&server.stage, server.connections->len == i);
+      g_assert_true (server.main_contexts->pdata[i - 1] != spare);
+    }
+  server_end (&server);
+}
+
+static void
+use_context (gpointer context)
+{
+  g_assert_true (gaio_context_is_closed (context));
+  g_variant_unref (gaio_context_dup_stats (context));
+}
+
+static void
+test_spare_destroyed_without_the_lock (gconstpointer nested)
+{
+  Server server;
+  GMainContext *spare;
+  g_autoptr (GSource) source = g_idle_source_new ();
+
+  server_begin (&server, nested);
+  spare = ref_spare (&server);
+  g_source_set_callback (source, not_reached, server.stage.context, use_context);
+  g_source_attach (source, spare);
+  g_main_context_unref (spare);
+  gaio_context_close (server.stage.context);
+  g_assert_true (g_source_is_destroyed (source));
+  server_end (&server);
+}
+
 /* --- Stop and start --- */
 
 static void
@@ -821,6 +913,10 @@ main (int argc, char **argv)
   add_both ("/socket-service/backlog", test_backlog);
   add_both ("/socket-service/main-contexts-are-used-again", test_used_again);
   add_both ("/socket-service/not-used-again-with-sources", test_not_used_again_with_sources);
+  add_both ("/socket-service/not-used-again-when-touched", test_not_used_again_when_touched);
+  add_both ("/socket-service/not-used-again-when-owned", test_not_used_again_when_owned);
+  add_both ("/socket-service/spare-destroyed-without-the-lock",
+            test_spare_destroyed_without_the_lock);
   add_both ("/socket-service/stopped-lets-clients-wait", test_stopped_lets_clients_wait);
   add_both ("/socket-service/stopped-by-a-handler", test_stopped_by_a_handler);
   add_both ("/socket-service/accepts-in-its-context-wherever-started", test_starts_where_it_was);
