@@ -20,6 +20,9 @@ typedef struct
   guint left;         /* (owner) how many are still to be looked at */
   guint64 n_calls;    /* (owner) how many callbacks there were before the last wait */
   guint n_ticks;      /* (owner) how many of those since then were the timer's */
+  guint seen_ticks;   /* (owner) how many ticks there were in this thread before the last wait */
+  gint64 next_tick;   /* (owner) when it is, if is_on */
+  guint n_doubts;     /* (owner) how often GLib may have woken up because of a tick */
 } GaioSweep;
 
 typedef struct

@@ -13,12 +13,16 @@
 #define TICK_US 50000
 #define N_TICKS 16
 #define LEAST 16
-/* What GLib does so soon after a tick may be because of it. */
-#define AROUND_US 20000
+/* An iteration so close to a tick may be because of it: GLib may wait too short, or wake up once
+ * more. Or another source has run, and nobody else finds what that has changed. So a few of them
+ * count, but not each, or the sweep would go on for ever. */
+#define AROUND_US 5000
+#define MAX_DOUBTS 8
 
-/* When the last tick was, of any context in this thread: what GLib does around a tick of one must
- * not begin the sweep of another, or they would go on for ever. */
+/* Ticks of any context in this thread: what GLib does around a tick of one must not begin the sweep
+ * of another again and again. */
 static _Thread_local gint64 last_tick;
+static _Thread_local guint n_ticks_of_thread;
 
 /* The next of the inner contexts, with a reference, or NULL. */
 static GaioInner *
@@ -64,12 +68,20 @@ look_at_some (GaioCore *core)
 }
 
 static void
+arm (GaioSweep *self)
+{
+  self->next_tick = g_get_monotonic_time () + TICK_US;
+  gaio_timer_arm (self->timer, TICK_US);
+}
+
+static void
 tick (gpointer data)
 {
   GaioCore *core = data;
   GaioSweep *self = &core->inners.sweep;
 
   self->n_ticks++;
+  n_ticks_of_thread++;
   look_at_some (core);
   last_tick = g_get_monotonic_time ();
   if (self->left == 0)
@@ -80,7 +92,7 @@ tick (gpointer data)
     }
   self->is_on = self->left > 0;
   if (self->is_on)
-    gaio_timer_arm (self->timer, TICK_US);
+    arm (self);
 }
 
 /* Whether there was none. */
@@ -119,12 +131,28 @@ gaio_sweep_clear (GaioCore *core)
   g_clear_pointer (&core->inners.sweep.timer, gaio_timer_unref);
 }
 
-/* Whether GLib has woken up for something else than a tick. It may do so around one, too: too
- * early, or once more. */
 static gboolean
-is_woken_by_others (GaioSweep *self)
+is_around_tick (GaioSweep *self)
 {
-  return !self->is_on && g_get_monotonic_time () - last_tick > AROUND_US;
+  gint64 now = g_get_monotonic_time ();
+
+  return now - last_tick <= AROUND_US || (self->is_on && self->next_tick - now <= AROUND_US);
+}
+
+/* Whether GLib may have woken up for something else than a tick, in an iteration without callbacks
+ * of ours. */
+static gboolean
+is_woken_by_others (GaioSweep *self, gboolean ticked)
+{
+  if (ticked)
+    return FALSE;
+  if (!is_around_tick (self))
+    self->n_doubts = 0;
+  else if (self->n_doubts == MAX_DOUBTS)
+    return FALSE;
+  else
+    self->n_doubts++;
+  return TRUE;
 }
 
 /* Begins if anything may have run since the last wait but a sweep: our callbacks, other sources of
@@ -135,15 +163,19 @@ gaio_sweep_before_wait (GaioCore *core)
   GaioSweep *self = &core->inners.sweep;
   guint64 n_calls = atomic_load_explicit (&core->counters.callbacks, memory_order_relaxed);
   gboolean only_ticks = n_calls - self->n_calls == self->n_ticks;
+  gboolean ticked = self->seen_ticks != n_ticks_of_thread;
 
   self->n_calls = n_calls;
   self->n_ticks = 0;
-  if (count (core) == 0 || (only_ticks && !is_woken_by_others (self)))
+  self->seen_ticks = n_ticks_of_thread;
+  if (count (core) == 0 || (only_ticks && !is_woken_by_others (self, ticked)))
     return;
+  if (!only_ticks)
+    self->n_doubts = 0;
   self->again = TRUE;
   if (self->is_on)
     return;
   self->is_on = TRUE;
   self->left = count (core);
-  gaio_timer_arm (self->timer, TICK_US);
+  arm (self);
 }

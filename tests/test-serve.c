@@ -9,6 +9,9 @@
 
 #include "test-serve.h"
 
+/* So many that a pass of the sweep takes several ticks. */
+#define N_OTHERS 40
+
 /* --- What is served --- */
 
 static void
@@ -402,6 +405,54 @@ test_closed_by_others_is_swept (gconstpointer nested)
   stage_end (&stage);
 }
 
+static guint64
+count_callbacks (Stage *stage)
+{
+  g_autoptr (GVariant) stats = gaio_context_dup_stats (stage->context);
+  guint64 n = 0;
+
+  g_assert_true (g_variant_lookup (stats, "callbacks", "t", &n));
+  return n;
+}
+
+/* Closes the stream between two ticks of the sweep that follows the read. */
+static void
+check_closed_after_ticks (gconstpointer nested, guint n_ticks)
+{
+  Stage stage;
+  Reader reader;
+  GMainContext *others[N_OTHERS];
+  guint64 begun;
+
+  stage_begin (&stage, nested);
+  reader_begin (&reader, &stage);
+  for (guint i = 0; i < N_OTHERS; i++)
+    others[i] = gaio_context_create_main_context (stage.context, NULL, NULL);
+  gaio_context_call_in (stage.context, stage.inner, reader_read, &reader);
+  settle (&stage);
+  begun = count_callbacks (&stage);
+  until (&stage, count_callbacks (&stage) >= begun + n_ticks || count_armed_timers (&stage) == 0);
+  /* Longer than GLib takes for a tick. */
+  g_usleep (15000);
+  if (stage.outer != NULL)
+    attach_idle (stage.outer, G_PRIORITY_DEFAULT, close_stream_once, &reader);
+  else
+    close_stream (&reader);
+  until (&stage, reader.calls == 1);
+  for (guint i = 0; i < N_OTHERS; i++)
+    g_main_context_unref (others[i]);
+  reader_end (&reader);
+  stage_end (&stage);
+}
+
+/* Also in its last pass, and whether this has looked there already or not. */
+static void
+test_closed_during_a_sweep (gconstpointer nested)
+{
+  for (guint n_ticks = 5; n_ticks < 11; n_ticks++)
+    check_closed_after_ticks (nested, n_ticks);
+}
+
 static void
 test_closed_in_a_call_is_seen_at_once (gconstpointer nested)
 {
@@ -553,6 +604,7 @@ main (int argc, char **argv)
   add_both ("/serve/gio-reads-in-it", test_gio_reads_in_it);
   add_both ("/serve/closed-from-outside-is-swept", test_closed_from_outside_is_swept);
   add_both ("/serve/closed-by-others-is-swept", test_closed_by_others_is_swept);
+  add_both ("/serve/closed-during-a-sweep-is-swept", test_closed_during_a_sweep);
   add_both ("/serve/closed-in-a-call-is-seen-at-once", test_closed_in_a_call_is_seen_at_once);
   add_both ("/serve/fd-closed-under-its-source-is-told", test_fd_closed_under_its_source_is_told);
   add_both ("/serve/without-ownerless-polling-is-not-supported",
