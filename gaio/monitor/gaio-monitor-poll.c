@@ -127,7 +127,9 @@ gaio_monitor_poll_modify (GaioMonitor *mon, int fd, guint32 mask, guint64 key)
   if (!gaio_file_id_is_still (&entry_at (self, place)->file, fd))
     return ENOENT;
   entry_at (self, place)->key = key;
-  set_mask (self, place, mask);
+  /* Otherwise GLib is told of nothing, and woken up for that. */
+  if (pollfd_at (self, place)->events != (short) mask)
+    set_mask (self, place, mask);
   if (entry_at (self, place)->reported != 0 && mask != 0)
     gaio_monitor_wake (mon->wake_fd);
   return 0;
