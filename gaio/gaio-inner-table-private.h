@@ -13,16 +13,13 @@
 /* See gaio-sweep.c. */
 typedef struct
 {
-  GaioTimer *timer;   /* (lock) set once, with the first inner context */
-  gboolean is_on;     /* (owner) */
-  gboolean again;     /* (owner) something may have changed since the sweep began */
-  gboolean once_more; /* (owner) after this pass */
-  guint left;         /* (owner) how many are still to be looked at */
-  guint64 n_calls;    /* (owner) how many callbacks there were before the last wait */
-  guint n_ticks;      /* (owner) how many of those since then were the timer's */
-  guint seen_ticks;   /* (owner) how many ticks there were in this thread before the last wait */
-  gint64 next_tick;   /* (owner) when it is, if is_on */
-  guint n_doubts;     /* (owner) how often GLib may have woken up because of a tick */
+  GaioTimer *timer; /* (lock) set once, with the first inner context */
+  guint left;       /* (owner) how many are still to be looked at in this pass */
+  gboolean again;   /* (owner) a callback of ours has run since the pass began */
+  guint64 n_calls;  /* (owner) how many callbacks there were before the last wait */
+  guint n_ticks;    /* (owner) how many of those since then were the timer's */
+  guint seen_ticks; /* (owner) how many ticks there were in this thread before the last wait */
+  guint seen_ends;  /* (owner) and how many ends of a sweep */
 } GaioSweep;
 
 typedef struct

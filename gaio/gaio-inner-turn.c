@@ -193,24 +193,22 @@ gaio_inner_serve (GaioInner *self)
   return turn.dispatched || turn.again || ownerless;
 }
 
-/* Whether something has changed in @self that nobody was told of, as when a stream was closed from
- * outside. By the owner of the context, without the lock. */
-gboolean
+/* Finds what has changed in @self and nobody was told of, as when a stream was closed from outside.
+ * By the owner of the context, without the lock. */
+void
 gaio_inner_look (GaioInner *self)
 {
-  gboolean changed = FALSE;
   Frame frame;
 
   if (gaio_entry_is_removed (&self->entry) || gaio_entry_is_running (&self->entry))
-    return FALSE;
+    return;
   gaio_entry_begin (&self->entry);
   if (begin (self, &frame))
     {
-      changed = prepare (self);
+      prepare (self);
       end (self, &frame);
     }
   end_entry (self);
-  return changed;
 }
 
 /* FALSE if another thread owns it. */

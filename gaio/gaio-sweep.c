@@ -7,22 +7,19 @@
 
 /* Anybody may change what an inner context waits for without GLib waking that up, as by closing
  * a stream that belongs to it. A GMainContext that is iterated all the time finds it. So after
- * anything has run, all inner contexts are looked at, some at a time, until that has found nothing
- * and no callback of ours has run meanwhile, and then once more, as other sources may have run. */
+ * anything has run, passes go over all inner contexts, some at each tick, until no callback of ours
+ * has run meanwhile. What another source of the main loop has done meanwhile, nobody tells. So at
+ * the end all are looked at once more: in one go, and when the callbacks of this iteration are
+ * over. No tick is next then: whatever wakes the thread up, it is somebody else. */
 
 #define TICK_US 50000
 #define N_TICKS 16
 #define LEAST 16
-/* An iteration so close to a tick may be because of it: GLib may wait too short, or wake up once
- * more. Or another source has run, and nobody else finds what that has changed. So a few of them
- * count, but not each, or the sweep would go on for ever. */
-#define AROUND_US 5000
-#define MAX_DOUBTS 8
 
-/* Ticks of any context in this thread: what GLib does around a tick of one must not begin the sweep
- * of another again and again. */
-static _Thread_local gint64 last_tick;
+/* By all contexts in this thread: the ticks of one must not begin the sweep of another, or they
+ * would go on for ever. When the one is over, the other looks once more, too. */
 static _Thread_local guint n_ticks_of_thread;
+static _Thread_local guint n_ends_of_thread;
 
 /* The next of the inner contexts, with a reference, or NULL. */
 static GaioInner *
@@ -51,27 +48,32 @@ count (GaioCore *core)
 }
 
 static void
-look_at_some (GaioCore *core)
+look_at (GaioCore *core, guint n)
 {
-  guint n = MAX (count (core) / N_TICKS + 1, LEAST);
-
-  while (n-- > 0 && core->inners.sweep.left > 0)
+  while (n-- > 0)
     {
       GaioInner *inner = take_next (core);
 
       if (inner == NULL)
         return;
-      core->inners.sweep.left--;
-      core->inners.sweep.again |= gaio_inner_look (inner);
+      gaio_inner_look (inner);
       gaio_entry_unref (&inner->entry);
     }
 }
 
+/* Begins a pass. */
 static void
-arm (GaioSweep *self)
+begin (GaioCore *core)
 {
-  self->next_tick = g_get_monotonic_time () + TICK_US;
-  gaio_timer_arm (self->timer, TICK_US);
+  core->inners.sweep.left = count (core);
+  core->inners.sweep.again = FALSE;
+}
+
+static void
+go_on (GaioSweep *self)
+{
+  if (self->left > 0)
+    gaio_timer_arm (self->timer, TICK_US);
 }
 
 static void
@@ -79,20 +81,17 @@ tick (gpointer data)
 {
   GaioCore *core = data;
   GaioSweep *self = &core->inners.sweep;
+  guint n = MIN (self->left, MAX (count (core) / N_TICKS + 1, LEAST));
 
   self->n_ticks++;
   n_ticks_of_thread++;
-  look_at_some (core);
-  last_tick = g_get_monotonic_time ();
+  self->left -= n;
+  look_at (core, n);
+  if (self->left == 0 && self->again)
+    begin (core);
   if (self->left == 0)
-    {
-      self->left = self->again || self->once_more ? count (core) : 0;
-      self->once_more = self->again;
-      self->again = FALSE;
-    }
-  self->is_on = self->left > 0;
-  if (self->is_on)
-    arm (self);
+    n_ends_of_thread++;
+  go_on (self);
 }
 
 /* Whether there was none. */
@@ -105,7 +104,11 @@ take_timer (GaioCore *core, GaioTimer *timer)
     return FALSE;
   first = core->inners.sweep.timer == NULL && !gaio_core_is_closed (core);
   if (first && timer != NULL)
-    core->inners.sweep.timer = timer;
+    {
+      core->inners.sweep.timer = timer;
+      core->inners.sweep.seen_ticks = n_ticks_of_thread;
+      core->inners.sweep.seen_ends = n_ends_of_thread;
+    }
   gaio_core_unlock (core);
   return first;
 }
@@ -131,30 +134,6 @@ gaio_sweep_clear (GaioCore *core)
   g_clear_pointer (&core->inners.sweep.timer, gaio_timer_unref);
 }
 
-static gboolean
-is_around_tick (GaioSweep *self)
-{
-  gint64 now = g_get_monotonic_time ();
-
-  return now - last_tick <= AROUND_US || (self->is_on && self->next_tick - now <= AROUND_US);
-}
-
-/* Whether GLib may have woken up for something else than a tick, in an iteration without callbacks
- * of ours. */
-static gboolean
-is_woken_by_others (GaioSweep *self, gboolean ticked)
-{
-  if (ticked)
-    return FALSE;
-  if (!is_around_tick (self))
-    self->n_doubts = 0;
-  else if (self->n_doubts == MAX_DOUBTS)
-    return FALSE;
-  else
-    self->n_doubts++;
-  return TRUE;
-}
-
 /* Begins if anything may have run since the last wait but a sweep: our callbacks, other sources of
  * the main loop, or whoever calls gaio_context_iterate(). By the owner, without the lock. */
 void
@@ -162,20 +141,22 @@ gaio_sweep_before_wait (GaioCore *core)
 {
   GaioSweep *self = &core->inners.sweep;
   guint64 n_calls = atomic_load_explicit (&core->counters.callbacks, memory_order_relaxed);
-  gboolean only_ticks = n_calls - self->n_calls == self->n_ticks;
-  gboolean ticked = self->seen_ticks != n_ticks_of_thread;
+  gboolean called = n_calls - self->n_calls != self->n_ticks;
+  gboolean ticked = self->n_ticks > 0 || self->seen_ticks != n_ticks_of_thread;
+  gboolean ended = self->n_ticks > 0 || self->seen_ends != n_ends_of_thread;
 
   self->n_calls = n_calls;
   self->n_ticks = 0;
   self->seen_ticks = n_ticks_of_thread;
-  if (count (core) == 0 || (only_ticks && !is_woken_by_others (self, ticked)))
-    return;
-  if (!only_ticks)
-    self->n_doubts = 0;
-  self->again = TRUE;
-  if (self->is_on)
-    return;
-  self->is_on = TRUE;
-  self->left = count (core);
-  arm (self);
+  self->seen_ends = n_ends_of_thread;
+  if (self->left > 0)
+    {
+      self->again |= called;
+      return;
+    }
+  if (called || !ticked)
+    begin (core);
+  else if (ended)
+    look_at (core, count (core));
+  go_on (self);
 }

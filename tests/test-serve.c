@@ -374,6 +374,16 @@ count_armed_timers (Stage *stage)
   return n - 1;
 }
 
+static guint64
+count_callbacks (Stage *stage)
+{
+  g_autoptr (GVariant) stats = gaio_context_dup_stats (stage->context);
+  guint64 n = 0;
+
+  g_assert_true (g_variant_lookup (stats, "callbacks", "t", &n));
+  return n;
+}
+
 static gboolean
 close_stream_once (gpointer data)
 {
@@ -392,7 +402,8 @@ test_closed_by_others_is_swept (gconstpointer nested)
   stage_begin (&stage, nested);
   reader_begin (&reader, &stage);
   gaio_context_call_in (stage.context, stage.inner, reader_read, &reader);
-  until (&stage, count_armed_timers (&stage) == 0);
+  /* There is at least one tick. */
+  until (&stage, count_callbacks (&stage) > 0 && count_armed_timers (&stage) == 0);
   /* Longer than GLib takes for a tick. */
   g_usleep (50000);
   if (stage.outer != NULL)
@@ -405,17 +416,7 @@ test_closed_by_others_is_swept (gconstpointer nested)
   stage_end (&stage);
 }
 
-static guint64
-count_callbacks (Stage *stage)
-{
-  g_autoptr (GVariant) stats = gaio_context_dup_stats (stage->context);
-  guint64 n = 0;
-
-  g_assert_true (g_variant_lookup (stats, "callbacks", "t", &n));
-  return n;
-}
-
-/* Closes the stream between two ticks of the sweep that follows the read. */
+/* Closes the stream after the callbacks of an iteration in which the sweep ticks. */
 static void
 check_closed_after_ticks (gconstpointer nested, guint n_ticks)
 {
@@ -432,11 +433,12 @@ check_closed_after_ticks (gconstpointer nested, guint n_ticks)
   settle (&stage);
   begun = count_callbacks (&stage);
   until (&stage, count_callbacks (&stage) >= begun + n_ticks || count_armed_timers (&stage) == 0);
-  /* Longer than GLib takes for a tick. */
-  g_usleep (15000);
+  /* The next tick is due, if there is one. */
+  g_usleep (60000);
   if (stage.outer != NULL)
     attach_idle (stage.outer, G_PRIORITY_DEFAULT, close_stream_once, &reader);
-  else
+  round_of (&stage, FALSE);
+  if (stage.outer == NULL)
     close_stream (&reader);
   until (&stage, reader.calls == 1);
   for (guint i = 0; i < N_OTHERS; i++)
@@ -445,12 +447,49 @@ check_closed_after_ticks (gconstpointer nested, guint n_ticks)
   stage_end (&stage);
 }
 
-/* Also in its last pass, and whether this has looked there already or not. */
+/* Also with its last tick, and whether this has looked there already or not. */
 static void
 test_closed_during_a_sweep (gconstpointer nested)
 {
-  for (guint n_ticks = 5; n_ticks < 11; n_ticks++)
+  for (guint n_ticks = 0; n_ticks < 8; n_ticks++)
     check_closed_after_ticks (nested, n_ticks);
+}
+
+/* What the sweep itself does must not begin another one. */
+static void
+test_sweep_ends_for_good (gconstpointer nested)
+{
+  Stage stage;
+  Reader reader;
+  GaioTimer *timer;
+  guint over = 0;
+
+  if (test_is_interrupted ())
+    return;
+  stage_begin (&stage, nested);
+  reader_begin (&reader, &stage);
+  gaio_context_call_in (stage.context, stage.inner, reader_read, &reader);
+  timer = gaio_context_add_timer (stage.context, count_once, &over, NULL);
+  gaio_timer_arm (timer, 500000);
+  while (over == 0)
+    round_of (&stage, TRUE);
+  /* Half as many as there would be. */
+  g_assert_cmpuint (count_callbacks (&stage), <=, 5);
+  gaio_clear_timer (&timer);
+  reader_end (&reader);
+  stage_end (&stage);
+}
+
+static void
+test_sweep_of_nothing_ends (gconstpointer nested)
+{
+  Stage stage;
+
+  stage_begin (&stage, nested);
+  settle (&stage);
+  gaio_context_stop_serving (stage.context, stage.inner);
+  until (&stage, count_armed_timers (&stage) == 0);
+  stage_end (&stage);
 }
 
 static void
@@ -605,6 +644,8 @@ main (int argc, char **argv)
   add_both ("/serve/closed-from-outside-is-swept", test_closed_from_outside_is_swept);
   add_both ("/serve/closed-by-others-is-swept", test_closed_by_others_is_swept);
   add_both ("/serve/closed-during-a-sweep-is-swept", test_closed_during_a_sweep);
+  add_both ("/serve/sweep-ends-for-good", test_sweep_ends_for_good);
+  add_both ("/serve/sweep-of-nothing-ends", test_sweep_of_nothing_ends);
   add_both ("/serve/closed-in-a-call-is-seen-at-once", test_closed_in_a_call_is_seen_at_once);
   add_both ("/serve/fd-closed-under-its-source-is-told", test_fd_closed_under_its_source_is_told);
   add_both ("/serve/without-ownerless-polling-is-not-supported",
