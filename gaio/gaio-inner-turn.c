@@ -53,7 +53,7 @@ prepare (GaioInner *self)
   if (ready)
     gaio_inner_schedule_next_turn (self);
   else
-    gaio_inner_come_back_in (self, timeout_us);
+    gaio_inner_come_back_in (self, self->ownerless ? 0 : timeout_us);
   return ready;
 }
 
@@ -150,7 +150,7 @@ end_entry (GaioInner *self)
 
 /* When its owner goes, what is under way ends as in GLib: a stream that was closed tells so. So
  * there are turns until two in a row have had nothing: the first one may only have found out what
- * to ask the kernel. */
+ * to ask the kernel. Whoever prepares it sees to the next one. */
 static void
 go_after_owner (GaioInner *self, const Turn *turn)
 {
@@ -160,8 +160,6 @@ go_after_owner (GaioInner *self, const Turn *turn)
     return;
   if ((had_nothing && self->had_nothing) || ++self->n_last_turns == LAST_TURNS)
     gaio_inner_destroy (self);
-  else if (!self->parked)
-    gaio_inner_schedule_turn (self);
   self->had_nothing = had_nothing;
   gaio_core_unlock (self->entry.core);
 }

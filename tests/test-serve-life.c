@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The life of a main context that a context serves. */
+#include <semaphore.h>
 #include <sys/socket.h>
 
 #include "test-serve.h"
@@ -171,6 +172,74 @@ test_owner_goes_in_another_thread (gconstpointer nested)
   stage_end (&stage);
 }
 
+typedef struct
+{
+  GMainContext *main_context;
+  sem_t next, done;
+} Foreigner;
+
+static void
+wait_for (sem_t *sem)
+{
+  while (sem_wait (sem) != 0)
+    ;
+}
+
+static gpointer
+own_and_iterate (gpointer data)
+{
+  Foreigner *foreigner = data;
+  guint calls = 0;
+
+  g_assert_true (g_main_context_acquire (foreigner->main_context));
+  attach_idle (foreigner->main_context, 0, count_and_stop, &calls);
+  sem_post (&foreigner->done);
+  wait_for (&foreigner->next);
+  while (g_main_context_iteration (foreigner->main_context, FALSE))
+    ;
+  g_assert_cmpuint (calls, ==, 1);
+  sem_post (&foreigner->done);
+  wait_for (&foreigner->next);
+  g_main_context_release (foreigner->main_context);
+  return NULL;
+}
+
+static void
+do_nothing (gpointer data)
+{
+}
+
+/* Its last turns come when the other thread has let go. Nothing else that prepares it may lose
+ * them. */
+static void
+test_owner_goes_while_another_thread_iterates (gconstpointer nested)
+{
+  Stage stage;
+  GObject *owner = g_object_new (G_TYPE_OBJECT, NULL);
+  Foreigner foreigner = { NULL };
+  GThread *thread;
+
+  stage_begin (&stage, nested);
+  sem_init (&foreigner.next, 0, 0);
+  sem_init (&foreigner.done, 0, 0);
+  foreigner.main_context = gaio_context_create_main_context (stage.context, owner, NULL);
+  settle (&stage);
+  thread = g_thread_new ("foreigner", own_and_iterate, &foreigner);
+  wait_for (&foreigner.done);
+  g_object_unref (owner);
+  sem_post (&foreigner.next);
+  wait_for (&foreigner.done);
+  settle (&stage);
+  sem_post (&foreigner.next);
+  g_thread_join (thread);
+  gaio_context_call_in (stage.context, foreigner.main_context, do_nothing, NULL);
+  until (&stage, count_served (&stage) == 1);
+  g_main_context_unref (foreigner.main_context);
+  sem_destroy (&foreigner.next);
+  sem_destroy (&foreigner.done);
+  stage_end (&stage);
+}
+
 static gboolean
 stop_here (gpointer data)
 {
@@ -322,6 +391,8 @@ main (int argc, char **argv)
   add_both ("/serve-life/several-of-one-owner", test_several_of_one_owner);
   add_both ("/serve-life/owner-goes-in-its-own-turn", test_owner_goes_in_its_own_turn);
   add_both ("/serve-life/owner-goes-in-another-thread", test_owner_goes_in_another_thread);
+  add_both ("/serve-life/owner-goes-while-another-thread-iterates",
+            test_owner_goes_while_another_thread_iterates);
   add_both ("/serve-life/stopped-in-its-own-turn", test_stopped_in_its_own_turn);
   add_both ("/serve-life/closed-context-serves-no-more", test_closed_context_serves_no_more);
   add_both ("/serve-life/served-again-after-a-stop", test_served_again_after_a_stop);
