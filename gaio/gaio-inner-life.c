@@ -111,8 +111,7 @@ inner_ended (gpointer data)
   for (guint i = 0; i < self->n_watches; i++)
     if (self->watches[i].handler != NULL)
       gaio_handler_unref (self->watches[i].handler);
-  if (self->ownerless)
-    gaio_inner_spare_offer (self);
+  gaio_inner_spare_offer (self);
   g_main_context_unref (self->main_context);
 }
 

@@ -32,7 +32,7 @@ struct _GaioInner
   GaioInnerWatch few[2];      /* enough for most: room for @watches */
   guint16 n_watches;          /* (inner), changed under the lock */
   guint16 n_polled;           /* (inner) how many of them, from the first, the last query was for */
-  guint first_source_id;      /* (const) see gaio-inner-spare.c; 0 if it is not to be used again */
+  guint first_source_id;      /* (lock) see gaio-inner-spare.c; 0 if it is not to be used again */
   int wake_fd;                /* (const) GLib's */
   gint priority;              /* (inner) of the last query */
   gint64 deadline;            /* (inner) that it is in the heap for, or -1 */

@@ -133,7 +133,8 @@ gaio_inner_spare_take (GaioCore *core)
   return NULL;
 }
 
-/* It may be used again when its owner has gone. */
+/* It may be used again when its owner has gone, if nobody stops serving it. Nobody else knows of it
+ * yet. */
 void
 gaio_inner_spare_mark (GaioInner *self)
 {

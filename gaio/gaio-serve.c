@@ -370,6 +370,7 @@ gaio_context_stop_serving (GaioContext *self, GMainContext *main_context)
     return;
   if (gaio_core_lock (self->core))
     {
+      inner->first_source_id = 0;
       gaio_inner_destroy (inner);
       gaio_core_unlock (self->core);
     }

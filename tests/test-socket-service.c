@@ -510,6 +510,57 @@ test_not_used_again_when_owned (gconstpointer nested)
 }
 
 static void
+stop_serving_first (Server *server)
+{
+  gaio_context_stop_serving (server->stage.context, server->main_contexts->pdata[0]);
+}
+
+/* In a turn of its main context. */
+static gboolean
+take_away_before (gpointer data)
+{
+  stop_serving_first (data);
+  g_ptr_array_set_size (((Server *) data)->connections, 0);
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+take_away_after (gpointer data)
+{
+  g_ptr_array_set_size (((Server *) data)->connections, 0);
+  stop_serving_first (data);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+check_not_used_again_when_taken_away (gconstpointer nested, GSourceFunc take_away)
+{
+  Server server;
+
+  server_begin (&server, nested);
+  connect_client (&server);
+  until (&server.stage, server.connections->len == 1);
+  attach_idle (server.main_contexts->pdata[0], 0, take_away, &server);
+  until (&server.stage, count_connections (&server) == 0);
+  settle (&server.stage);
+  for (guint i = 1; i < 4; i++)
+    {
+      connect_client (&server);
+      until (&server.stage, server.connections->len == i);
+      g_assert_true (server.main_contexts->pdata[i] != server.main_contexts->pdata[0]);
+    }
+  server_end (&server);
+}
+
+/* It is the program's, which may iterate it. */
+static void
+test_not_used_again_when_taken_away (gconstpointer nested)
+{
+  check_not_used_again_when_taken_away (nested, take_away_before);
+  check_not_used_again_when_taken_away (nested, take_away_after);
+}
+
+static void
 use_context (gpointer context)
 {
   g_assert_true (gaio_context_is_closed (context));
@@ -915,6 +966,7 @@ main (int argc, char **argv)
   add_both ("/socket-service/not-used-again-with-sources", test_not_used_again_with_sources);
   add_both ("/socket-service/not-used-again-when-touched", test_not_used_again_when_touched);
   add_both ("/socket-service/not-used-again-when-owned", test_not_used_again_when_owned);
+  add_both ("/socket-service/not-used-again-when-taken-away", test_not_used_again_when_taken_away);
   add_both ("/socket-service/spare-destroyed-without-the-lock",
             test_spare_destroyed_without_the_lock);
   add_both ("/socket-service/stopped-lets-clients-wait", test_stopped_lets_clients_wait);
