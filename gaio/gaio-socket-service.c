@@ -299,11 +299,7 @@ accept_more (gpointer data)
 static void
 accept_more_after (GaioSocketService *self, GAsyncResult *result)
 {
-  static GQuark quark;
-
-  if (quark == 0)
-    quark = g_quark_from_static_string ("gaio-accept-more");
-  g_object_set_qdata_full (G_OBJECT (result), quark, g_object_ref (self), accept_more);
+  g_object_set_data_full (G_OBJECT (result), "gaio-accept-more", g_object_ref (self), accept_more);
 }
 
 static void
