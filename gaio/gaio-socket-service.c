@@ -13,6 +13,8 @@
 
 /* How soon to try again where it cannot accept. */
 #define RETRY_US 100000
+/* Where fds come and go, each that goes lets one more client in: that is no end of the trouble. */
+#define QUIET_US (10 * G_USEC_PER_SEC)
 /* Iterations: a turn accepts about as many connections. */
 #define MAX_MORE 64
 
@@ -31,10 +33,16 @@
  * #GSocketService does: call g_socket_service_stop() before you drop the last reference. It stops
  * for good when the #GaioContext is closed. Sockets that are passed to
  * g_socket_listener_add_socket() should be non-blocking, in case somebody else accepts from them,
- * too. If a connection cannot be accepted, because no fd is
- * left, say, it warns once, and tries again every 100 milliseconds; meanwhile clients wait in the
- * backlog, see g_socket_listener_set_backlog(). A connection takes two fds: its own, and that of
- * its main context.
+ * too.
+ *
+ * If a connection cannot be accepted, because no fd is left, say, it warns, and tries again every
+ * 100 milliseconds; meanwhile clients wait in the backlog, see g_socket_listener_set_backlog(). It
+ * warns again only after it has been able to accept for ten seconds. A connection takes two fds:
+ * its own, and that of its main context.
+ *
+ * The main context of a connection that has gone may become that of a later one. So what is still
+ * pending in it, such as a #GTask that runs in a thread, may return there, or never: before you
+ * drop the connection, cancel it and wait for its end.
  */
 
 /**
@@ -54,7 +62,7 @@ typedef struct
   GMainContext *next;     /* (owner) for the next connection */
   gboolean in_a_row;      /* (owner) accept_more() runs */
   gint64 row_began;       /* (owner) when the first of the row was accepted */
-  gboolean warned;        /* (owner) since it has last accepted */
+  gint64 last_failure;    /* (owner) when it could not accept, or 0 */
   gint is_listening;      /* (atomic) there are sockets */
   GMutex mutex;
   GCancellable *accepting; /* (mutex) ends the accept that is under way */
@@ -202,10 +210,11 @@ static void
 try_later (GaioSocketService *self, const GError *error)
 {
   GaioSocketServicePrivate *private = get_private (self);
+  gint64 now = g_get_monotonic_time ();
 
-  if (!private->warned)
+  if (private->last_failure == 0 || now - private->last_failure > QUIET_US)
     g_warning ("Cannot accept connections: %s", error->message);
-  private->warned = TRUE;
+  private->last_failure = now;
   gaio_timer_arm (private->retry, RETRY_US);
 }
 
@@ -247,7 +256,6 @@ hand_over (GaioSocketService *self, GSocketConnection *connection, GObject *sour
 {
   gboolean handled;
 
-  ((GaioSocketServicePrivate *) get_private (self))->warned = FALSE;
   g_signal_emit_by_name (self, "incoming", connection, source_object, &handled);
 }
 
