@@ -43,8 +43,7 @@
  * Some changes wake nobody up: a callback of one connection closes the stream of another, say. In a
  * main context that is iterated all the time, GLib sees this in the next iteration. A #GaioContext
  * looks for such changes for a short time after anything has run in its thread, and finds them
- * within a second. gaio_context_call_in() has
- * them found at once.
+ * within a second. gaio_context_call_in() has them found at once.
  */
 
 /* --- GLib's wake-up fd --- */
@@ -224,8 +223,8 @@ gaio_serve_create_reusable (GaioContext *context, GError **error)
  * Creates a main context that @self serves until @owner is finalized or
  * gaio_context_stop_serving() is called; a turn that is running then comes to its end. When @owner
  * has been finalized, what is ready by then still has its turns, such as a read from a stream that
- * was closed; what would become ready later has none. It costs one fd. May be called from any
- * thread.
+ * was closed; what would become ready later has none: before you drop @owner, cancel what is
+ * pending and wait for its end. It costs one fd. May be called from any thread.
  *
  * Fails with %GAIO_ERROR_PROCESS_LIMIT or %GAIO_ERROR_SYSTEM_LIMIT if no fd is left, with
  * %GAIO_ERROR_CLOSED and %GAIO_ERROR_FORKED.
