@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "gaio-monitor-private.h"
 
-#include <errno.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/gaio-refusal-private.h"
 #include "gaio-monitor-mixed-private.h"
 #include "gaio-monitor-poll-private.h"
 #include "gaio-reports-once-private.h"
@@ -27,26 +27,6 @@ requested_ops (const GaioMonitor *mon)
                                                   : &gaio_monitor_epoll_ops;
 }
 
-/* Whether the kernel, its configuration or a sandbox does not have it at all. A sandbox says so
- * with whatever error it likes. A limit, which is reported and retried, does not count; nor does an
- * fd of ours that somebody has closed. */
-static gboolean
-is_refusal (int errsv)
-{
-  switch (errsv)
-    {
-    case 0:
-    case EBADF:
-    case EMFILE:
-    case ENFILE:
-    case ENOMEM:
-    case ENOSPC:
-      return FALSE;
-    default:
-      return TRUE;
-    }
-}
-
 static int
 try_open (GaioMonitor *mon, const GaioMonitorOps *ops)
 {
@@ -66,7 +46,7 @@ open_best (GaioMonitor *mon)
   const GaioMonitorOps *ops = requested_ops (mon);
   int errsv = try_open (mon, ops);
 
-  if (is_refusal (errsv) && ops == &gaio_monitor_epoll_ops)
+  if (gaio_is_refusal (errsv) && ops == &gaio_monitor_epoll_ops)
     {
       mon->note = "the kernel refuses epoll";
       errsv = try_open (mon, &gaio_monitor_poll_ops);
@@ -84,7 +64,7 @@ open_all (GaioMonitor *mon)
     return errno;
   gaio_monitor_open_timer (mon);
   /* If it is forbidden, we can do without it. */
-  if (mon->timer_fd < 0 && !is_refusal (errno))
+  if (mon->timer_fd < 0 && !gaio_is_refusal (errno))
     return errno;
   return open_best (mon);
 }
