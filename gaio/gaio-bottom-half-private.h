@@ -5,6 +5,7 @@
 
 #include "gaio-entry-private.h"
 
+void gaio_bottom_half_push_call (GaioCore *core, GaioCall *call);
 gboolean gaio_bottom_half_serve_next (GaioCore *core, guint64 last_seq);
 void gaio_bottom_half_requeue_calls (GaioCore *core);
 void gaio_bottom_half_drop_calls (GaioCore *core);

@@ -67,6 +67,16 @@ end_call (const GaioCall *call)
     call->notify (call->user_data);
 }
 
+/* Defers @call, in order with the bottom halves. The owner is awake, or the caller wakes it. With
+ * the lock held. */
+void
+gaio_bottom_half_push_call (GaioCore *core, GaioCall *call)
+{
+  call->seq = ++core->bottom_halves.seq;
+  gaio_call_queue_push (&core->bottom_halves.calls, call);
+  core->sleep.has_other_work = TRUE;
+}
+
 /* FALSE if it is too late. */
 static gboolean
 add_call (GaioCore *core, GaioCall *call)
@@ -78,8 +88,7 @@ add_call (GaioCore *core, GaioCall *call)
   added = gaio_core_check (core, NULL);
   if (added)
     {
-      call->seq = ++core->bottom_halves.seq;
-      gaio_call_queue_push (&core->bottom_halves.calls, call);
+      gaio_bottom_half_push_call (core, call);
       gaio_core_unlock_and_wake (core);
     }
   else
@@ -464,8 +473,9 @@ serve (GaioBottomHalf *self)
 static void
 serve_call (GaioCore *core, const GaioCall *call)
 {
-  gaio_trace_call (&core->profile, "bottom half", call->func, -1, NULL,
-                   call->func (call->user_data));
+  if (call->func != NULL)
+    gaio_trace_call (&core->profile, "bottom half", call->func, -1, NULL,
+                     call->func (call->user_data));
   if (!gaio_core_is_forked (core))
     end_call (call);
 }

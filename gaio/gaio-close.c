@@ -2,6 +2,7 @@
 #include "gaio-close-private.h"
 
 #include "gaio-bottom-half-private.h"
+#include "gaio-file-engine-private.h"
 #include "gaio-handler-private.h"
 #include "gaio-inner-life-private.h"
 #include "gaio-inner-spare-private.h"
@@ -52,6 +53,7 @@ tear_down (GaioCore *core, GSource *source)
   lost_fd = core->life.lost_fd;
   destroy_everything (core);
   gaio_core_unlock (core);
+  gaio_file_engine_close (core);
   if (lost_fd != -1)
     g_critical (
         "Somebody has closed fd %d, the epoll fd of a GaioContext, so the context is closed too",

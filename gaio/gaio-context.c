@@ -324,10 +324,11 @@ static void
 add_counters (GVariantDict *dict, GaioCore *core)
 {
   const GaioCounters *counters = &core->counters;
-  /* That of the sweep is ours. */
+  /* That of the sweep is ours, and so is the handler of the ring. */
   guint n_timers = core->inners.sweep.timer != NULL;
 
-  g_variant_dict_insert (dict, "handlers", "u", core->handlers.n_handlers);
+  g_variant_dict_insert (dict, "handlers", "u",
+                         core->handlers.n_handlers - (core->files.uring_handler != NULL));
   g_variant_dict_insert (dict, "dormant-handlers", "u", core->handlers.n_dormant);
   g_variant_dict_insert (dict, "main-contexts", "u", gaio_inner_table_count (&core->inners));
   g_variant_dict_insert (dict, "timers", "u", core->timers.heap.reserved - n_timers);
@@ -337,6 +338,8 @@ add_counters (GVariantDict *dict, GaioCore *core)
                          atomic_load_explicit (&counters->callbacks, memory_order_relaxed));
   g_variant_dict_insert (dict, "wakeups", "t", counters->wakeups);
   g_variant_dict_insert (dict, "rebuilds", "t", counters->rebuilds);
+  g_variant_dict_insert (dict, "file-operations", "t", core->files.n_started);
+  g_variant_dict_insert (dict, "pending-file-operations", "u", core->files.n_pending);
 }
 
 /**
@@ -357,6 +360,8 @@ add_counters (GVariantDict *dict, GaioCore *core)
  * - `wakeups` (t): how often a thread had to wake the loop
  * - `rebuilds` (t): how often the epoll set had to be rebuilt because a file was still in it that
  *   had been closed without removing its handler
+ * - `file-operations` (t), `pending-file-operations` (u): how many file operations have been
+ *   submitted; how many of these have not ended
  *
  * May be called from any thread.
  *

@@ -11,6 +11,7 @@
 #include "monitor/gaio-monitor-private.h"
 #include "gaio-bottom-half-queue-private.h"
 #include "gaio-busy-poll-state-private.h"
+#include "gaio-file-queue-private.h"
 #include "gaio-handler-table-private.h"
 #include "gaio-host-state-private.h"
 #include "gaio-inner-table-private.h"
@@ -64,6 +65,7 @@ typedef struct
   GaioTimerQueue timers;
   GaioBottomHalfQueue bottom_halves;
   GaioInnerTable inners;
+  GaioFileQueue files;
   GaioBusyPollState busy_poll;
   GaioRemoval removal;
 

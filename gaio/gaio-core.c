@@ -25,6 +25,7 @@ gaio_core_new (GaioContext *shell, GaioMonitorType monitor)
   gaio_timer_queue_init (&core->timers);
   gaio_bottom_half_queue_init (&core->bottom_halves);
   gaio_inner_table_init (&core->inners);
+  gaio_file_queue_init (&core->files);
   gaio_busy_poll_state_init (&core->busy_poll);
   gaio_removal_init (&core->removal);
   gaio_profile_init (&core->profile);
@@ -52,10 +53,12 @@ gaio_core_unref (GaioCore *core)
   gaio_call_queue_clear (&core->bottom_halves.calls);
   gaio_call_queue_clear (&core->bottom_halves.taken_calls);
   gaio_profile_clear (&core->profile);
+  gaio_file_queue_clear (&core->files);
   if (!gaio_core_is_forked (core))
     {
       gaio_host_state_clear (&core->host);
       pthread_cond_destroy (&core->removal.callback_ended);
+      pthread_cond_destroy (&core->files.pool.more);
       pthread_mutex_destroy (&core->lock);
     }
   g_free (core);

@@ -13,8 +13,9 @@ typedef enum
   GAIO_ENTRY_HANDLER,
   GAIO_ENTRY_MEMBER, /* a handler that belongs to a ready set */
   GAIO_ENTRY_READY_SET_FUNC,
-  GAIO_ENTRY_INNER,    /* a main context that is served */
-  GAIO_ENTRY_INNER_FD, /* a handler on an fd of one */
+  GAIO_ENTRY_INNER,     /* a main context that is served */
+  GAIO_ENTRY_INNER_FD,  /* a handler on an fd of one */
+  GAIO_ENTRY_FILE_RING, /* a handler on the fd of the ring of file operations */
   GAIO_ENTRY_TIMER,
   GAIO_ENTRY_BOTTOM_HALF,
 } GaioEntryKind;

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "gaio-busy-poll-private.h"
+#include "gaio-file-engine-private.h"
 #include "gaio-inner-queue-private.h"
 #include "gaio-ready-set-private.h"
 #include "gaio-trace-private.h"
@@ -47,6 +48,8 @@ queue_if_ready (GaioCore *core, GaioHandler *handler, guint events)
     return gaio_ready_set_gather (handler, ready);
   if (handler->entry.kind == GAIO_ENTRY_INNER_FD)
     return gaio_inner_gather (handler);
+  if (handler->entry.kind == GAIO_ENTRY_FILE_RING)
+    return gaio_file_engine_gather (core);
   if (!gaio_link_is_linked (&handler->entry.link))
     gaio_list_push (&core->ready.entries, &handler->entry.link);
   return TRUE;

@@ -12,7 +12,8 @@ typedef struct
   GaioRecords *records; /* those of the ready set that it is a member of, */
   GaioSetCalls *calls;  /* with this, and */
   guint64 token;        /* or */
-  GaioInner *inner;     /* whose fd it is */
+  GaioInner *inner;     /* whose fd it is, or */
+  gboolean is_file_ring;
   gpointer user_data;
   GDestroyNotify notify;
 } GaioHandlerParams;

@@ -104,6 +104,8 @@ kind_of (const GaioHandlerParams *params)
 {
   if (params->records != NULL)
     return GAIO_ENTRY_MEMBER;
+  if (params->is_file_ring)
+    return GAIO_ENTRY_FILE_RING;
   return params->inner != NULL ? GAIO_ENTRY_INNER_FD : GAIO_ENTRY_HANDLER;
 }
 

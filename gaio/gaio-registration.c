@@ -100,12 +100,18 @@ update_always (GaioHandler *handler)
     }
 }
 
+/* Whether what is gathered for @handler is more than a call of its function. */
+static gboolean
+is_special (const GaioHandler *handler)
+{
+  return handler->entry.kind == GAIO_ENTRY_INNER_FD || handler->entry.kind == GAIO_ENTRY_FILE_RING;
+}
+
 static void
 refresh_plain (GaioSlot *slot)
 {
   slot->plain = slot->members.first != NULL && !gaio_ring_is_shared (&slot->members) &&
-                !slot->reports_once &&
-                handler_from_siblings (slot->members.first)->entry.kind != GAIO_ENTRY_INNER_FD;
+                !slot->reports_once && !is_special (handler_from_siblings (slot->members.first));
 }
 
 static void

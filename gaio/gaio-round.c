@@ -382,6 +382,8 @@ leave (GaioRound *round)
       return;
     }
   requeue_rest (core);
+  if (G_UNLIKELY (core->files.has_new))
+    gaio_file_engine_start (core);
   gaio_round_update_outer_polls (core);
   if (--core->depth == 0)
     atomic_store_explicit (&core->round_thread, NULL, memory_order_release);
@@ -485,6 +487,8 @@ gather (GaioRound *round, gint64 timeout_us)
   gboolean news;
   int n = 0;
 
+  if (G_UNLIKELY (core->files.has_new) && gaio_file_engine_start (core))
+    timeout_us = 0;
   if (busy_poll && gaio_busy_poll_once (core))
     timeout_us = 0;
   gaio_gather_begin (core, room_for_ready (round), &gathering);
@@ -570,6 +574,20 @@ poll_in_prepare (GaioCore *core)
   return ready;
 }
 
+/* Starts file operations before GLib sleeps. This too is a round that calls no callbacks. Takes
+ * over the lock, when no other thread is inside a round. FALSE, without the lock, if the context
+ * has been detached meanwhile. */
+static gboolean
+start_files (GaioCore *core, GSource *source)
+{
+  GaioRound round;
+
+  enter (&round, core);
+  gaio_core_unlock (core);
+  leave (&round);
+  return lock_for_source (core, source);
+}
+
 static void
 begin_wait_of_inners (GaioCore *core, gboolean under_glib)
 {
@@ -600,13 +618,15 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
     }
   requeue_rest (core);
   gaio_host_state_update_timer (&core->host, &core->monitor);
+  if (G_UNLIKELY (core->files.has_new) && !start_files (core, source))
+    return TRUE;
   if (gaio_busy_poll_is_on (core) && !is_pending (core) &&
       (poll_in_prepare (core) || !lock_for_source (core, source)))
     return TRUE;
   core->ready.gather_seq++;
   gaio_host_state_set_target_set (&core->host, NULL);
-  sleep = !core->sleep.has_other_work ||
-          (!is_pending (core) && limit_sleep (core, next_deadline (core), timeout_ms));
+  sleep = !core->sleep.has_other_work || (!core->files.has_new && !is_pending (core) &&
+                                          limit_sleep (core, next_deadline (core), timeout_ms));
   if (sleep)
     {
       gaio_trace (sleep, core, next_deadline (core));

@@ -14,6 +14,7 @@
 #include <gaio/gaio-bottom-half.h>
 #include <gaio/gaio-notifier.h>
 #include <gaio/gaio-child.h>
+#include <gaio/gaio-file-io.h>
 #include <gaio/gaio-context.h>
 #include <gaio/gaio-source.h>
 #include <gaio/gaio-host.h>

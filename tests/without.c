@@ -19,6 +19,8 @@ static const struct
 } known[] = {
   { "epoll_create1", SYS_epoll_create1 },
   { "epoll_pwait2", SYS_epoll_pwait2 },
+  { "io_uring_enter", SYS_io_uring_enter },
+  { "io_uring_setup", SYS_io_uring_setup },
   { "madvise", SYS_madvise },
   { "pidfd_open", SYS_pidfd_open },
   { "timerfd_create", SYS_timerfd_create },

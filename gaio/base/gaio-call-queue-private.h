@@ -8,7 +8,7 @@
 
 typedef struct
 {
-  GSourceOnceFunc func;
+  GSourceOnceFunc func; /* or NULL */
   gpointer user_data;
   GDestroyNotify notify;
   guint64 seq; /* its place among what is in other queues */
