@@ -24,6 +24,7 @@ STAND_INS = {
     '__init__.pyi': 'def require_version(namespace: str, version: str) -> None: ...\n',
     'repository/__init__.pyi': '',
     'repository/Gio.pyi': '''
+class AsyncResult: ...
 class Cancellable: ...
 class DBusConnection: ...
 class SocketConnection: ...
@@ -52,7 +53,7 @@ class MainLoop:
 
 RIGHT = '''
 import socket
-from gi.repository import Gaio, GLib
+from gi.repository import Gaio, Gio, GLib
 
 context = Gaio.Context()
 
@@ -70,6 +71,11 @@ def use(connection: socket.socket) -> None:
     except Gaio.LoopError as error:
         print(error.matches(Gaio.error_quark(), Gaio.Error.BAD_FD))
 
+def on_read(source: Gaio.Context, result: Gio.AsyncResult) -> None:
+    print(source.pread_finish(result).get_data())
+
+context.pread_async(0, 4096, 0, None, on_read)
+
 for token, fd, condition in Gaio.ReadySet(context):
     print(token + fd + condition)
 '''
@@ -80,6 +86,8 @@ WRONG = {
     "context.add_fd(0, 'r', lambda fd, condition: None)": 'arg-type',
     "context.add_timeout(1, lambda: print())": 'arg-type',
     "context.add_timer(print).fire()": 'attr-defined',
+    "context.pread_async(0, '4096', 0)": 'arg-type',
+    "context.pwrite_async(0, 'text', 0)": 'arg-type',
     "Gaio.ReadySet()": 'call-arg',
     "context.iterate()": 'call-arg',
     "context.add_fd(0, 'r', on_readable).unref()": 'attr-defined',

@@ -17,6 +17,7 @@ Requires Python 3.11 and Gaio 1.0.
 """
 
 from ._awaitables import readable, wrap, writable
+from ._files import fsync, pread, pwrite
 from ._hosted import install
 from ._loop import EventLoop, run
 from ._selector import Selector
@@ -24,7 +25,10 @@ from ._selector import Selector
 __all__ = [
     'EventLoop',
     'Selector',
+    'fsync',
     'install',
+    'pread',
+    'pwrite',
     'readable',
     'run',
     'wrap',

@@ -7,7 +7,7 @@ import importlib
 from gi._gi import CallbackInfo, Direction, FunctionInfo
 from gi.repository import Gio, GLib
 
-from ._loop import EventLoop
+from ._loop import get_running_gaio_loop
 from ._main_context import thread_default
 from ._selector import READ, WRITE, Selector
 
@@ -18,10 +18,7 @@ def _set_result(future, result=None):
 
 
 async def _ready(file, events):
-    loop = asyncio.get_running_loop()
-    if not isinstance(loop, EventLoop):
-        raise TypeError(f'{type(loop).__name__} is no gaio.EventLoop: begin with gaio.run() or '
-                        'gaio.install()')
+    loop = get_running_gaio_loop()
     future = loop.create_future()
     handle = asyncio.Handle(_set_result, (future,), loop)
     data = (handle, None) if events == READ else (None, handle)
@@ -176,10 +173,13 @@ def _find_finish(method):
     return lambda source, result: finish(result)
 
 
-def _check_method(method):
+def _get_info(method):
+    """What @method is in the typelib. An override tells what it wraps."""
     # Since PyGObject 3.51, a bound method is a Python method.
-    if isinstance(getattr(method, '__func__', method), FunctionInfo):
-        return
+    function = getattr(method, '__func__', method)
+    info = getattr(function, '__wrapped__', function)
+    if isinstance(info, FunctionInfo):
+        return info
     if hasattr(method, 'dbus_proxy'):
         name = method.method_name
         raise TypeError(f'{name!r} is a method of D-Bus: write gaio.wrap(proxy.call, {name!r}, '
@@ -229,7 +229,7 @@ async def wrap(method, *args, cancellable=None):
     """
     loop = asyncio.get_running_loop()
     main_context = _get_main_context(loop)
-    _check_method(method)
+    info = _get_info(method)
     future = loop.create_future()
     own = Gio.Cancellable() if cancellable is None else cancellable
 
@@ -238,8 +238,8 @@ async def wrap(method, *args, cancellable=None):
         if not future.get_loop().is_closed():
             _finish(finish, future, source, result)
 
-    filled = _fill_in(method, args, own, callback)
-    finish = _find_finish(method)
+    filled = _fill_in(info, args, own, callback)
+    finish = _find_finish(info)
     with thread_default(main_context):
         method(*filled)
     try:

@@ -117,6 +117,14 @@ class EventLoop(asyncio.SelectorEventLoop):
         """Ignore the signal numbers, which only wake us: _on_signal() has handled the signals."""
 
 
+def get_running_gaio_loop():
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, EventLoop):
+        raise TypeError(f'{type(loop).__name__} is no gaio.EventLoop: begin with gaio.run() or '
+                        'gaio.install()')
+    return loop
+
+
 def _make_loop():
     loop = EventLoop()
     announce_loop(loop)

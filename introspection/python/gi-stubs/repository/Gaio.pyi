@@ -9,6 +9,7 @@ class _HasFileno(Protocol):
 
 _File = Union[int, _HasFileno]
 _Condition = Union[int, str]
+_Data = Union[bytes, bytearray, memoryview, GLib.Bytes]
 _Self = TypeVar("_Self")
 
 class LoopError(GLib.Error, OSError):
@@ -66,6 +67,35 @@ class Context(GObject.Object):
     def call_in(
         self, main_context: GLib.MainContext, func: Callable[..., object], *user_data: object
     ) -> None: ...
+    # Since PyGObject 3.50, what they return without a callback can be awaited.
+    def pread_async(
+        self,
+        fd: _File,
+        count: int,
+        offset: int,
+        cancellable: Gio.Cancellable | None = ...,
+        callback: Callable[..., object] | None = ...,
+        *user_data: Any,
+    ) -> Any: ...
+    def pread_finish(self, result: Gio.AsyncResult) -> GLib.Bytes: ...
+    def pwrite_async(
+        self,
+        fd: _File,
+        data: _Data,
+        offset: int,
+        cancellable: Gio.Cancellable | None = ...,
+        callback: Callable[..., object] | None = ...,
+        *user_data: Any,
+    ) -> Any: ...
+    def pwrite_finish(self, result: Gio.AsyncResult) -> int: ...
+    def fsync_async(
+        self,
+        fd: _File,
+        cancellable: Gio.Cancellable | None = ...,
+        callback: Callable[..., object] | None = ...,
+        *user_data: Any,
+    ) -> Any: ...
+    def fsync_finish(self, result: Gio.AsyncResult) -> bool: ...
 
 class _Removable:
     def remove(self) -> None: ...

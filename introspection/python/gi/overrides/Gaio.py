@@ -27,6 +27,8 @@ _SILENT = GLib.IOCondition(0)
 _ALL_CONDITIONS = int(GLib.IOCondition.IN | GLib.IOCondition.PRI | GLib.IOCondition.OUT
                       | GLib.IOCondition.ERR | GLib.IOCondition.HUP)
 
+_AN_OFFSET = 'an offset is an int'
+
 _ERRNOS = {
     Gaio.Error.BAD_FD: errno.EBADF,
     Gaio.Error.PROCESS_LIMIT: errno.EMFILE,
@@ -115,6 +117,19 @@ def _to_positive(value, what):
     if value <= 0:
         raise ValueError(f'{what} above 0, not {value}')
     return value
+
+
+def _to_size(value, what):
+    value = _to_int(value, what)
+    if value < 0:
+        raise ValueError(f'{what}, 0 or above, not {value}')
+    return value
+
+
+def _to_bytes(data):
+    if isinstance(data, GLib.Bytes):
+        return data
+    return GLib.Bytes.new(data if isinstance(data, bytes) else memoryview(data).tobytes())
 
 
 def _to_fd(file):
@@ -257,6 +272,25 @@ class Context(Gaio.Context):
             return super().iterate(0)
         with _interruptible(self, self.wakeup):
             return super().iterate(timeout_us)
+
+    # gaio.wrap() reads from __wrapped__ what they take.
+    @functools.wraps(Gaio.Context.pread_async)
+    def pread_async(self, fd, count, offset, *args, **kwargs):
+        return super().pread_async(_to_fd(fd), _to_size(count, 'a count is an int'),
+                                   _to_size(offset, _AN_OFFSET), *args, **kwargs)
+
+    @functools.wraps(Gaio.Context.pwrite_async)
+    def pwrite_async(self, fd, data, offset, *args, **kwargs):
+        return super().pwrite_async(_to_fd(fd), _to_bytes(data), _to_size(offset, _AN_OFFSET),
+                                    *args, **kwargs)
+
+    @functools.wraps(Gaio.Context.fsync_async)
+    def fsync_async(self, fd, *args, **kwargs):
+        return super().fsync_async(_to_fd(fd), *args, **kwargs)
+
+    pread_finish = _raises_loop_error(Gaio.Context.pread_finish)
+    pwrite_finish = _raises_loop_error(Gaio.Context.pwrite_finish)
+    fsync_finish = _raises_loop_error(Gaio.Context.fsync_finish)
 
     @_raises_loop_error
     def run(self, main_context=None, cancellable=None):
