@@ -63,6 +63,13 @@ function callsWithNumbers(context, fd) {
         [x => context.add_child(x, () => {}), 'a pid is'],
         [x => context.add_timeout(x, () => true), time],
         [x => context.iterate(x), time],
+        [x => context.pread_async(x, 1, 0, null, null), anFd],
+        [x => context.pread_async(fd, x, 0, null, null), aCount],
+        [x => context.pread_async(fd, 1, x, null, null), 'an offset is'],
+        [x => context.pwrite_async(x, new Uint8Array(), 0, null, null), anFd],
+        [x => context.pwrite_async(fd, x, 0, null, null), 'data is'],
+        [x => context.pwrite_async(fd, new Uint8Array(), x, null, null), 'an offset is'],
+        [x => context.fsync_async(x, null, null), anFd],
         [x => context.set_dispatch_limits(x, 0), aCount],
         [x => context.set_dispatch_limits(0, x), time],
         [x => context.set_poll_params(x, 0, 0), time],
@@ -93,6 +100,33 @@ function residentPages() {
 function handlersOf(context) {
     return context.dup_stats().recursiveUnpack().handlers;
 }
+
+// What a promise of `start` becomes, or throws what it is rejected with.
+function settle(start) {
+    const loop = GLib.MainLoop.new(null, false);
+    let value, failure;
+    start().then(result => {
+        value = result;
+    }, error => {
+        failure = error;
+    }).finally(() => loop.quit());
+    loop.run();
+    if (failure)
+        throw failure;
+    return value;
+}
+
+// Runs `use` with the default context and the fd of an empty file.
+function withFile(use) {
+    const [file, stream] = Gio.File.new_tmp(null);
+    file.delete(null);
+    const result = settle(() => use(Gaio.Context.get_default(),
+        stream.get_output_stream().get_fd()));
+    stream.close(null);
+    return result;
+}
+
+const text = bytes => new TextDecoder().decode(bytes);
 
 function testBatch(count) {
     const context = Gaio.Context.new();
@@ -472,6 +506,71 @@ const tests = {
         }
         for (const wrong of ['x', 'wr', 'toString'])
             assertTypeError(() => context.add_fd(notifier, wrong, () => true), 'a condition is');
+    },
+
+    // Files.
+
+    'files-are-read-and-written'() {
+        withFile(async (context, fd) => {
+            assertEqual(await context.pwrite(fd, new TextEncoder().encode('hello'), 3), 5);
+            assertEqual(await context.pwrite({fd}, new GLib.Bytes('J'), 3n), 1);
+            assertEqual(await context.fsync(fd), undefined);
+            assertEqual(text(await context.pread(fd, 100, 3)), 'Jello');
+            assertEqual((await context.pread(fd, 100, 8)) instanceof Uint8Array, true);
+            assertEqual((await context.pread(fd, 100, 8)).length, 0);
+            assertEqual(await context.pwrite(fd, new Uint8Array(), 0), 0);
+            assertEqual(text((await context.pread_async(fd, 2, 3, null)).toArray()), 'Je');
+        });
+    },
+
+    'offsets-are-beyond-32-bits'() {
+        withFile(async (context, fd) => {
+            const far = 5 * 2 ** 30;
+            await context.pwrite(fd, new TextEncoder().encode('far'), far);
+            assertEqual(text(await context.pread(fd, 100, BigInt(far) + 1n)), 'ar');
+        });
+    },
+
+    'many-reads-at-once'() {
+        withFile(async (context, fd) => {
+            const numbers = Array.from({length: 1000}, (_, i) => 1000 + i);
+            await Promise.all(numbers.map((number, i) => context.pwrite(
+                fd, new TextEncoder().encode(`${number}`), 4 * i)));
+            const blocks = await Promise.all(numbers.map((_, i) => context.pread(fd, 4, 4 * i)));
+            assertEqual(blocks.map(block => Number(text(block))), numbers);
+        });
+    },
+
+    'failed-file-operation-rejects'() {
+        for (const [call, domain, code] of [
+            [context => context.pread(-1, 1, 0), Gaio.Error, Gaio.Error.BAD_FD],
+            [context => context.pread(readyNotifier(), 1, 0),
+                Gio.IOErrorEnum, Gio.IOErrorEnum.NOT_SUPPORTED],
+        ]) {
+            const error = assertThrows(() => withFile(call));
+            assertEqual(error.matches(domain, code), true);
+        }
+    },
+
+    'cancelled-file-operation-rejects'() {
+        const cancellable = new Gio.Cancellable();
+        const error = assertThrows(() => withFile((context, fd) => {
+            const promise = context.pread(fd, 1, 0, cancellable);
+            cancellable.cancel();
+            return promise;
+        }));
+        assertEqual(error.matches(Gio.IOErrorEnum, Gio.IOErrorEnum.CANCELLED), true);
+    },
+
+    'wrong-argument-of-a-file-operation-rejects'() {
+        for (const [call, type] of [
+            [(context, fd) => context.pread(fd, -1, 0), TypeError],
+            [(context, fd) => context.pread(fd, 1, -1), RangeError],
+            [(context, fd) => context.pwrite(fd, 'text', 0), TypeError],
+            [(context, fd) => context.pwrite(fd, new Uint8Array(), 2 ** 53), TypeError],
+            [context => context.fsync(null), TypeError],
+        ])
+            assertEqual(assertThrows(() => withFile(call)) instanceof type, true);
     },
 
     // Other things.

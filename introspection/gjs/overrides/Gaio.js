@@ -2,7 +2,7 @@
 // What GJS adds to the library on import.
 /* exported _init */
 
-const {GLib} = imports.gi;
+const {Gio, GLib} = imports.gi;
 
 const RECORD_SIZE = 16;
 // The records have the byte order of the machine.
@@ -115,6 +115,22 @@ function toCount(count) {
     return count;
 }
 
+function toOffset(offset) {
+    if (typeof offset !== 'bigint' && !Number.isSafeInteger(offset))
+        refuseType('an offset is an integer', offset);
+    if (offset < 0)
+        throw new RangeError(`an offset is 0 or above, not ${offset}`);
+    return offset;
+}
+
+function toBytes(data) {
+    if (data instanceof GLib.Bytes)
+        return data;
+    if (!(data instanceof Uint8Array))
+        refuseType('data is a Uint8Array or a GLib.Bytes', data);
+    return GLib.Bytes.new(data);
+}
+
 function toMonitor(monitor) {
     if (!isInteger(monitor, 0, GLib.MAXINT32))
         refuseType('a monitor is a Gaio.MonitorType', monitor);
@@ -127,7 +143,10 @@ const CONVERSIONS = {
         add_child: [toPid],
         add_fd: [toFd, toCondition],
         add_timeout: [toInterval],
+        fsync_async: [toFd],
         iterate: [toTimeout],
+        pread_async: [toFd, toCount, toOffset],
+        pwrite_async: [toFd, toBytes, toOffset],
         set_dispatch_limits: [toCount, toDuration],
         set_poll_params: [toWindow, toCount, toCount],
     },
@@ -145,7 +164,24 @@ function convertArguments(object, name, conversions) {
     };
 }
 
+// File operations as promises.
+function addFileOperations(prototype) {
+    for (const name of ['pread', 'pwrite', 'fsync'])
+        Gio._promisify(prototype, `${name}_async`, `${name}_finish`);
+
+    prototype.pread = async function (fd, count, offset, cancellable = null) {
+        return (await this.pread_async(fd, count, offset, cancellable)).toArray();
+    };
+    prototype.pwrite = async function (fd, data, offset, cancellable = null) {
+        return await this.pwrite_async(fd, data, offset, cancellable);
+    };
+    prototype.fsync = async function (fd, cancellable = null) {
+        await this.fsync_async(fd, cancellable);
+    };
+}
+
 function _init() {
+    addFileOperations(this.Context.prototype);
     for (const [type, methods] of Object.entries(CONVERSIONS)) {
         for (const [name, conversions] of Object.entries(methods))
             convertArguments(this[type].prototype, name, conversions);
