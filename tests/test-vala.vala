@@ -339,6 +339,64 @@ void test_child () throws Error {
 	assert_cmpint (status, EQ, 1);
 }
 
+async void use_file (Gaio.Context context, int fd) throws Error {
+	var written = yield context.pwrite_async (fd, new Bytes ("hello".data), 3, null);
+	assert_cmpint ((int) written, EQ, 5);
+	assert_true (yield context.fsync_async (fd, null));
+	var bytes = yield context.pread_async (fd, 100, 4, null);
+	assert_true (bytes.compare (new Bytes ("ello".data)) == 0);
+}
+
+// Runs it until it has ended, or throws what it throws.
+void run_file (Gaio.Context context, int fd) throws Error {
+	AsyncResult? result = null;
+
+	use_file.begin (context, fd, (object, end) => { result = end; });
+	while (result == null)
+		MainContext.default ().iteration (true);
+	use_file.end (result);
+}
+
+void test_file () throws Error {
+	string name;
+	int fd = FileUtils.open_tmp ("gaio-XXXXXX", out name);
+
+	FileUtils.unlink (name);
+	run_file (Gaio.Context.get_default (), fd);
+	FileUtils.close (fd);
+	try {
+		run_file (Gaio.Context.get_default (), -1);
+		Test.fail ();
+	} catch (Gaio.Error.BAD_FD error) {
+		assert_cmpstr (error.message, EQ, "fd -1 is not open");
+	}
+}
+
+async void read_cancelled (int fd) throws Error {
+	var cancellable = new Cancellable ();
+
+	cancellable.cancel ();
+	yield Gaio.Context.get_default ().pread_async (fd, 100, 0, cancellable);
+}
+
+void test_cancelled_file () throws Error {
+	string name;
+	int fd = FileUtils.open_tmp ("gaio-XXXXXX", out name);
+	AsyncResult? result = null;
+
+	FileUtils.unlink (name);
+	read_cancelled.begin (fd, (object, end) => { result = end; });
+	while (result == null)
+		MainContext.default ().iteration (true);
+	FileUtils.close (fd);
+	try {
+		read_cancelled.end (result);
+		Test.fail ();
+	} catch (IOError.CANCELLED error) {
+		assert_cmpstr (error.message, EQ, @"fd $fd: The operation was cancelled");
+	}
+}
+
 void test_thread () throws Error {
 	int calls = 0;
 	var thread = new Gaio.Thread ("vala");
@@ -384,6 +442,8 @@ int main (string[] args) {
 	add ("notifier", test_notifier);
 	add ("timers", test_timers);
 	add ("child", test_child);
+	add ("file", test_file);
+	add ("cancelled-file", test_cancelled_file);
 	add ("thread", test_thread);
 	return Test.run ();
 }
