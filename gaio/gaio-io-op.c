@@ -14,15 +14,15 @@
 GaioIOOp *
 gaio_io_op_new (GaioCore *core, const GaioFileRequest *request, GaioIOFunc func, gpointer user_data)
 {
-  GaioIOOp *self = g_new0 (GaioIOOp, 1);
+  /* From malloc(), which gives again what was freed a moment ago; calloc() of glibc does not. */
+  GaioIOOp *self = g_new (GaioIOOp, 1);
 
-  self->request = *request;
+  *self = (GaioIOOp){
+    .request = *request, .core = gaio_core_ref (core), .func = func, .user_data = user_data
+  };
   /* The kernel takes no more, and says so with a short count. */
   self->request.count = MIN (request->count, GAIO_FILE_MAX_COUNT);
   gaio_ref_count_init (&self->ref_count, 2);
-  self->core = gaio_core_ref (core);
-  self->func = func;
-  self->user_data = user_data;
   return self;
 }
 

@@ -13,6 +13,10 @@
 
 #include "benchmarks/bench.h"
 
+#define FILE_BLOCK 4096
+
+static char file_block[FILE_BLOCK];
+
 typedef struct
 {
   guint n;
@@ -185,6 +189,55 @@ run_libuv (Driver *driver)
   return run_rival (driver, &bench_uv);
 }
 #endif
+
+static void
+on_read (gssize result, const GError *error, gpointer user_data)
+{
+  Driver *driver = user_data;
+
+  if (result != FILE_BLOCK)
+    g_error ("read: %s", error != NULL ? error->message : "too short");
+  driver->served++;
+}
+
+/* A file that is in the page cache. */
+static int
+open_file (void)
+{
+  g_autofree char *path = NULL;
+  g_autoptr (GError) error = NULL;
+  int fd = g_file_open_tmp (NULL, &path, &error);
+
+  die_of (error);
+  if (unlink (path) != 0 || write (fd, file_block, FILE_BLOCK) != FILE_BLOCK)
+    g_error ("%s: %s", path, g_strerror (errno));
+  return fd;
+}
+
+/* rounds times k reads at a time on an ordinary main context, beside n handlers */
+static guint64
+run_read (Driver *driver)
+{
+  int fd = open_file ();
+
+  add_all (driver);
+  attach (driver);
+  for (guint round = 1; round <= driver->rounds; round++)
+    {
+      for (guint i = 0; i < driver->k; i++)
+        {
+          g_autoptr (GError) error = NULL;
+          g_autoptr (GaioIOOp) op =
+              gaio_context_submit_pread (driver->context, fd, file_block, FILE_BLOCK, 0, on_read,
+                                         driver, &error);
+
+          die_of (error);
+        }
+      while ((guint) driver->served < round * driver->k)
+        g_main_context_iteration (driver->main_context, TRUE);
+    }
+  return driver->served;
+}
 
 static gpointer
 ring_sporadically (gpointer user_data)
@@ -455,11 +508,14 @@ static const struct
   const char *name;
   guint64 (*run) (Driver *driver);
 } modes[] = {
-  { "nested", run_nested },   { "standalone", run_alone }, { "sporadic", run_sporadic },
-  { "idle", run_idle },       { "add", run_add },          { "churn", run_churn },
-  { "modify", run_modify },   { "timers", run_timers },    { "memory", run_memory },
-  { "pollfds", run_pollfds }, { "soak", run_soak },        { "soak-alone", run_soak_alone },
-  { "refused", run_refused }, { "same", run_same },        { "hand-written", run_hand_written },
+  { "nested", run_nested },     { "standalone", run_alone },
+  { "sporadic", run_sporadic }, { "idle", run_idle },
+  { "add", run_add },           { "churn", run_churn },
+  { "modify", run_modify },     { "timers", run_timers },
+  { "memory", run_memory },     { "pollfds", run_pollfds },
+  { "soak", run_soak },         { "soak-alone", run_soak_alone },
+  { "refused", run_refused },   { "same", run_same },
+  { "read", run_read },         { "hand-written", run_hand_written },
 #ifdef BENCH_UV_VERSION
   { "libuv", run_libuv },
 #endif

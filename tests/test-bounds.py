@@ -13,6 +13,7 @@ from counting import Skip, compare
 
 DRIVER, *LIBRARIES = sys.argv[1:]
 FEW = 10
+READS = 32  # at a time
 SOME = 100
 MANY = counting.raise_fd_limit(19000)
 CYCLES = 1000000
@@ -108,6 +109,37 @@ def test_calls_per_event_alone():
     yield abs(few - many) <= 0.02, f"as many with {FEW} as with {MANY} handlers: {few:.2f}"
 
 
+def need_io_uring():
+    need("strace", "-c", "-o", os.devnull)
+    _, calls = traced("read", 0, 1, 1)
+    if calls["io_uring_enter"] == 0:
+        raise Skip("there is no io_uring")
+
+
+def calls_per_read(n):
+    few, many = 20, 220
+    read_few, calls_few = traced("read", n, READS, few)
+    read_many, calls_many = traced("read", n, READS, many)
+    assert (read_few, read_many) == (few * READS, many * READS), "not every read has ended"
+    return (calls_many.total() - calls_few.total()) / (READS * (many - few))
+
+
+def test_calls_per_read():
+    """A round polls twice, looks what the file is, and enters io_uring once."""
+    need_io_uring()
+    few, many = (calls_per_read(n) for n in (FEW, MANY))
+    yield many <= 4.1 / READS, f"{many:.3f} system calls for a read, {READS} at a time"
+    yield abs(few - many) <= 0.001, f"as many with {FEW} as with {MANY} handlers: {few:.3f}"
+
+
+def test_instructions_per_read():
+    need_io_uring()
+    need("valgrind", "--tool=none")
+    few, many = (instructions_per_round("read", n, READS) / READS for n in (FEW, MANY))
+    yield many <= 1050, f"{many:.0f} instructions for a read, {READS} at a time"
+    yield compare("a read", FEW, few, MANY, many, 1.02)
+
+
 def test_calls_to_add():
     need("strace", "-c", "-o", os.devnull)
     _, calls = traced("add", MANY, 0, 0)
@@ -164,11 +196,13 @@ TESTS = [
     test_idle_is_silent,
     test_calls_per_event,
     test_calls_per_event_alone,
+    test_calls_per_read,
     test_calls_to_add,
     test_calls_for_the_same_condition,
     rival_test("standalone", "libuv", 1, 1.05),
     rival_test("standalone", "libuv", 256, 1),
     rival_test("nested", "hand-written", 256, 2),
+    test_instructions_per_read,
     test_instructions_to_add,
     instructions_test("an event, nested", "nested", FEW, lambda: 1.002),
     instructions_test("an event, stand-alone", "standalone", FEW, lambda: 1.002),
