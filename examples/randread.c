@@ -81,12 +81,12 @@ static void G_GNUC_NORETURN
 die (const char *format, ...)
 {
   va_list arguments;
-  g_autofree char *text = NULL;
 
+  fputs ("randread: ", stderr);
   va_start (arguments, format);
-  text = g_strdup_vprintf (format, arguments);
+  vfprintf (stderr, format, arguments);
   va_end (arguments);
-  g_printerr ("randread: %s\n", text);
+  fputc ('\n', stderr);
   exit (1);
 }
 
@@ -488,6 +488,12 @@ run (void)
       start_read (&slots[i], began);
     }
   g_main_loop_run (loop);
+  for (gint i = 0; i < iodepth; i++)
+    {
+      free (slots[i].buffer);
+      g_clear_object (&slots[i].stream);
+    }
+  g_free (slots);
 }
 
 int
