@@ -167,6 +167,14 @@ GOALS = [
     Ratio('gio', '^soup-tls N=9000 K=1$', 'glib', 'gaio-served'),
     *(Ratio('gio', f'^{workload} N=10 K={k}$', 'gaio-served', 'glib', at_most=limit)
       for workload in ('echo', 'soup', 'soup-tls') for k, limit in ((1, 1.05), (16, 1.15))),
+    *(Ratio('file', 'iodepth=32$', 'gaio', rival, at_least=limit)
+      for rival, limit in (('fio-uring', 0.9), ('fio-batch', 0.9), ('qemu-uring', 1),
+                           ('qemu-native', 1))),
+    Ratio('file', '^cache iodepth=32$', 'gaio', 'gio', at_least=5),
+    # Here both wait for the disk.
+    Ratio('file', '^direct iodepth=32$', 'gaio', 'gio'),
+    Ratio('file', 'iodepth=32$', 'gaio+3168', 'gaio', at_least=0.97),
+    *(Ratio('file', f'^{where} iodepth=32$', 'glib+3168', 'gaio') for where in ('cache', 'direct')),
 ]
 
 

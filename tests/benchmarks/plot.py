@@ -29,6 +29,9 @@ STYLES = {
     'uvloop': {'color': 'tab:green'},
     'gbulb': {'color': 'tab:purple'},
     'gi.events': {'color': 'tab:cyan'},
+    'gaio+3168': {'color': 'tab:pink'},
+    'glib+3168': {'color': 'tab:blue'},
+    'gio': {'color': 'tab:blue'},
 }
 
 
@@ -147,8 +150,27 @@ def draw_gio(directory, results):
                 xlabel='connections that are idle (N)')
 
 
-DRAWERS = {'asyncio': draw_asyncio, 'churn': draw_churn, 'gio': draw_gio, 'loop': draw_loop,
-           'memory': draw_memory, 'threads': draw_threads, 'timers': draw_timers}
+def draw_file(directory, results):
+    figure, grid = pyplot.subplots(1, len(results['rows']), squeeze=False,
+                                   figsize=(1 + 3.6 * len(results['rows']), 4))
+    for axes, row in zip(grid[0], results['rows']):
+        names = list(reversed(row['values']))
+        for y, name in enumerate(names):
+            value = row['values'][name]
+            median = value['median']
+            axes.barh(y, median, color=STYLES.get(name, {}).get('color', 'tab:gray'),
+                      xerr=[[median - value['low']], [value['high'] - median]], ecolor='black')
+            axes.text(value['high'], y, f' {median:.0f}', va='center')
+        axes.set_yticks(range(len(names)), names)
+        axes.set(title=row['name'], xlabel=results['unit'])
+        axes.margins(x=0.3)
+        axes.locator_params(axis='x', nbins=4)
+    save(figure, directory, 'file', results)
+
+
+DRAWERS = {'asyncio': draw_asyncio, 'churn': draw_churn, 'file': draw_file, 'gio': draw_gio,
+           'loop': draw_loop, 'memory': draw_memory, 'threads': draw_threads,
+           'timers': draw_timers}
 
 
 def draw(directory, results):

@@ -22,7 +22,7 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 PUBLISHED = ROOT / 'docs/benchmarks'
 NAMES = ['loop', 'host', 'churn', 'memory', 'timers', 'threads', 'python',
-         'asyncio', 'daemon', 'gio']
+         'asyncio', 'daemon', 'gio', 'file']
 
 
 def cpu_model():
@@ -58,7 +58,7 @@ def machine():
 
 
 def measure(build, name, path, options):
-    if name in ('python', 'asyncio', 'daemon', 'gio'):
+    if name in ('python', 'asyncio', 'daemon', 'gio', 'file'):
         program = [sys.executable, HERE / f'bench-{name}.py']
     else:
         program = [build / 'tests/benchmarks' / f'bench-{name}']
@@ -66,6 +66,8 @@ def measure(build, name, path, options):
         program.append(build / 'examples/session-daemon/gaio-logbook')
     elif name == 'gio':
         program.append(build / 'tests/benchmarks')
+    elif name == 'file':
+        program.append(build / 'examples/randread')
     done = subprocess.run([*program, '--json', path, *options], check=False)
     if done.returncode != 0:
         sys.exit(f'bench-{name} has failed')
