@@ -1,0 +1,216 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Usage: test-neighbours.py NEIGHBOUR PROGRAM. What the examples of libraries that run on Gaio make
+of the real server, which each test starts for itself, and of servers that are bad, as TAP."""
+
+import contextlib
+import os
+import pathlib
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import tap
+
+NEIGHBOUR, PROGRAM = sys.argv[1:]
+STAND_IN = pathlib.Path(__file__).with_name('neighbour-server.py')
+# Only there to fail.
+DEADLINE = 100
+MANY = 2000
+os.environ['LC_ALL'] = 'C.UTF-8'
+
+
+def find(tool, package):
+    """Also where daemons are, and not only users look."""
+    path = shutil.which(tool, path=f'{os.environ["PATH"]}:/usr/sbin')
+    if path is None:
+        raise tap.Skip(f'{package} is not installed')
+    return path
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, 'waited too long'
+        time.sleep(0.01)
+
+
+class Process:
+    """Of a with block, at whose end it is gone."""
+
+    def __init__(self, *command, **options):
+        self.command = command
+        self.options = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL, **options}
+
+    def start(self):
+        self.process = subprocess.Popen(self.command, **self.options)
+
+    def kill(self):
+        self.process.kill()
+        self.process.communicate()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+
+@contextlib.contextmanager
+def stand_in(how):
+    """Its port."""
+    with Process(sys.executable, STAND_IN, how, stdout=subprocess.PIPE, text=True) as server:
+        yield server.process.stdout.readline().strip()
+
+
+class Program:
+    """Of a with block, at whose end it has ended well, or with the status that was asked for."""
+
+    def __init__(self, *arguments, status=0):
+        self.status = status
+        self.process = subprocess.Popen(
+            [PROGRAM, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True)
+        # So that it never waits for a reader.
+        self.errors = ''
+        self.listener = threading.Thread(target=self.listen)
+        self.listener.start()
+
+    def listen(self):
+        for line in self.process.stderr:
+            self.errors += line
+
+    def say(self, *lines):
+        self.process.stdin.write(''.join(f'{line}\n' for line in lines))
+        self.process.stdin.flush()
+
+    def hear(self, *lines):
+        for line in lines:
+            heard = self.process.stdout.readline()
+            assert heard == f'{line}\n', (heard, line, self.errors)
+
+    def complains(self, regex):
+        """At some time."""
+        wait_until(lambda: re.search(regex, self.errors) or self.process.poll() is not None)
+        assert re.search(regex, self.errors), self.errors
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, exception, *_):
+        if exception:
+            self.process.kill()
+        # Its end of input.
+        rest, _ = self.process.communicate(timeout=DEADLINE)
+        self.listener.join()
+        if not exception:
+            assert self.process.returncode == self.status, (self.process.returncode, self.errors)
+            assert rest == '', rest
+
+
+# --- Redis ---
+
+class Redis(Process):
+    def __init__(self, folder):
+        self.socket = f'{folder}/redis.sock'
+        super().__init__(find('redis-server', 'redis-server'), '--port', '0', '--save', '',
+                         '--unixsocket', self.socket, '--dir', folder,
+                         '--maxclients', str(MANY + 100))
+
+    def start(self):
+        super().start()
+        wait_until(lambda: os.path.exists(self.socket))
+
+    def kill(self):
+        super().kill()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.socket)
+
+
+@contextlib.contextmanager
+def redis():
+    with tempfile.TemporaryDirectory() as folder, Redis(folder) as server:
+        yield server
+
+
+def test_redis_answers_a_pipeline_in_order():
+    with redis() as server, Program(server.socket) as program:
+        program.say(*(f'SET key{i} {i}' for i in range(3000)))
+        program.say(*(f'GET key{i}' for i in range(3000)), 'GET other', 'LRANGE none 0 -1', 'WHAT')
+        program.hear(*['OK'] * 3000, *range(3000), '(nothing)')
+        assert program.process.stdout.readline().startswith("ERR unknown command")
+
+
+def test_redis_takes_what_is_longer_than_a_socket():
+    long = 'x' * 5_000_000
+    with redis() as server, Program(server.socket) as program:
+        program.say(f'SET key {long}', 'GET key')
+        program.hear('OK', long)
+
+
+def test_redis_subscription():
+    with redis() as server, Program('--channel=news', server.socket) as program:
+        program.hear('subscribed to news')
+        program.say('PUBLISH news hello', 'PUBLISH other unheard', 'PUBLISH news again')
+        heard = sorted(program.process.stdout.readline() for _ in range(5))
+        assert heard == ['0\n', '1\n', '1\n', 'news: again\n', 'news: hello\n'], heard
+        program.process.terminate()
+
+
+def test_redis_many_idle_connections():
+    with tap.need_fds(MANY), redis() as server:
+        with Program(f'--idle={MANY}', server.socket) as program:
+            program.hear(f'{MANY} idle connections')
+            program.say('CLIENT LIST', 'SET key value', 'GET key')
+            clients = [program.process.stdout.readline() for _ in range(MANY + 1)]
+            assert all(line.startswith('id=') for line in clients), clients[-1]
+            program.hear('', 'OK', 'value')
+
+
+def test_redis_server_gone_and_back():
+    """What had no answer is sent again."""
+    with redis() as server, Program('--channel=news', server.socket) as program:
+        program.hear('subscribed to news')
+        program.say('SET key value')
+        program.hear('OK')
+        server.kill()
+        program.complains('(closed the connection|reset by peer).*; trying again\n')
+        program.say('SET key other', 'GET key')
+        program.complains('No such file or directory; trying again\n')
+        server.start()
+        heard = sorted(program.process.stdout.readline() for _ in range(3))
+        assert heard == ['OK\n', 'other\n', 'subscribed to news\n'], heard
+        program.process.terminate()
+
+
+def test_redis_server_never_there():
+    with Program('/nowhere/redis.sock', status=1) as program:
+        program.say('GET key', 'GET other')
+        program.complains('No such file or directory\ngave up: 2 commands without an answer\n')
+
+
+def check_redis_failure(how, regex, *options):
+    with stand_in(how) as port, Program(*options, port, status=1) as program:
+        program.say('GET key', 'GET other')
+        program.complains(f'{regex}\ngave up: 2 commands without an answer\n')
+
+
+def test_redis_server_slow():
+    check_redis_failure('silent', 'no answer within 20 ms', '--timeout=20')
+
+
+def test_redis_server_hangs_up():
+    check_redis_failure('gone', 'Server closed the connection')
+
+
+def test_redis_server_answers_garbage():
+    check_redis_failure('garbage', r'Protocol error, got "\\a" as reply type byte')
+
+
+tap.run({name: test for name, test in globals().items() if name.startswith(f'test_{NEIGHBOUR}_')})
