@@ -213,4 +213,84 @@ def test_redis_server_answers_garbage():
     check_redis_failure('garbage', r'Protocol error, got "\\a" as reply type byte')
 
 
+# --- libcurl ---
+
+N_DOWNLOADS = 3000
+
+
+def end(n_done, n_failed, n_left, n_bytes):
+    return f'{n_done} done, {n_failed} failed, {n_left} left, {n_bytes} bytes'
+
+
+@contextlib.contextmanager
+def downloads(paths, *options, how='http', status=0):
+    """The program, with those URLs, and what they begin with."""
+    with stand_in(how) as port, Program(*options, status=status) as program:
+        base = f'http://127.0.0.1:{port}/'
+        program.say(*(base + path for path in paths))
+        program.process.stdin.close()
+        program.process.stdin = None
+        yield program, base
+
+
+def test_curl_many_at_once():
+    """The server answers none until all have asked."""
+    with tap.need_fds(N_DOWNLOADS):
+        with downloads([f'together/{N_DOWNLOADS}'] * N_DOWNLOADS) as (program, _):
+            program.hear(end(N_DOWNLOADS, 0, 0, N_DOWNLOADS))
+
+
+def test_curl_all_sizes():
+    sizes = [0, 1, 1000, 100_000, 3_000_000] * 20
+    with downloads([f'size/{size}' for size in sizes]) as (program, _):
+        program.hear(end(len(sizes), 0, 0, sum(sizes)))
+
+
+def test_curl_many_idle_connections():
+    with tap.need_fds(MANY):
+        with downloads([*['never'] * MANY, *['size/10'] * 10]) as (program, _):
+            program.complains(f'\n10 done, 0 failed, {MANY} left, 100 bytes\n')
+            program.process.terminate()
+            program.hear(end(10, 0, MANY, 100))
+
+
+def test_curl_server_slow():
+    """Each has its own timeout."""
+    paths = [*['never'] * 50, *['size/10'] * 50]
+    with downloads(paths, '--timeout=2000', status=1) as (program, base):
+        for _ in range(50):
+            line = program.process.stdout.readline()
+            assert re.fullmatch(f'{base}never: Operation timed out after .*', line.strip()), line
+        program.hear(end(50, 50, 0, 500))
+
+
+def check_curl_failures(path, regex, n_bytes=0, **options):
+    with downloads([path] * 20, status=1, **options) as (program, base):
+        for _ in range(20):
+            line = program.process.stdout.readline()
+            assert re.fullmatch(f'{base}{path}: {regex}', line.strip()), line
+        program.hear(end(0, 20, 0, n_bytes))
+
+
+def test_curl_server_hangs_up():
+    check_curl_failures('half', '.* 996 bytes (remaining to read|missing)', 80)
+    check_curl_failures('any', '(Empty reply from server|Recv failure: .*)', how='gone')
+
+
+def test_curl_server_answers_garbage():
+    check_curl_failures('any', 'Received HTTP/0.9 when not allowed', how='garbage')
+    check_curl_failures('none', 'The requested URL returned error: 404')
+
+
+def test_curl_server_never_there():
+    with Program(status=1) as program:
+        program.say('http://127.0.0.1:1/', 'what://127.0.0.1/')
+        program.process.stdin.close()
+        program.process.stdin = None
+        lines = sorted(program.process.stdout.readline() for _ in range(2))
+        assert re.search(r'(Failed|Could not) connect', lines[0].replace('to connect', 'connect')), lines
+        assert lines[1].startswith('what://127.0.0.1/: Protocol "what"'), lines
+        program.hear(end(0, 2, 0, 0))
+
+
 tap.run({name: test for name, test in globals().items() if name.startswith(f'test_{NEIGHBOUR}_')})
