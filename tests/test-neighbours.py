@@ -3,12 +3,16 @@
 """Usage: test-neighbours.py NEIGHBOUR PROGRAM. What the examples of libraries that run on Gaio make
 of the real server, which each test starts for itself, and of servers that are bad, as TAP."""
 
+import atexit
 import contextlib
+import functools
 import os
 import pathlib
+import pwd
 import re
-import resource
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -291,6 +295,182 @@ def test_curl_server_never_there():
         assert re.search(r'(Failed|Could not) connect', lines[0].replace('to connect', 'connect')), lines
         assert lines[1].startswith('what://127.0.0.1/: Protocol "what"'), lines
         program.hear(end(0, 2, 0, 0))
+
+
+# --- libpq ---
+
+N_POSTGRES = 200
+
+
+@functools.cache
+def as_nobody_special():
+    """PostgreSQL refuses to be run by root."""
+    if os.getuid() != 0:
+        return {}
+    for user in 'postgres', 'nobody':
+        with contextlib.suppress(KeyError):
+            group = pwd.getpwnam(user).pw_gid
+            return {'user': user, 'group': group, 'extra_groups': []}
+    raise tap.Skip('PostgreSQL needs a user other than root')
+
+
+def find_postgres(tool):
+    """Debian keeps them where several versions can be."""
+    folders = sorted(pathlib.Path('/usr/lib/postgresql').glob('*/bin'),
+                     key=lambda folder: int(folder.parent.name))
+    if folders:
+        return folders[-1] / tool
+    return find(tool, 'postgresql')
+
+
+@functools.cache
+def postgres_folder():
+    """With a cluster, for all tests."""
+    initdb = find_postgres('initdb')
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    user = as_nobody_special()
+    if user:
+        shutil.chown(folder, user['user'])
+    subprocess.run([initdb, '--no-sync', '--auth=trust', '--username=test', '--encoding=UTF8',
+                    '--locale=C', f'{folder}/data'],
+                   check=True, stdout=subprocess.DEVNULL, cwd='/', **user)
+    return folder
+
+
+class Postgres(Process):
+    def __init__(self):
+        folder = postgres_folder()
+        settings = {'listen_addresses': '', 'unix_socket_directories': folder, 'fsync': 'off',
+                    'shared_buffers': '16MB', 'max_connections': N_POSTGRES + 10,
+                    'dynamic_shared_memory_type': 'mmap'}
+        super().__init__(find_postgres('postgres'), '-D', f'{folder}/data',
+                         *(f'--{name}={value}' for name, value in settings.items()),
+                         cwd='/', **as_nobody_special())
+        self.conninfo = f'host={folder} user=test dbname=postgres'
+        self.socket = f'{folder}/.s.PGSQL.5432'
+
+    def start(self):
+        super().start()
+        wait_until(lambda: os.path.exists(self.socket))
+
+    def kill(self):
+        """With its processes, which it would leave behind."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.communicate(timeout=DEADLINE)
+
+
+def test_postgres_rows():
+    with Postgres() as server, Program(server.conninfo) as program:
+        program.hear('1 connections')
+        program.say("SELECT 6 * 7, 'times'; SELECT 1", 'SELECT generate_series(1, 50000)', '')
+        program.hear('42\ttimes', 1, *range(1, 50001))
+
+
+def test_postgres_takes_what_is_longer_than_a_socket():
+    long = 'x' * 5_000_000
+    with Postgres() as server, Program(server.conninfo) as program:
+        program.say(f"SELECT '{long}'")
+        program.hear('1 connections', long)
+
+
+def test_postgres_many_connections():
+    """One after the other would take too long."""
+    with Postgres() as server:
+        with Program(f'--connections={N_POSTGRES}', server.conninfo) as program:
+            program.hear(f'{N_POSTGRES} connections')
+            program.say(*['SELECT pg_backend_pid(), pg_sleep(1)'] * N_POSTGRES)
+            lines = {program.process.stdout.readline() for _ in range(N_POSTGRES)}
+            assert len(lines) == N_POSTGRES, lines
+
+
+def test_postgres_many_idle_connections():
+    with tap.need_fds(MANY), stand_in('postgres') as port:
+        conninfo = f'hostaddr=127.0.0.1 port={port} user=test sslmode=disable gssencmode=disable'
+        with Program(f'--connections={MANY}', conninfo) as program:
+            program.hear(f'{MANY} connections')
+            program.say(*['SELECT 1'] * 10)
+            program.hear(*[1] * 10)
+
+
+def test_postgres_notifications():
+    with Postgres() as server, Program('--channel=news', server.conninfo) as program:
+        program.hear('2 connections')
+        wait_until(lambda: listens(program))
+        program.say("NOTIFY news, 'hello'", "NOTIFY other, 'unheard'", "NOTIFY news, 'again'")
+        program.hear('news: hello', 'news: again')
+        program.process.terminate()
+
+
+def listens(program):
+    """Whoever LISTENs has told the server so."""
+    program.say("SELECT count(*) FROM pg_stat_activity WHERE query = 'LISTEN news' AND "
+                "state = 'idle'")
+    return program.process.stdout.readline() == '1\n'
+
+
+def test_postgres_error_ends_no_connection():
+    with Postgres() as server, Program(server.conninfo, status=1) as program:
+        program.say('SELECT 1', 'SELECT nothing', 'COPY pg_class TO STDOUT', 'SELECT 2')
+        program.hear('1 connections', 1, 2)
+        program.complains('column "nothing" does not exist')
+        program.complains('not finished: COPY .*\nCOPY is not supported; trying again\n')
+
+
+def test_postgres_server_gone_and_back():
+    """What had not begun is run then."""
+    with Postgres() as server, Program(server.conninfo, status=1) as program:
+        program.say('SELECT 1', 'SELECT 2, pg_sleep(1000)', 'SELECT 3')
+        program.hear('1 connections', 1)
+        server.kill()
+        program.complains('not finished: SELECT 2, .*\n(.*\n)*.*; trying again\n')
+        server.start()
+        program.hear(3)
+
+
+def test_postgres_server_slow():
+    with Postgres() as server, Program('--timeout=1000', server.conninfo, status=1) as program:
+        program.say('SELECT pg_sleep(1000)', 'SELECT 1')
+        program.hear('1 connections', 1)
+        program.complains('not finished: SELECT pg_sleep.*\nno answer in time; trying again\n')
+
+
+def test_postgres_server_never_there():
+    with Program('host=/nowhere', status=1) as program:
+        program.say('SELECT 1', 'SELECT 2')
+        program.complains('No such file or directory\n(.*\n)*gave up: 2 queries not begun\n')
+
+
+def check_postgres_failure(how, regex, *options):
+    with stand_in(how) as port:
+        conninfo = f'hostaddr=127.0.0.1 port={port} user=test sslmode=disable gssencmode=disable'
+        with Program(*options, conninfo, status=1) as program:
+            program.say('SELECT 1', 'SELECT 2')
+            program.complains(f'{regex}\n(.*\n)*gave up: 2 queries not begun\n')
+
+
+def test_postgres_server_silent():
+    check_postgres_failure('silent', 'no answer in time', '--timeout=20')
+
+
+def test_postgres_server_hangs_up():
+    check_postgres_failure('gone', 'server closed the connection unexpectedly')
+
+
+def test_postgres_server_answers_garbage():
+    check_postgres_failure('garbage', 'expected authentication request from server, but received .*')
+
+
+def test_postgres_other_host_is_tried():
+    """Its socket may have the number of that of the first, which is closed."""
+    with Postgres() as server, socket.socket() as deaf:
+        deaf.bind(('127.0.0.1', 0))
+        folder = server.conninfo.split()[0].removeprefix('host=')
+        conninfo = f'host=127.0.0.1,{folder} port={deaf.getsockname()[1]},5432 user=test ' \
+            'dbname=postgres sslmode=disable gssencmode=disable'
+        with Program(conninfo) as program:
+            program.say('SELECT 1')
+            program.hear('1 connections', 1)
 
 
 tap.run({name: test for name, test in globals().items() if name.startswith(f'test_{NEIGHBOUR}_')})

@@ -103,14 +103,11 @@ on_socket (CURL *easy, curl_socket_t fd, int what, void *user_data, void *socket
 GaioCurl *
 gaio_curl_new (GaioContext *context, CURLM *multi, GaioCurlFunc func, gpointer user_data)
 {
-  GaioCurl *self = g_rc_box_new0 (GaioCurl);
+  GaioCurl *self = g_rc_box_new (GaioCurl);
 
-  self->context = g_object_ref (context);
+  *self = (GaioCurl){ g_object_ref (context), multi, .func = func, .user_data = user_data };
   self->timer = gaio_context_add_timer (context, on_time, self, NULL);
   self->transfers = g_hash_table_new (NULL, NULL);
-  self->multi = multi;
-  self->func = func;
-  self->user_data = user_data;
   curl_multi_setopt (self->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
   curl_multi_setopt (self->multi, CURLMOPT_SOCKETDATA, self);
   curl_multi_setopt (self->multi, CURLMOPT_TIMERFUNCTION, on_timer);
