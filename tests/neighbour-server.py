@@ -28,8 +28,8 @@ async def serve_redis(reader, writer):
 
 
 async def answer_http(path, writer, together):
-    """/size/N: N bytes. /together/N: one byte, when N requests wait for one. /half: the connection
-    ends in the middle. /never: there is no answer."""
+    """/size/N: N bytes. /together/N: one byte, when N requests wait for one. /endless: a byte, and no
+    end. /half: the connection ends in the middle. /never: there is no answer."""
     name, _, n = path[1:].partition('/')
     if name == 'together':
         together.append(writer)
@@ -39,6 +39,8 @@ async def answer_http(path, writer, together):
             together.clear()
     elif name == 'size':
         writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n' % int(n) + b'.' * int(n))
+    elif name == 'endless':
+        writer.write(b'HTTP/1.1 200 OK\r\n\r\n.')
     elif name == 'half':
         writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf')
         await writer.drain()

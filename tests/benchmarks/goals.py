@@ -175,6 +175,10 @@ GOALS = [
     Ratio('file', '^direct iodepth=32$', 'gaio', 'gio'),
     Ratio('file', 'iodepth=32$', 'gaio+3168', 'gaio', at_least=0.97),
     *(Ratio('file', f'^{where} iodepth=32$', 'glib+3168', 'gaio') for where in ('cache', 'direct')),
+    *(Growth('neighbours', f'N=10 K={k}$', f'N=2000 K={k}$', ours, None, 1.1)
+      for ours in ('gaio-nested', 'gaio-host') for k in (1, 8)),
+    *(NeverBehind('neighbours', ' N=10 ', ours, 'glib') for ours in ('gaio-nested', 'gaio-host')),
+    Ratio('neighbours', 'N=2000 K=1$', 'glib', 'gaio-nested'),
 ]
 
 

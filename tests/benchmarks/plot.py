@@ -168,8 +168,15 @@ def draw_file(directory, results):
     save(figure, directory, 'file', results)
 
 
+def draw_neighbours(directory, results):
+    draw_panels(directory, 'neighbours', results,
+                {name: rf'{name} N=(\d+) K=1' for name in ('redis', 'curl', 'postgres')},
+                xlabel='connections, of which one is active (N)')
+
+
 DRAWERS = {'asyncio': draw_asyncio, 'churn': draw_churn, 'file': draw_file, 'gio': draw_gio,
-           'loop': draw_loop, 'memory': draw_memory, 'threads': draw_threads,
+           'loop': draw_loop, 'memory': draw_memory, 'neighbours': draw_neighbours,
+           'threads': draw_threads,
            'timers': draw_timers}
 
 

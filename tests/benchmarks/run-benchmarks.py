@@ -22,7 +22,7 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 PUBLISHED = ROOT / 'docs/benchmarks'
 NAMES = ['loop', 'host', 'churn', 'memory', 'timers', 'threads', 'python',
-         'asyncio', 'daemon', 'gio', 'file']
+         'asyncio', 'daemon', 'gio', 'file', 'neighbours']
 
 
 def cpu_model():
@@ -58,13 +58,13 @@ def machine():
 
 
 def measure(build, name, path, options):
-    if name in ('python', 'asyncio', 'daemon', 'gio', 'file'):
+    if name in ('python', 'asyncio', 'daemon', 'gio', 'file', 'neighbours'):
         program = [sys.executable, HERE / f'bench-{name}.py']
     else:
         program = [build / 'tests/benchmarks' / f'bench-{name}']
     if name == 'daemon':
         program.append(build / 'examples/session-daemon/gaio-logbook')
-    elif name == 'gio':
+    elif name in ('gio', 'neighbours'):
         program.append(build / 'tests/benchmarks')
     elif name == 'file':
         program.append(build / 'examples/randread')

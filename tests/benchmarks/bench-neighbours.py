@@ -1,0 +1,128 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What an answer costs a client of whose many connections few are active: with libraries that leave
+the waiting to Gaio, and to what their users have for GLib.
+
+The clients of a row have their server, which is another process, all the time. They are measured in
+turn, in CPU time: what is compared was measured within the same second or so."""
+
+import argparse
+import json
+import pathlib
+import random
+import re
+import subprocess
+import sys
+import time
+
+SERVER = pathlib.Path(__file__).parent.parent / 'neighbour-server.py'
+# The server of each.
+NEIGHBOURS = {'redis': 'redis', 'curl': 'http', 'postgres': 'postgres'}
+CONTENDERS = ('glib', 'gaio-nested', 'gaio-host')
+CONNECTIONS = (10, 2000)
+ACTIVE = (1, 8)
+
+
+def progress(text):
+    """A line on a terminal that the next one overwrites."""
+    if sys.stderr.isatty():
+        print(f'\r{text:<60}', end='', file=sys.stderr, flush=True)
+
+
+class Client:
+    """With its server."""
+
+    def __init__(self, program, server, contender, n):
+        self.server = subprocess.Popen([sys.executable, SERVER, server], stdout=subprocess.PIPE,
+                                       text=True)
+        address = self.server.stdout.readline().strip()
+        self.client = subprocess.Popen(
+            [program, contender, address, str(n), str(max(ACTIVE))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.version = self.client.stdout.readline().strip()
+        ready = self.client.stdout.readline()
+        assert ready == 'ready\n', f'no connections: {program}, {contender}'
+
+    def cpu_time(self):
+        """User and system, in seconds: clock_getcpuclockid(3), which Python lacks."""
+        return time.clock_gettime((~self.client.pid << 3) | 2)
+
+    def talk(self, n_active, seconds):
+        """The CPU time for each answer, in nanoseconds."""
+        began = self.cpu_time()
+        self.client.stdin.write(f'{n_active} {seconds}\n')
+        self.client.stdin.flush()
+        n = int(self.client.stdout.readline())
+        return 1e9 * (self.cpu_time() - began) / n
+
+    def stop(self):
+        """GLib takes long to close thousands."""
+        for process in (self.client, self.server):
+            process.kill()
+            process.communicate()
+
+
+def measure_with(clients, names, options):
+    """By row and client, one value for each round. In each round all of them take turns."""
+    for client in clients.values():
+        client.talk(max(ACTIVE), options.seconds / 5)
+    costs = {(*key, k): [] for key in clients for k in ACTIVE}
+    for number in range(options.rounds):
+        progress(f'neighbours: round {number + 1} of {options.rounds}: {names}')
+        for k in ACTIVE:
+            for key in random.sample(list(clients), len(clients)):
+                costs[(*key, k)].append(clients[key].talk(k, options.seconds))
+    return costs
+
+
+def measure(name, options, versions):
+    """The rows of a library: few and many connections are compared, too."""
+    program = options.programs / f'bench-neighbour-{name}'
+    if not program.exists():
+        print(f'{name} is left out: its library was not found', file=sys.stderr)
+        return []
+    sizes = [n for n in CONNECTIONS
+             if any(re.search(options.only, f'{name} N={n} K={k}') for k in ACTIVE)]
+    contenders = [contender for contender in CONTENDERS if re.search(options.contender, contender)]
+    clients = {}
+    try:
+        for n in sizes:
+            for contender in contenders:
+                progress(f'neighbours: {name} N={n}: {contender} connects')
+                clients[n, contender] = Client(program, NEIGHBOURS[name], contender, n)
+                library, _, versions[library] = clients[n, contender].version.partition(' ')
+        costs = measure_with(clients, name, options)
+    finally:
+        for client in clients.values():
+            client.stop()
+    return [{'name': f'{name} N={n} K={k}',
+             'values': {contender: costs[n, contender, k] for contender in contenders}}
+            for n in sizes for k in ACTIVE if re.search(options.only, f'{name} N={n} K={k}')]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    parser.add_argument('programs', type=pathlib.Path, help='where bench-neighbour-redis is')
+    parser.add_argument('--quick', action='store_true', help='fewer and shorter rounds')
+    parser.add_argument('--rounds', type=int, help='how many rounds')
+    parser.add_argument('--only', default='', help='only the lines of the table that match')
+    parser.add_argument('--contender', default='', help='only the contenders that match')
+    parser.add_argument('--json', type=argparse.FileType('w'), default=sys.stdout,
+                        help='write the results there, not to stdout')
+    options = parser.parse_args()
+    options.rounds = options.rounds or (5 if options.quick else 15)
+    options.seconds = 0.1 if options.quick else 0.3
+    versions = {}
+    rows = [row for name in NEIGHBOURS for row in measure(name, options, versions)]
+    progress('')
+    json.dump({
+        'benchmark': 'neighbours',
+        'summary': 'What an answer costs a client, in CPU time',
+        'unit': 'ns',
+        'versions': versions,
+        'rows': rows,
+    }, options.json, indent=1)
+
+
+if __name__ == '__main__':
+    main()
