@@ -12,6 +12,8 @@ import tempfile
 
 BUILD = sys.argv[1]
 SOURCE = pathlib.Path(__file__).parents[1]
+# Where the code in the guides is.
+CODE = [*(SOURCE / "docs/snippets").iterdir(), *(SOURCE / "examples/neighbours").iterdir()]
 HTML = pathlib.Path(BUILD, "docs", "html")
 START = "Building documentation for gaio\n"
 PARTS = [
@@ -26,6 +28,7 @@ PARTS = [
     "monitors.html",
     "fairness.html",
     "timers.html",
+    "neighbours.html",
     "python.html",
     "asyncio.html",
     "gjs.html",
@@ -95,7 +98,7 @@ def without_code():
     """The guides that are installed without the code that they include. The texts of before do not
     count: they are made by whoever needs them, or not at all."""
     for text in pathlib.Path(BUILD, "docs").glob("*.txt"):
-        if (SOURCE / "docs/snippets" / text.stem).exists():
+        if any(path.name == text.stem for path in CODE):
             text.unlink()
     with tempfile.TemporaryDirectory() as place:
         said = subprocess.run(["meson", "install", "-C", BUILD, "--destdir", place], check=False,
@@ -108,7 +111,8 @@ def without_code():
         f"{guide.name}: {name}\n"
         for guide in (SOURCE / "docs").glob("*.xml")
         for name in re.findall(r'include [^>]*href="\.\./([^"]+)\.txt"', guide.read_text("utf-8"))
-        if squeeze((SOURCE / "docs/snippets" / name).read_text("utf-8").split("\n", 1)[1])
+        if squeeze(next(path for path in CODE if path.name == name).read_text("utf-8")
+                   .split("\n", 1)[1])
         not in pages[guide.stem + ".html"])
 
 

@@ -17,7 +17,7 @@ import tempfile
 import threading
 
 PAGE, BUILD = map(pathlib.Path, sys.argv[1:])
-SNIPPETS = PAGE.parent / "snippets"
+FOLDERS = PAGE.parent / "snippets", PAGE.parents[1] / "examples/neighbours"
 PARTS = re.compile(
     r'<xi:include href="\.\./(?P<file>[^"]+)\.txt"'
     r'|<programlisting language="sh">(?P<commands>.*?)</programlisting>'
@@ -36,7 +36,8 @@ def unescape(text):
 
 def save(name, folder):
     """Without the licence, as it is shown."""
-    text = (SNIPPETS / name).read_text(encoding="utf-8")
+    path = next(place / name for place in FOLDERS if (place / name).exists())
+    text = path.read_text(encoding="utf-8")
     (folder / name).write_text(text.partition("\n")[2], encoding="utf-8")
 
 

@@ -177,7 +177,7 @@ GOALS = [
     *(Ratio('file', f'^{where} iodepth=32$', 'glib+3168', 'gaio') for where in ('cache', 'direct')),
     *(Growth('neighbours', f'N=10 K={k}$', f'N=2000 K={k}$', ours, None, 1.1)
       for ours in ('gaio-nested', 'gaio-host') for k in (1, 8)),
-    *(NeverBehind('neighbours', ' N=10 ', ours, 'glib') for ours in ('gaio-nested', 'gaio-host')),
+    *(NeverBehind('neighbours', 'N=10 ', ours, 'glib') for ours in ('gaio-nested', 'gaio-host')),
     Ratio('neighbours', 'N=2000 K=1$', 'glib', 'gaio-nested'),
 ]
 
