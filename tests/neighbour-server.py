@@ -96,7 +96,7 @@ async def stay_silent(reader, _):
 
 async def answer_garbage(reader, writer):
     while await reader.read(4096):
-        writer.write(b'\x07what?\xff\n' * 100)
+        writer.write(b'\x07what?\xff\r\n' * 100)
 
 
 async def be_gone(reader, writer):

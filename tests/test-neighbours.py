@@ -55,8 +55,9 @@ class Process:
         self.process = subprocess.Popen(self.command, **self.options)
 
     def kill(self):
-        self.process.kill()
-        self.process.communicate()
+        if self.process.returncode is None:
+            self.process.kill()
+            self.process.communicate()
 
     def __enter__(self):
         self.start()
@@ -471,6 +472,132 @@ def test_postgres_other_host_is_tried():
         with Program(conninfo) as program:
             program.say('SELECT 1')
             program.hear('1 connections', 1)
+
+
+# --- libdbus ---
+
+BUS_CONFIG = """<busconfig>
+<type>session</type>
+<listen>unix:path={socket}</listen>
+<auth>EXTERNAL</auth>
+<policy context="default">
+<allow own="*"/><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/>
+</policy>
+<limit name="max_completed_connections">{limit}</limit>
+<limit name="max_connections_per_user">{limit}</limit>
+<limit name="max_replies_per_connection">{limit}</limit>
+<limit name="max_incomplete_connections">{limit}</limit>
+</busconfig>
+"""
+
+
+class Bus(Process):
+    def __init__(self, folder):
+        socket_path = f'{folder}/bus.sock'
+        config = pathlib.Path(folder, 'config')
+        config.write_text(BUS_CONFIG.format(socket=socket_path, limit=MANY + 100), 'utf-8')
+        self.address = f'unix:path={socket_path}'
+        super().__init__(find('dbus-daemon', 'dbus-daemon'), f'--config-file={config}', '--nofork',
+                         '--print-address', stdout=subprocess.PIPE, text=True)
+
+    def start(self):
+        super().start()
+        assert self.process.stdout.readline()
+
+
+@contextlib.contextmanager
+def bus():
+    with tempfile.TemporaryDirectory() as folder, Bus(folder) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def bus_with_service():
+    with bus() as server, Program('--serve', server.address) as service:
+        service.hear('serving')
+        yield server
+        service.process.terminate()
+
+
+def test_dbus_answers_in_order():
+    with bus_with_service() as server, Program(server.address) as program:
+        program.say(*range(1000))
+        program.hear(*range(1000))
+
+
+def test_dbus_takes_what_is_longer_than_a_socket():
+    long = 'x' * 5_000_000
+    with bus_with_service() as server, Program(server.address) as program:
+        program.say(long)
+        program.hear(long)
+
+
+def test_dbus_signals():
+    with bus_with_service() as server, Program('--listen', server.address) as program:
+        program.say('hello', 'again')
+        heard = sorted(program.process.stdout.readline() for _ in range(4))
+        assert heard == ['again\n', 'hello\n', 'said: again\n', 'said: hello\n'], heard
+        program.process.terminate()
+
+
+def test_dbus_many_idle_connections():
+    with tap.need_fds(MANY), bus_with_service() as server:
+        with Program(f'--idle={MANY}', server.address) as program:
+            program.hear(f'{MANY} idle connections')
+            program.say('hello')
+            program.hear('hello')
+
+
+def test_dbus_service_slow():
+    """Each call has its own timeout."""
+    with bus_with_service() as server:
+        with Program('--timeout=500', server.address, status=1) as program:
+            program.say('nothing', 'hello')
+            program.hear('hello')
+            program.complains('nothing: Did not receive a reply.*\n')
+
+
+def test_dbus_no_service():
+    with bus() as server, Program(server.address, status=1) as program:
+        program.say('hello')
+        program.complains('hello: The name org.gaio.Neighbour was not provided .*\n')
+
+
+def test_dbus_bus_gone():
+    """All that had no answer are told of."""
+    with bus() as server:
+        with Program('--serve', server.address, status=1) as service:
+            service.hear('serving')
+            with Program('--listen', server.address, status=1) as program:
+                program.say('nothing', 'nothing')
+                program.hear('said: nothing', 'said: nothing')
+                server.kill()
+                program.complains('(nothing: not answered\n){2}.*: the connection is lost\n')
+            service.complains('the connection is lost')
+
+
+def check_dbus_failure(how, regex, *options):
+    with stand_in(how) as port:
+        with Program(*options, f'tcp:host=127.0.0.1,port={port}', status=1) as program:
+            program.complains(regex)
+
+
+def test_dbus_bus_silent():
+    check_dbus_failure('silent', 'Did not receive a reply', '--timeout=20')
+
+
+def test_dbus_bus_hangs_up():
+    check_dbus_failure('gone', 'the connection is lost')
+
+
+def test_dbus_bus_answers_garbage():
+    """libdbus asks for something better, until its time is over."""
+    check_dbus_failure('garbage', 'Did not receive a reply', '--timeout=300')
+
+
+def test_dbus_bus_never_there():
+    with Program('unix:path=/nowhere/bus', status=1) as program:
+        program.complains('Failed to connect to socket /nowhere/bus')
 
 
 tap.run({name: test for name, test in globals().items() if name.startswith(f'test_{NEIGHBOUR}_')})

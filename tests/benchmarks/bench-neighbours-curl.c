@@ -15,7 +15,6 @@ typedef struct
 
 typedef struct
 {
-  BenchPeer peer;
   CURL *easy;
   Multi *multi;
 } CurlPeer;
@@ -31,7 +30,7 @@ static Multi multis[2]; /* of the idle, of the active */
 static void
 on_done (CURL *easy, CURLcode result, gpointer user_data)
 {
-  BenchPeer *peer = NULL;
+  gpointer peer = NULL;
 
   if (result != CURLE_OK)
     g_error ("%s", curl_easy_strerror (result));
@@ -126,9 +125,9 @@ run_with_glib (Multi *self)
 /* --- With either --- */
 
 static void
-ask (BenchPeer *peer)
+ask (gpointer peer)
 {
-  CurlPeer *self = (CurlPeer *) peer;
+  CurlPeer *self = peer;
   Multi *multi = self->multi;
   CURLMcode code = multi->gaio != NULL ? gaio_curl_add (multi->gaio, self->easy)
                                        : curl_multi_add_handle (multi->multi, self->easy);
@@ -156,10 +155,10 @@ open_multi (Multi *self, GaioContext *context)
     self->gaio = gaio_curl_new (context, self->multi, on_done, NULL);
 }
 
-static void
-open_one (BenchPeer *peer, GaioContext *context, const char *address, gboolean active)
+static gpointer
+open_one (GaioContext *context, const char *address, gboolean active)
 {
-  CurlPeer *self = (CurlPeer *) peer;
+  CurlPeer *self = g_new (CurlPeer, 1);
   g_autofree char *url =
       g_strdup_printf ("http://127.0.0.1:%s/%s", address, active ? "size/1" : "endless");
 
@@ -171,14 +170,14 @@ open_one (BenchPeer *peer, GaioContext *context, const char *address, gboolean a
   curl_easy_setopt (self->easy, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt (self->easy, CURLOPT_TIMEOUT_MS, 3600000L);
   curl_easy_setopt (self->easy, CURLOPT_WRITEFUNCTION, on_data);
-  curl_easy_setopt (self->easy, CURLOPT_WRITEDATA, active ? NULL : peer);
-  curl_easy_setopt (self->easy, CURLOPT_PRIVATE, peer);
-  ask (peer);
+  curl_easy_setopt (self->easy, CURLOPT_WRITEDATA, active ? NULL : self);
+  curl_easy_setopt (self->easy, CURLOPT_PRIVATE, self);
+  ask (self);
+  return self;
 }
 
 const BenchNeighbour bench_neighbour = {
   .version = "libcurl " BENCH_NEIGHBOUR_VERSION,
-  .peer_size = sizeof (CurlPeer),
   .open = open_one,
   .ask = ask,
 };

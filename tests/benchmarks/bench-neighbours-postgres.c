@@ -7,7 +7,6 @@
 
 typedef struct
 {
-  BenchPeer peer;
   GaioPq *pq;         /* with Gaio */
   PGconn *connection; /* with GLib */
 } PostgresPeer;
@@ -60,7 +59,7 @@ on_ready (gint fd, GIOCondition condition, gpointer user_data)
 
       if (result == NULL)
         {
-          bench_heard (&self->peer);
+          bench_heard (self);
           break;
         }
       PQclear (result);
@@ -82,7 +81,7 @@ on_connecting (gint fd, GIOCondition condition, gpointer user_data)
     {
       PQsetnonblocking (self->connection, 1);
       watch (self, G_IO_IN, on_ready);
-      bench_heard (&self->peer);
+      bench_heard (self);
     }
   return G_SOURCE_REMOVE;
 }
@@ -90,9 +89,9 @@ on_connecting (gint fd, GIOCondition condition, gpointer user_data)
 /* --- With either --- */
 
 static void
-ask (BenchPeer *peer)
+ask (gpointer peer)
 {
-  PostgresPeer *self = (PostgresPeer *) peer;
+  PostgresPeer *self = peer;
   PGconn *connection = self->pq != NULL ? self->pq->connection : self->connection;
 
   if (!PQsendQuery (connection, "SELECT 1"))
@@ -103,26 +102,26 @@ ask (BenchPeer *peer)
     PQflush (connection);
 }
 
-static void
-open_one (BenchPeer *peer, GaioContext *context, const char *address, gboolean active)
+static gpointer
+open_one (GaioContext *context, const char *address, gboolean active)
 {
-  PostgresPeer *self = (PostgresPeer *) peer;
+  PostgresPeer *self = g_new0 (PostgresPeer, 1);
   g_autofree char *conninfo =
       g_strdup_printf ("hostaddr=127.0.0.1 port=%s user=test sslmode=disable gssencmode=disable",
                        address);
 
   if (context != NULL)
-    self->pq = gaio_pq_new (context, conninfo, -1, &funcs, peer);
+    self->pq = gaio_pq_new (context, conninfo, -1, &funcs, self);
   else
     {
       self->connection = PQconnectStart (conninfo);
       watch (self, G_IO_OUT, on_connecting);
     }
+  return self;
 }
 
 const BenchNeighbour bench_neighbour = {
   .version = "libpq " BENCH_NEIGHBOUR_VERSION,
-  .peer_size = sizeof (PostgresPeer),
   .open = open_one,
   .ask = ask,
 };

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* `bench-neighbour-NAME CONTENDER ADDRESS CONNECTIONS ACTIVE`: the clients that bench-neighbours.py
- * measures. It prints its version, and "ready" when each connection is there. For each line "ACTIVE
- * SECONDS" of stdin so many of them ask for so long, each when it has been answered, and it prints
- * how many answers came. */
+/* `bench-neighbour-NAME CONTENDER ADDRESS ADDRESS CONNECTIONS ACTIVE`: the clients that
+ * bench-neighbours.py measures. Those that may be active have the second server. It prints its
+ * version, and "ready" when each connection is there. For each line "ACTIVE SECONDS" of stdin so
+ * many of them ask for so long, each when it has been answered, and it prints how many answers
+ * came. */
 #include "bench-neighbours.h"
 
 #include <stdio.h>
@@ -30,7 +31,7 @@ stop (void)
 }
 
 void
-bench_heard (BenchPeer *peer)
+bench_heard (gpointer peer)
 {
   n_heard++;
   if (bench_now_ns () < end_ns)
@@ -56,7 +57,7 @@ run_until_heard (guint n)
 }
 
 static void
-connect_all (BenchPeer **peers, guint n, guint n_active, const char *address)
+connect_all (gpointer *peers, guint n, guint n_active, char **addresses)
 {
   for (guint first = 0; first < n; first += AT_ONCE)
     {
@@ -64,9 +65,9 @@ connect_all (BenchPeer **peers, guint n, guint n_active, const char *address)
 
       for (guint i = first; i < after; i++)
         {
-          peers[i] = g_malloc0 (bench_neighbour.peer_size);
-          peers[i]->number = i;
-          bench_neighbour.open (peers[i], gaio, address, i >= n - n_active);
+          gboolean active = i >= n - n_active;
+
+          peers[i] = bench_neighbour.open (gaio, addresses[active], active);
         }
       run_until_heard (after - first);
     }
@@ -74,7 +75,7 @@ connect_all (BenchPeer **peers, guint n, guint n_active, const char *address)
 
 /* The last ones of them. Returns how many answers came. */
 static guint64
-talk (BenchPeer **peers, guint n, guint n_active, double seconds)
+talk (gpointer *peers, guint n, guint n_active, double seconds)
 {
   n_heard = 0;
   end_ns = bench_now_ns () + seconds * 1e9;
@@ -87,22 +88,22 @@ talk (BenchPeer **peers, guint n, guint n_active, double seconds)
 int
 main (int argc, char **argv)
 {
-  BenchPeer **peers;
+  gpointer *peers;
   guint n, n_active;
   double seconds;
 
-  if (argc != 5)
-    bench_usage_error ("CONTENDER ADDRESS CONNECTIONS ACTIVE");
+  if (argc != 6)
+    bench_usage_error ("CONTENDER ADDRESS ADDRESS CONNECTIONS ACTIVE");
   bench_raise_fd_limit ();
   if (!g_str_equal (argv[1], "glib"))
     gaio = gaio_context_get_default ();
   if (g_str_equal (argv[1], "gaio-host"))
     stopper = g_cancellable_new ();
   loop = g_main_loop_new (NULL, FALSE);
-  n = atoi (argv[3]);
-  peers = g_new (BenchPeer *, n);
+  n = atoi (argv[4]);
+  peers = g_new (gpointer, n);
   g_print ("%s\n", bench_neighbour.version);
-  connect_all (peers, n, atoi (argv[4]), argv[2]);
+  connect_all (peers, n, atoi (argv[5]), argv + 2);
   g_print ("ready\n");
   while (scanf ("%u %lf", &n_active, &seconds) == 2)
     g_print ("%" G_GUINT64_FORMAT "\n", talk (peers, n, n_active, seconds));

@@ -3,26 +3,18 @@
 
 #include <gaio.h>
 
-/* A connection. The neighbours append to it what they need. */
-typedef struct
-{
-  guint number;
-} BenchPeer;
-
 /* A library that has Gaio or GLib watch its fds. */
 typedef struct
 {
   const char *version;
-  gsize peer_size;
-
-  /* Begins to connect. It has been heard of once it can be asked. It is asked only if it is
-   * @active. @context is NULL for GLib. */
-  void (*open) (BenchPeer *peer, GaioContext *context, const char *address, gboolean active);
+  /* Begins to connect, and returns what it needs for the connection: a peer. It is heard of once it
+   * can be asked. It is asked only if it is @active. @context is NULL for GLib. */
+  gpointer (*open) (GaioContext *context, const char *address, gboolean active);
   /* To be answered, which is heard. */
-  void (*ask) (BenchPeer *peer);
+  void (*ask) (gpointer peer);
 } BenchNeighbour;
 
 /* There is one in each program. */
 extern const BenchNeighbour bench_neighbour;
 
-void bench_heard (BenchPeer *peer);
+void bench_heard (gpointer peer);

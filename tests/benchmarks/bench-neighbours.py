@@ -3,8 +3,8 @@
 """What an answer costs a client of whose many connections few are active: with libraries that leave
 the waiting to Gaio, and to what their users have for GLib.
 
-The clients of a row have their server, which is another process, all the time. They are measured in
-turn, in CPU time: what is compared was measured within the same second or so."""
+The clients of a library have their servers, which are other processes, all the time. They are
+measured in turn, in CPU time: what is compared was measured within the same second or so."""
 
 import argparse
 import json
@@ -13,11 +13,12 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 import time
 
 SERVER = pathlib.Path(__file__).parent.parent / 'neighbour-server.py'
-# The server of each.
-NEIGHBOURS = {'redis': 'redis', 'curl': 'http', 'postgres': 'postgres'}
+# What stands in for the server of each. D-Bus has its own.
+NEIGHBOURS = {'redis': 'redis', 'curl': 'http', 'postgres': 'postgres', 'dbus': None}
 CONTENDERS = ('glib', 'gaio-nested', 'gaio-host')
 CONNECTIONS = (10, 2000)
 ACTIVE = (1, 8)
@@ -29,15 +30,40 @@ def progress(text):
         print(f'\r{text:<60}', end='', file=sys.stderr, flush=True)
 
 
-class Client:
-    """With its server."""
+def bus_command(folder):
+    config = pathlib.Path(folder, 'config')
+    limits = ''.join(f'<limit name="max_{name}">{2 * max(CONNECTIONS)}</limit>' for name in (
+        'completed_connections', 'incomplete_connections', 'connections_per_user'))
+    config.write_text(
+        f'<busconfig><type>session</type><listen>unix:path={folder}/socket</listen>'
+        '<policy context="default"><allow send_destination="*" eavesdrop="true"/>'
+        f'<allow eavesdrop="true"/></policy>{limits}</busconfig>', encoding='utf-8')
+    return ['dbus-daemon', '--nofork', '--print-address', f'--config-file={config}']
 
-    def __init__(self, program, server, contender, n):
-        self.server = subprocess.Popen([sys.executable, SERVER, server], stdout=subprocess.PIPE,
-                                       text=True)
-        address = self.server.stdout.readline().strip()
+
+class Server:
+    def __init__(self, kind):
+        self.folder = tempfile.TemporaryDirectory()
+        command = [sys.executable, SERVER, kind] if kind else bus_command(self.folder.name)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                        text=True)
+        self.address = self.process.stdout.readline().strip()
+
+    def stop(self):
+        self.process.kill()
+        self.process.communicate()
+        self.folder.cleanup()
+
+
+class Client:
+    """With its servers: that of the idle connections, which may be slow with so many of them, and
+    that of the active ones."""
+
+    def __init__(self, program, kind, contender, n):
+        self.servers = [Server(kind), Server(kind)]
         self.client = subprocess.Popen(
-            [program, contender, address, str(n), str(max(ACTIVE))],
+            [program, contender, *(server.address for server in self.servers), str(n),
+             str(max(ACTIVE))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.version = self.client.stdout.readline().strip()
         ready = self.client.stdout.readline()
@@ -57,9 +83,10 @@ class Client:
 
     def stop(self):
         """GLib takes long to close thousands."""
-        for process in (self.client, self.server):
-            process.kill()
-            process.communicate()
+        self.client.kill()
+        self.client.communicate()
+        for server in self.servers:
+            server.stop()
 
 
 def measure_with(clients, names, options):

@@ -170,7 +170,7 @@ def draw_file(directory, results):
 
 def draw_neighbours(directory, results):
     draw_panels(directory, 'neighbours', results,
-                {name: rf'{name} N=(\d+) K=1' for name in ('redis', 'curl', 'postgres')},
+                {name: rf'{name} N=(\d+) K=1' for name in ('redis', 'curl', 'postgres', 'dbus')},
                 xlabel='connections, of which one is active (N)')
 
 
