@@ -103,7 +103,8 @@ on_result (GaioPq *pq, PGresult *result)
     {
       drop_query (self);
       self->n_failures = 0;
-      run_next (self);
+      if (!self->listens)
+        run_next (self);
       end_if_done (self->client);
     }
   else if (PQresultStatus (result) == PGRES_FATAL_ERROR)
