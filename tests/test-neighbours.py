@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Usage: test-neighbours.py NEIGHBOUR PROGRAM. What the examples of libraries that run on Gaio make
-of the real server, which each test starts for itself, and of servers that are bad, as TAP."""
+"""Usage: test-neighbours.py NEIGHBOUR PROGRAM HAZARDS. What the examples of libraries that run on
+Gaio make of the real server, which each test starts for itself, and of servers that are bad, as TAP.
+HAZARDS is a tests/neighbour-NEIGHBOUR.c."""
 
 import atexit
 import contextlib
@@ -21,7 +22,7 @@ import time
 
 import tap
 
-NEIGHBOUR, PROGRAM = sys.argv[1:]
+NEIGHBOUR, PROGRAM, HAZARDS = sys.argv[1:]
 STAND_IN = pathlib.Path(__file__).with_name('neighbour-server.py')
 # Only there to fail.
 DEADLINE = 100
@@ -117,6 +118,12 @@ class Program:
         if not exception:
             assert self.process.returncode == self.status, (self.process.returncode, self.errors)
             assert rest == '', rest
+
+
+def check_hazards(address):
+    result = subprocess.run([HAZARDS], check=False, text=True, capture_output=True,
+                            timeout=DEADLINE, env={**os.environ, 'ADDRESS': address})
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 # --- Redis ---
@@ -218,6 +225,11 @@ def test_redis_server_answers_garbage():
     check_redis_failure('garbage', r'Protocol error, got "\\a" as reply type byte')
 
 
+def test_redis_hazards():
+    with stand_in('redis') as port:
+        check_hazards(port)
+
+
 # --- libcurl ---
 
 N_DOWNLOADS = 3000
@@ -296,6 +308,11 @@ def test_curl_server_never_there():
         assert re.search(r'(Failed|Could not) connect', lines[0].replace('to connect', 'connect')), lines
         assert lines[1].startswith('what://127.0.0.1/: Protocol "what"'), lines
         program.hear(end(0, 2, 0, 0))
+
+
+def test_curl_hazards():
+    with stand_in('http') as port:
+        check_hazards(port)
 
 
 # --- libpq ---
@@ -474,6 +491,11 @@ def test_postgres_other_host_is_tried():
             program.hear('1 connections', 1)
 
 
+def test_postgres_hazards():
+    with stand_in('postgres') as port:
+        check_hazards(port)
+
+
 # --- libdbus ---
 
 BUS_CONFIG = """<busconfig>
@@ -598,6 +620,11 @@ def test_dbus_bus_answers_garbage():
 def test_dbus_bus_never_there():
     with Program('unix:path=/nowhere/bus', status=1) as program:
         program.complains('Failed to connect to socket /nowhere/bus')
+
+
+def test_dbus_hazards():
+    with bus() as server:
+        check_hazards(server.address)
 
 
 tap.run({name: test for name, test in globals().items() if name.startswith(f'test_{NEIGHBOUR}_')})
