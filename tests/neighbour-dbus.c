@@ -57,28 +57,45 @@ count (DBusPendingCall *pending, void *n)
   ++*(int *) n;
 }
 
-/* The connection itself has more to dispatch meanwhile: that its name has been acquired. */
-static void
-run_main_loop (DBusPendingCall *pending, void *connection)
+typedef struct
 {
-  DBusConnection *other = join ();
+  DBusConnection *connection;
+  int n_own;
+} Nested;
+
+static void
+count_and_quit (DBusPendingCall *pending, void *n)
+{
+  count (pending, n);
+  g_main_loop_quit (loop);
+}
+
+/* The connection itself has more to dispatch meanwhile, and does so when this has returned. */
+static void
+run_main_loop (DBusPendingCall *pending, void *user_data)
+{
+  Nested *nested = user_data;
+  DBusConnection *other;
   int n = 0;
 
+  ask (nested->connection, count_and_quit, &nested->n_own);
+  other = join ();
   ask (other, count, &n);
   while (n == 0)
     g_main_context_iteration (NULL, TRUE);
   leave (other);
-  g_main_loop_quit (loop);
+  g_assert_cmpint (nested->n_own, ==, 0);
 }
 
 static void
 test_main_loop_in_a_reply (void)
 {
-  DBusConnection *connection = join ();
+  Nested nested = { join (), 0 };
 
-  ask (connection, run_main_loop, connection);
+  ask (nested.connection, run_main_loop, &nested);
   g_main_loop_run (loop);
-  leave (connection);
+  g_assert_cmpint (nested.n_own, ==, 1);
+  leave (nested.connection);
 }
 
 int
