@@ -6,6 +6,7 @@
 #include <gaio/gaio-enum-types.h>
 
 #include "gaio-close-private.h"
+#include "gaio-file-engine-private.h"
 #include "gaio-round-private.h"
 
 /**
@@ -326,9 +327,9 @@ add_counters (GVariantDict *dict, GaioCore *core)
   const GaioCounters *counters = &core->counters;
   /* That of the sweep is ours, and so is the handler of the ring. */
   guint n_timers = core->inners.sweep.timer != NULL;
+  guint n_handlers = gaio_file_engine_watches_ring (core);
 
-  g_variant_dict_insert (dict, "handlers", "u",
-                         core->handlers.n_handlers - (core->files.uring_handler != NULL));
+  g_variant_dict_insert (dict, "handlers", "u", core->handlers.n_handlers - n_handlers);
   g_variant_dict_insert (dict, "dormant-handlers", "u", core->handlers.n_dormant);
   g_variant_dict_insert (dict, "main-contexts", "u", gaio_inner_table_count (&core->inners));
   g_variant_dict_insert (dict, "timers", "u", core->timers.heap.reserved - n_timers);

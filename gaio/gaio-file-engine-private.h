@@ -9,3 +9,4 @@
 gboolean gaio_file_engine_start (GaioCore *core);
 gboolean gaio_file_engine_gather (GaioCore *core);
 void gaio_file_engine_close (GaioCore *core);
+gboolean gaio_file_engine_watches_ring (GaioCore *core);

@@ -2,6 +2,7 @@
 #include "gaio-file-engine-private.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include "base/gaio-refusal-private.h"
@@ -12,33 +13,41 @@
  * sleeps. The ring has an fd, which is watched like any other, and is ready when the kernel has
  * finished something. */
 
+/* How many batches are started before the loop looks at anything else. */
+#define MAX_BATCHES (GAIO_URING_MAX_IN_FLIGHT / GAIO_URING_BATCH)
+
+typedef enum
+{
+  IN_RING,
+  IN_POOL,
+} Place;
+
 /* What has been taken from the queue at once. */
 typedef struct
 {
   GaioIOOp *ops[GAIO_URING_BATCH];
-  int places[GAIO_URING_BATCH]; /* IN_RING, IN_POOL, or a negative errno */
+  Place places[GAIO_URING_BATCH];
   guint n;
 } Batch;
 
-enum
+/* Adds a handler on the fd of @uring. It can be polled in user space, so that it does not turn busy
+ * polling off, also in a round that a poll function runs. FALSE on error. */
+static gboolean
+watch_ring (GaioCore *core, GaioUring *uring)
 {
-  IN_RING,
-  IN_POOL,
-};
-
-/* A handler on the fd of @uring, or NULL. */
-static GaioHandler *
-watch_ring (GaioCore *core, const GaioUring *uring)
-{
-  GaioHandlerParams params = { .fd = gaio_uring_get_fd (uring),
-                               .condition = G_IO_IN,
-                               .is_file_ring = TRUE };
+  GaioHandlerParams params = {
+    .fd = gaio_uring_get_fd (uring), .condition = G_IO_IN, .is_file_ring = TRUE, .user_data = uring
+  };
   GaioHandler *handler;
 
   gaio_core_lock (core);
   handler = core->files.uring_handler = gaio_handler_try_add (core, &params, NULL);
   gaio_core_unlock (core);
-  return handler;
+  if (handler == NULL)
+    return FALSE;
+  gaio_handler_set_can_recurse (handler, TRUE);
+  gaio_handler_set_poll_funcs (handler, gaio_uring_is_ready, NULL, NULL);
+  return TRUE;
 }
 
 /* If a limit has been reached, the pool does the work until there is a ring. By the owner, without
@@ -54,7 +63,7 @@ open_ring (GaioCore *core)
     return;
   uring = gaio_uring_new (&errsv);
   files->refused = gaio_is_refusal (errsv);
-  if (uring != NULL && watch_ring (core, uring) == NULL)
+  if (uring != NULL && !watch_ring (core, uring))
     g_clear_pointer (&uring, gaio_uring_free);
   files->uring = uring;
 }
@@ -89,17 +98,18 @@ take_batch (GaioFileQueue *files, Batch *batch)
     }
 }
 
-/* Returns where operations on @fd belong, or a negative errno. What is neither a regular file nor a
- * disk is left to the system calls: io_uring would read a pipe or an eventfd, which pread(2)
- * refuses. */
-static int
+/* Returns where operations on @fd belong. What is neither a regular file nor a disk is left to the
+ * system calls: io_uring would read a pipe or an eventfd, which pread(2) refuses. Asks no file
+ * server, which may take long. */
+static Place
 find_place (const GaioFileQueue *files, int fd)
 {
-  struct stat st;
+  struct statx stx;
 
-  if (fstat (fd, &st) == -1)
-    return -errno;
-  return can_submit (files) && (S_ISREG (st.st_mode) || S_ISBLK (st.st_mode)) ? IN_RING : IN_POOL;
+  if (!can_submit (files) ||
+      statx (fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &stx) == -1)
+    return IN_POOL;
+  return S_ISREG (stx.stx_mode) || S_ISBLK (stx.stx_mode) ? IN_RING : IN_POOL;
 }
 
 /* Puts into the ring what belongs there. Consecutive operations mostly are on the same fd. */
@@ -118,11 +128,52 @@ fill_ring (GaioFileQueue *files, Batch *batch)
     }
 }
 
+/* Waits until the kernel has finished everything in the ring. */
+static void
+empty_ring (GaioCore *core)
+{
+  while (!gaio_uring_is_empty (core->files.uring))
+    {
+      gaio_uring_wait (core->files.uring);
+      gaio_core_lock (core);
+      gaio_file_engine_gather (core);
+      gaio_core_unlock (core);
+    }
+}
+
+/* Without the lock. */
+static void
+free_ring (GaioCore *core)
+{
+  GaioFileQueue *files = &core->files;
+
+  gaio_core_lock (core);
+  if (files->uring_handler != NULL)
+    gaio_handler_destroy (files->uring_handler);
+  g_clear_pointer (&files->uring_handler, gaio_handler_unref);
+  gaio_core_unlock (core);
+  g_clear_pointer (&files->uring, gaio_uring_free);
+}
+
+/* Somebody has closed the fd of the ring. The ring itself lives as long as it is mapped. Without
+ * the lock. */
+static void
+lose_ring (GaioCore *core)
+{
+  g_critical ("Somebody has closed fd %d, the io_uring of a GaioContext, so threads do its file "
+              "operations now",
+              gaio_uring_get_fd (core->files.uring));
+  core->files.refused = TRUE;
+  empty_ring (core);
+  free_ring (core);
+}
+
 /* Gives the kernel what is in the ring. What it does not take, for whatever reason, goes to the
  * pool. Without the lock. */
 static void
-submit_batch (GaioFileQueue *files, Batch *batch)
+submit_batch (GaioCore *core, Batch *batch)
 {
+  GaioFileQueue *files = &core->files;
   guint n_taken;
   int errsv;
 
@@ -130,6 +181,8 @@ submit_batch (GaioFileQueue *files, Batch *batch)
     return;
   n_taken = gaio_uring_submit (files->uring, &errsv);
   files->refused = gaio_is_refusal (errsv) && errsv != EAGAIN && errsv != EBUSY;
+  if (gaio_uring_is_lost (errsv))
+    lose_ring (core);
   for (guint i = 0; i < batch->n; i++)
     if (batch->places[i] == IN_RING && n_taken > 0)
       n_taken--;
@@ -142,10 +195,10 @@ static void
 settle_batch (const Batch *batch)
 {
   for (guint i = 0; i < batch->n; i++)
-    if (batch->places[i] == IN_POOL && !batch->ops[i]->cancelled)
+    if (batch->places[i] == IN_POOL && batch->ops[i]->cancelled)
+      gaio_io_op_end (batch->ops[i], -ECANCELED);
+    else if (batch->places[i] == IN_POOL)
       gaio_file_pool_push (batch->ops[i]);
-    else if (batch->places[i] != IN_RING)
-      gaio_io_op_end (batch->ops[i], batch->ops[i]->cancelled ? -ECANCELED : batch->places[i]);
 }
 
 /* The kernel may cancel an operation because the thread that gave it to the kernel has ended.
@@ -170,7 +223,7 @@ finish (GaioCore *core, GaioIOOp *op)
 }
 
 /* Takes what the kernel has finished out of the ring. TRUE if there is anything. By the owner, with
- * the lock held. */
+ * the lock held. In a forked child, the ring is the parent's. */
 gboolean
 gaio_file_engine_gather (GaioCore *core)
 {
@@ -178,6 +231,8 @@ gaio_file_engine_gather (GaioCore *core)
   GaioFileRequest *request;
   gboolean any = FALSE;
 
+  if (gaio_core_is_forked (core))
+    return FALSE;
   while (files->uring != NULL && (request = gaio_uring_take (files->uring)) != NULL)
     {
       finish (core, gaio_io_op_from_request (request));
@@ -210,48 +265,59 @@ submit_cancels (GaioCore *core)
   pthread_mutex_lock (&core->lock);
 }
 
-/* Starts what has been submitted. TRUE if anything has ended already. By the owner, with the lock
- * held, which is released meanwhile. */
+/* By the owner, with the lock held, which is released meanwhile. */
+static void
+start_batch (GaioCore *core)
+{
+  GaioFileQueue *files = &core->files;
+  gboolean lost = files->lost;
+  Batch batch;
+
+  files->has_new = FALSE;
+  submit_cancels (core);
+  take_batch (files, &batch);
+  gaio_core_unlock (core);
+  if (lost && files->uring != NULL)
+    lose_ring (core);
+  open_ring (core);
+  fill_ring (files, &batch);
+  submit_batch (core, &batch);
+  pthread_mutex_lock (&core->lock);
+  settle_batch (&batch);
+  gaio_file_engine_gather (core);
+}
+
+/* Starts what has been submitted, but no more than the ring has room for: other threads may go on
+ * submitting. TRUE if the loop must not sleep now: something has ended already, is left, or has
+ * come while the lock was released, which the loop may not have looked at. By the owner, with the
+ * lock held. In a forked child, the ring is the parent's. */
 gboolean
 gaio_file_engine_start (GaioCore *core)
 {
-  GaioFileQueue *files = &core->files;
-  Batch batch;
+  gboolean disturbed;
 
-  while (files->has_new && !gaio_core_is_closed (core))
-    {
-      files->has_new = FALSE;
-      submit_cancels (core);
-      take_batch (files, &batch);
-      gaio_core_unlock (core);
-      open_ring (core);
-      fill_ring (files, &batch);
-      submit_batch (files, &batch);
-      pthread_mutex_lock (&core->lock);
-      settle_batch (&batch);
-      gaio_file_engine_gather (core);
-    }
-  return core->bottom_halves.calls.n_calls > 0;
+  gaio_sleep_set (&core->sleep, GAIO_POLLING);
+  for (guint n = 0; n < MAX_BATCHES && core->files.has_new && !gaio_life_is_over (&core->life); n++)
+    start_batch (core);
+  disturbed = gaio_sleep_get (&core->sleep) != GAIO_POLLING;
+  gaio_sleep_set (&core->sleep, GAIO_AWAKE);
+  core->sleep.has_other_work |= core->files.has_new;
+  return disturbed || core->files.has_new || core->bottom_halves.calls.n_calls > 0;
 }
 
-/* Waits until the kernel has finished everything in the ring. */
 static void
-drain_ring (GaioCore *core)
+close_ring (GaioCore *core)
 {
   GaioUring *uring = core->files.uring;
   int errsv;
 
-  if (gaio_uring_is_empty (uring))
-    return;
-  gaio_uring_add_cancel (uring, NULL);
-  gaio_uring_submit (uring, &errsv);
-  while (!gaio_uring_is_empty (uring))
+  if (!gaio_uring_is_empty (uring))
     {
-      gaio_uring_wait (uring);
-      gaio_core_lock (core);
-      gaio_file_engine_gather (core);
-      gaio_core_unlock (core);
+      gaio_uring_add_cancel (uring, NULL);
+      gaio_uring_submit (uring, &errsv);
     }
+  empty_ring (core);
+  free_ring (core);
 }
 
 /* The context is closed: ends all operations. Waits for those that the kernel is at, because their
@@ -268,10 +334,14 @@ gaio_file_engine_close (GaioCore *core)
     gaio_io_op_end (gaio_io_op_from_link (link), -ECANCELED);
   gaio_core_unlock (core);
   if (files->uring != NULL)
-    drain_ring (core);
+    close_ring (core);
   gaio_file_pool_close (core);
-  gaio_core_lock (core);
-  g_clear_pointer (&files->uring_handler, gaio_handler_unref);
-  gaio_core_unlock (core);
-  g_clear_pointer (&files->uring, gaio_uring_free);
+}
+
+/* Whether there is a handler on the fd of the ring. With the lock held. */
+gboolean
+gaio_file_engine_watches_ring (GaioCore *core)
+{
+  return core->files.uring_handler != NULL &&
+         !gaio_entry_is_removed (&core->files.uring_handler->entry);
 }

@@ -21,7 +21,10 @@ wait_for_op (GaioCore *core)
       pthread_cond_wait (&pool->more, &core->lock);
       pool->n_idle--;
     }
-  return link != NULL ? gaio_io_op_from_link (link) : NULL;
+  if (link == NULL)
+    return NULL;
+  pool->n_waiting--;
+  return gaio_io_op_from_link (link);
 }
 
 static void *
@@ -61,12 +64,13 @@ start_thread (GaioCore *core)
   pthread_sigmask (SIG_SETMASK, &before, NULL);
 }
 
+/* Threads that have been woken are still idle for a while, so those are counted that wait. */
 void
 gaio_file_pool_push (GaioIOOp *op)
 {
   GaioFilePool *pool = &op->core->files.pool;
 
-  if (pool->n_idle == 0 && pool->n_threads < GAIO_FILE_POOL_SIZE)
+  if (pool->n_waiting >= pool->n_idle && pool->n_threads < GAIO_FILE_POOL_SIZE)
     start_thread (op->core);
   if (pool->n_threads == 0)
     {
@@ -74,6 +78,7 @@ gaio_file_pool_push (GaioIOOp *op)
       return;
     }
   op->stage = GAIO_IO_OP_WAITING;
+  pool->n_waiting++;
   gaio_list_push (&pool->waiting, &op->link);
   pthread_cond_signal (&pool->more);
 }

@@ -14,7 +14,8 @@
 typedef struct
 {
   GaioList waiting; /* (lock) operations that no thread has begun */
-  guint n_idle;     /* (lock) how many threads wait for @more */
+  guint n_waiting;  /* (lock) how many these are */
+  guint n_idle;     /* (lock) how many threads wait for @more, or are about to wake up */
   gboolean ends;    /* (lock) */
   pthread_cond_t more;
   pthread_t threads[GAIO_FILE_POOL_SIZE]; /* (owner) */
@@ -32,6 +33,7 @@ typedef struct
   GaioFilePool pool;
   GaioUring *uring;                   /* (owner) or NULL */
   struct _GaioHandler *uring_handler; /* (lock) of its fd, or NULL */
+  gboolean lost;                      /* (lock) somebody has closed its fd */
   gboolean refused;                   /* (owner) the kernel has no io_uring, or forbids it */
 } GaioFileQueue;
 

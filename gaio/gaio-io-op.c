@@ -140,6 +140,7 @@ gaio_io_op_end (GaioIOOp *self, gint64 result)
   GaioCall call = { .notify = tell, .user_data = self };
 
   self->request.result = result;
+  self->core->files.pool.n_waiting -= self->stage == GAIO_IO_OP_WAITING;
   self->stage = GAIO_IO_OP_DONE;
   gaio_link_unlink (&self->link);
   self->core->files.n_pending--;

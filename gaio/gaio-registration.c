@@ -141,6 +141,16 @@ leave_set (GaioCore *core, GaioSlot *slot, gint fd)
   slot->generation++;
 }
 
+/* The number of @handler no longer refers to the ring. */
+static void
+lose_ring (GaioHandler *handler)
+{
+  GaioCore *core = handler->entry.core;
+
+  core->files.lost = core->files.has_new = TRUE;
+  gaio_core_wake (core);
+}
+
 /* The number no longer refers to the file that the handlers of @slot were added for. */
 static void
 make_dormant (GaioCore *core, GaioSlot *slot, gint fd)
@@ -158,6 +168,8 @@ make_dormant (GaioCore *core, GaioSlot *slot, gint fd)
       update_always (handler);
       gaio_list_push (&core->handlers.dormant, link);
       core->handlers.n_dormant++;
+      if (handler->entry.kind == GAIO_ENTRY_FILE_RING)
+        lose_ring (handler);
     }
 }
 

@@ -354,7 +354,7 @@ gaio_round_update_outer_polls (GaioCore *core)
     return;
   gaio_sleep_set (&core->sleep, GAIO_ASLEEP_IN_GLIB);
   deadline = next_deadline (core);
-  if (is_pending (core))
+  if (is_pending (core) || core->files.has_new)
     gaio_core_wake (core);
   else if (deadline != -1 && !gaio_monitor_arm (&core->monitor, deadline) &&
            gaio_glib_polls_lower_deadline (&core->nesting.glib_polls, deadline))
@@ -574,18 +574,21 @@ poll_in_prepare (GaioCore *core)
   return ready;
 }
 
-/* Starts file operations before GLib sleeps. This too is a round that calls no callbacks. Takes
- * over the lock, when no other thread is inside a round. FALSE, without the lock, if the context
- * has been detached meanwhile. */
+/* Starts file operations before GLib sleeps, which may add the fd of a ring. This too is a round
+ * that calls no callbacks. Takes over the lock, when no other thread is inside a round. FALSE,
+ * without the lock, if the context has been detached meanwhile. */
 static gboolean
-start_files (GaioCore *core, GSource *source)
+start_files (GaioCore *core, GSource *source, gint *timeout_ms)
 {
   GaioRound round;
 
   enter (&round, core);
   gaio_core_unlock (core);
   leave (&round);
-  return lock_for_source (core, source);
+  if (!lock_for_source (core, source))
+    return FALSE;
+  show (core, source, timeout_ms);
+  return TRUE;
 }
 
 static void
@@ -618,7 +621,7 @@ gaio_round_prepare (GaioCore *core, GSource *source, gint *timeout_ms)
     }
   requeue_rest (core);
   gaio_host_state_update_timer (&core->host, &core->monitor);
-  if (G_UNLIKELY (core->files.has_new) && !start_files (core, source))
+  if (G_UNLIKELY (core->files.has_new) && !start_files (core, source, timeout_ms))
     return TRUE;
   if (gaio_busy_poll_is_on (core) && !is_pending (core) &&
       (poll_in_prepare (core) || !lock_for_source (core, source)))

@@ -12,6 +12,12 @@ gaio_uring_new (int *errsv)
   return NULL;
 }
 
+gboolean
+gaio_uring_is_lost (int errsv)
+{
+  return FALSE;
+}
+
 void
 gaio_uring_free (GaioUring *self)
 {
@@ -38,6 +44,12 @@ gboolean
 gaio_uring_is_empty (const GaioUring *self)
 {
   return TRUE;
+}
+
+gboolean
+gaio_uring_is_ready (gpointer uring)
+{
+  return FALSE;
 }
 
 void

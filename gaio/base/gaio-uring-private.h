@@ -16,11 +16,13 @@
 typedef struct _GaioUring GaioUring;
 
 GaioUring *gaio_uring_new (int *errsv);
+gboolean gaio_uring_is_lost (int errsv);
 void gaio_uring_free (GaioUring *self);
 void gaio_uring_forget (GaioUring *self);
 int gaio_uring_get_fd (const GaioUring *self);
 guint gaio_uring_get_room (const GaioUring *self);
 gboolean gaio_uring_is_empty (const GaioUring *self);
+gboolean gaio_uring_is_ready (gpointer uring);
 void gaio_uring_add (GaioUring *self, GaioFileRequest *request);
 void gaio_uring_add_cancel (GaioUring *self, GaioFileRequest *request);
 guint gaio_uring_submit (GaioUring *self, int *errsv);

@@ -35,10 +35,20 @@ gaio_uring_new (int *errsv)
   return self;
 }
 
-/* The kernel must not have any requests. */
+/* Whether @errsv says that somebody has closed the fd. */
+gboolean
+gaio_uring_is_lost (int errsv)
+{
+  return errsv == EBADF || errsv == EOPNOTSUPP;
+}
+
+/* The kernel must not have any requests. If somebody has closed the fd, nobody knows what its
+ * number refers to now, so that is not closed. */
 void
 gaio_uring_free (GaioUring *self)
 {
+  if (gaio_uring_is_lost (-io_uring_enter (self->ring.ring_fd, 0, 0, 0, NULL)))
+    self->ring.ring_fd = self->ring.enter_ring_fd = -1;
   io_uring_queue_exit (&self->ring);
   g_free (self);
 }
@@ -67,6 +77,13 @@ gboolean
 gaio_uring_is_empty (const GaioUring *self)
 {
   return self->n_requests + self->n_cancels == 0;
+}
+
+/* Whether there is something to take. */
+gboolean
+gaio_uring_is_ready (gpointer uring)
+{
+  return io_uring_cq_ready (&((GaioUring *) uring)->ring) > 0;
 }
 
 static void
