@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Contexts and their threads come and go: all threads fill them, run them, take them from one
  * main context to another, close them and drop them while the others use them. */
+#include <sys/mman.h>
+
 #include "test-loop.h"
 
 #define N_PLACES 8
@@ -40,6 +42,7 @@ typedef struct
   Loop loops[2]; /* of the main contexts */
   gboolean nested;
   gint fd; /* always ready */
+  gint file;
   Place places[N_PLACES];
   pthread_barrier_t barrier; /* all begin at once */
   guint n_steps;
@@ -61,6 +64,7 @@ typedef struct
 {
   Life *life;
   guint calls; /* (owner) */
+  char byte;   /* of a file operation */
 } Item;
 
 static void
@@ -129,11 +133,39 @@ add_timer (GaioContext *context, Item *item, guint what)
 }
 
 static void
+item_has_ended (gssize result, const GError *error, gpointer data)
+{
+  item_called (data);
+  item_notified (data);
+}
+
+/* Reads or writes one byte. */
+static void
+submit_file (GaioContext *context, Item *item, gint fd, guint what)
+{
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GaioIOOp) op = what % 2 ? gaio_context_submit_pread (context, fd, &item->byte, 1, 0,
+                                                                  item_has_ended, item, &error)
+                                     : gaio_context_submit_pwrite (context, fd, &item->byte, 1, 0,
+                                                                   item_has_ended, item, &error);
+
+  if (op == NULL)
+    {
+      g_assert_error (error, GAIO_ERROR, GAIO_ERROR_CLOSED);
+      item_notified (item);
+    }
+  else if (what % 4 == 0)
+    gaio_io_op_cancel (op);
+}
+
+static void
 fill (Storm *storm, GaioContext *context, Life *life, guint what)
 {
   Item *item = item_new (life);
 
-  if (what % 4 == 0)
+  if (what % 64 == 2)
+    submit_file (context, item, storm->file, what / 64);
+  else if (what % 4 == 0)
     add_handler (context, item, storm->fd, what & 4);
   else if (what % 4 == 1)
     add_timer (context, item, what >> 2);
@@ -359,6 +391,7 @@ storm_start (Storm *storm, Worker *workers)
 {
   g_assert_cmpint (pthread_barrier_init (&storm->barrier, NULL, N_THREADS), ==, 0);
   storm->fd = eventfd_new (1);
+  storm->file = memfd_create ("storm", MFD_CLOEXEC);
   for (guint i = 0; i < G_N_ELEMENTS (storm->loops); i++)
     loop_start (&storm->loops[i], storm);
   for (guint i = 0; i < N_THREADS; i++)
@@ -393,6 +426,7 @@ storm_stop (Storm *storm, Worker *workers)
     g_ptr_array_unref (workers[i].lives);
   pthread_barrier_destroy (&storm->barrier);
   close (storm->fd);
+  close (storm->file);
 }
 
 /* Half of a storm of contexts is alone, the other nested. */

@@ -122,6 +122,33 @@ test_kinds (void)
   close (fd);
 }
 
+static void
+dawdle_after_sync (gssize result, const GError *error, gpointer data)
+{
+  dawdle (data);
+}
+
+static void
+test_file_operation (void)
+{
+  g_autoptr (GaioContext) context = NULL;
+  g_autoptr (GaioIOOp) op = NULL;
+  g_autofree char *pattern = NULL;
+  gint fd;
+  guint calls = 0;
+
+  if (!in_subprocess_with_limit ("1"))
+    return;
+  context = gaio_context_new ();
+  fd = eventfd_new (0);
+  pattern = g_strdup_printf ("file operation (fd %d) ran for * ms", fd);
+  op = gaio_context_submit_fsync (context, fd, dawdle_after_sync, &calls, NULL);
+  expect_warning (pattern);
+  iterate_until (context, calls == 1);
+  g_test_assert_expected_messages ();
+  close (fd);
+}
+
 /* Turns before and after this one are not slow, on however slow a machine. */
 static gboolean
 take_an_hour (gpointer data)
@@ -259,6 +286,7 @@ main (int argc, char **argv)
   g_test_add_func ("/trace/slow-handler-is-told-by-name-and-fd", test_named);
   g_test_add_func ("/trace/slow-handler-without-a-name-is-told-by-fd", test_unnamed);
   g_test_add_func ("/trace/all-kinds-of-callbacks-are-watched", test_kinds);
+  g_test_add_func ("/trace/slow-file-operation-is-told-by-fd", test_file_operation);
   g_test_add_func ("/trace/slow-main-context-is-told-by-address-and-owner", test_main_context);
   g_test_add_func ("/trace/slow-callback-may-end-its-context", test_gone);
   g_test_add_func ("/trace/within-the-limit-is-silent", test_quick);
