@@ -763,7 +763,7 @@ test_closed_ring (gconstpointer how)
 static guint
 get_stat (GaioContext *context, const char *name)
 {
-  g_autoptr (GVariant) stats = g_variant_ref_sink (gaio_context_dup_stats (context));
+  g_autoptr (GVariant) stats = gaio_context_dup_stats (context);
   guint value = G_MAXUINT;
 
   g_assert_true (g_variant_lookup (stats, name, "u", &value));
