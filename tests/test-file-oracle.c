@@ -10,7 +10,7 @@
 
 #include "test-file.h"
 
-#define STEPS 400
+#define STEPS 200
 #define FILE_SIZE 20000
 #define BUFFER_SIZE 16384
 #define BLOCK 4096
