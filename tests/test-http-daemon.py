@@ -329,13 +329,22 @@ def test_port_in_use():
         assert result.returncode == 1 and 'already in use' in result.stderr, result
 
 
-def check_with_wrk(daemon):
+def run_wrk(daemon, seconds):
+    """Returns how many requests there were. None failed."""
     said = subprocess.run(
-        ['wrk', f'--connections={CONNECTIONS}', '--threads=2', f'--duration={SECONDS}',
+        ['wrk', f'--connections={CONNECTIONS}', '--threads=2', f'--duration={seconds}',
          f'--timeout={DEADLINE}', daemon.url], check=True, text=True, capture_output=True).stdout
     print(*(f'# {line}\n' for line in said.splitlines()), sep='', end='')
     assert 'Socket errors' not in said and 'Non-2xx' not in said, said
-    assert int(re.search(r'(\d+) requests in', said)[1]) > 0, said
+    return int(re.search(r'(\d+) requests in', said)[1])
+
+
+def check_with_wrk(daemon):
+    seconds = int(SECONDS)
+    # On a busy machine, the handshakes alone may take longer.
+    while run_wrk(daemon, seconds) == 0:
+        seconds *= 2
+        assert seconds < DEADLINE
     check_all_gone(daemon)
 
 
