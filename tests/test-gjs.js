@@ -82,7 +82,7 @@ function callsWithNumbers(context, fd) {
         [x => set.add_fd(fd, IN, x), 'a token is'],
         [x => set.wait(x), time],
         [x => timer.arm(x), time],
-        [x => timer.arm_at(x), time],
+        [x => timer.arm_at(x), 'a point in time is an integer in microseconds'],
     ];
 }
 
@@ -280,7 +280,7 @@ const tests = {
             f => context.add_fd(ready.get_fd(), IN, f).remove(),
             f => context.add_notifier(ready, f).remove(),
             f => context.add_timer(f).remove(),
-            f => context.add_timeout(1, f).remove(),
+            f => context.add_timeout(1000, f).remove(),
             f => context.add_bottom_half(f).remove(),
             f => {
                 set.set_func(f);
@@ -452,6 +452,45 @@ const tests = {
             const error = assertThrows(call);
             if (!(error instanceof RangeError))
                 throw new Error(`${error} instead of a RangeError`);
+        }
+    },
+
+    'times-are-integers-or-seconds'() {
+        const context = Gaio.Context.new();
+        const set = Gaio.ReadySet.new(context);
+        const timer = context.add_timer(() => {});
+        const timeout = context.add_timeout({seconds: 60}, () => true);
+        const left = timeout.get_deadline() - GLib.get_monotonic_time();
+        if (!(left > 30e6 && left <= 60e6))
+            throw new Error(`${left} us instead of 60 s`);
+        timeout.remove();
+        const before = GLib.get_monotonic_time();
+        timer.arm({seconds: 60.5});
+        if (timer.get_deadline() < before + 60500000)
+            throw new Error('armed too early');
+        assertEqual(context.iterate({seconds: 0}), false);
+        assertTypeError(() => timer.arm(0.5), 'write {seconds: 0.5}');
+        for (const seconds of [-1, NaN, Infinity]) {
+            for (const call of [time => timer.arm(time), time => context.iterate(time),
+                time => set.wait(time), time => context.add_timeout(time, () => true)]) {
+                if (!(assertThrows(() => call({seconds})) instanceof RangeError))
+                    throw new Error(`${seconds} is not a time`);
+            }
+        }
+    },
+
+    'interval-that-was-meant-in-seconds-is-warned-of'() {
+        for (const [interval, isWarnedOf] of [['1', true], ['100', false], ['{seconds: 1}', false]]) {
+            const program = 'imports.gi.Gaio.Context.new()' +
+                `.add_timeout(${interval}, () => true).remove()`;
+            const gjs = new Gio.Subprocess({
+                argv: ['gjs', '-c', program],
+                flags: Gio.SubprocessFlags.STDERR_PIPE,
+            });
+            gjs.init(null);
+            const [, , said] = gjs.communicate_utf8(null, null);
+            assertEqual(said.includes('write add_timeout({seconds: 1}, func)'), isWarnedOf);
+            assertEqual(gjs.get_successful(), true);
         }
     },
 

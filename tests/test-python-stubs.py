@@ -52,6 +52,7 @@ class MainLoop:
 }
 
 RIGHT = '''
+import datetime
 import socket
 from gi.repository import Gaio, Gio, GLib
 
@@ -66,6 +67,9 @@ def use(connection: socket.socket) -> None:
             handler.set_condition(GLib.IOCondition(4))
         with context.add_timer(print, 'data') as timer:
             timer.arm(1000)
+            timer.arm(datetime.timedelta(seconds=1))
+            timer.arm(seconds=0.5)
+        context.add_timeout(lambda: True, seconds=0.5)
     except OSError as error:
         print(error.errno)
     except Gaio.LoopError as error:
@@ -84,12 +88,13 @@ WRONG = {
     "context.add_fd('0', 'r', on_readable)": 'arg-type',
     "context.add_fd(0, None, on_readable)": 'arg-type',
     "context.add_fd(0, 'r', lambda fd, condition: None)": 'arg-type',
-    "context.add_timeout(1, lambda: print())": 'arg-type',
+    "context.add_timeout(1000, lambda: print())": 'arg-type',
+    "context.add_timeout(0.5, lambda: True)": 'call-overload',
     "context.add_timer(print).fire()": 'attr-defined',
     "context.pread_async(0, '4096', 0)": 'arg-type',
     "context.pwrite_async(0, 'text', 0)": 'arg-type',
     "Gaio.ReadySet()": 'call-arg',
-    "context.iterate()": 'call-arg',
+    "context.iterate()": 'call-overload',
     "context.add_fd(0, 'r', on_readable).unref()": 'attr-defined',
 }
 

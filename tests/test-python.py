@@ -2,6 +2,7 @@
 """What Python programs do with the library, and with its override."""
 
 import contextlib
+import datetime
 import errno
 import faulthandler
 import gc
@@ -9,8 +10,10 @@ import os
 import resource
 import shutil
 import socket
+import subprocess
 import sys
 import threading
+import warnings
 import weakref
 
 import gi
@@ -158,7 +161,7 @@ def get_calls_with_numbers(context, fd):
         ('ReadySet.add_fd', 2): (lambda x: ready_set.add_fd(fd, 'r', x), 'a token is'),
         ('ReadySet.wait', 0): (ready_set.wait, time),
         ('Timer.arm', 0): (timer.arm, time),
-        ('Timer.arm_at', 0): (timer.arm_at, time),
+        ('Timer.arm_at', 0): (timer.arm_at, 'a point in time is an int in microseconds'),
     }
 
 
@@ -218,6 +221,60 @@ def test_times_are_in_their_range():
                         (Gaio.ReadySet(context).wait, -2)):
         with raises_python(ValueError, 'the time is'):
             call(wrong)
+
+
+def test_times_are_timedeltas_or_seconds():
+    """Of which a float is one. What is meant is exact, and is given once."""
+    context = Gaio.Context()
+    ready_set = Gaio.ReadySet(Gaio.Context.get_default())
+    half = datetime.timedelta(seconds=0.5)
+    with context.add_timer(print) as timer:
+        for arm in (lambda: timer.arm(half), lambda: timer.arm(seconds=0.5),
+                    lambda: timer.arm(500000)):
+            before = GLib.get_monotonic_time()
+            arm()
+            assert before + 500000 <= timer.get_deadline() <= GLib.get_monotonic_time() + 500000
+        with raises_python(TypeError, 'either 1 or seconds=2'):
+            timer.arm(1, seconds=2)
+        with raises_python(TypeError, 'a point in time is'):
+            timer.arm_at(half)
+    minute = datetime.timedelta(minutes=1)
+    for timeout in (context.add_timeout(minute, print, 1), context.add_timeout(print, seconds=60),
+                    context.add_timeout(print, 1, seconds=60.0),
+                    context.add_timeout(func=print, seconds=60),
+                    context.add_timeout(interval_us=minute, func=print)):
+        with timeout:
+            assert 0 <= GLib.get_monotonic_time() + 60e6 - timeout.get_deadline() < 30e6
+    assert not context.iterate(seconds=0) and not context.iterate(datetime.timedelta())
+    assert ready_set.wait(seconds=0.001) == ready_set.wait(10 * datetime.timedelta.resolution)
+    for call in (timer.arm, context.iterate, ready_set.wait,
+                 lambda *args, **kwargs: context.add_timeout(*args, print, **kwargs)):
+        with raises_python(TypeError, 'write seconds=0.5'):
+            call(1.5)
+        with raises_python(ValueError, 'the time is 0 or above'):
+            call(-half)
+        with raises_python(ValueError, 'the time is 0 or above'):
+            call(seconds=-1)
+
+
+def test_interval_that_was_meant_in_seconds():
+    """A warning tells what to write."""
+    context = Gaio.Context()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        for interval_us in (1, 99, 100):
+            context.add_timeout(interval_us, print).remove()
+        context.add_timeout(print, seconds=1).remove()
+    assert ['add_timeout(func, seconds=1)' in str(warning.message) for warning in caught] \
+        == [True, False], caught
+    assert {warning.filename for warning in caught} == {__file__}, caught
+
+
+def test_import_without_require_version():
+    """Nothing is said about it: there is one version."""
+    fail = 'import gi, warnings; warnings.simplefilter("error", gi.PyGIWarning); '
+    for program in ('from gi.repository import Gaio', 'from gi.repository import Gaio; import gaio'):
+        subprocess.run([sys.executable, '-c', fail + program], check=True)
 
 
 def test_errors_are_glib_errors_and_os_errors():
@@ -647,7 +704,7 @@ def test_timer():
         timer.disarm()
         assert not context.iterate(0)
     ticks = []
-    context.add_timeout(1, lambda: ticks.append(None) or len(ticks) < 3)
+    context.add_timeout(100, lambda: ticks.append(None) or len(ticks) < 3)
     run_until(context, lambda: len(ticks) == 3)
     assert not context.iterate(0)
 

@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import threading
 
-import gi
-
-gi.require_version('Gaio', '1.0')
 from gi.repository import Gaio, GLib
 
 context = Gaio.Context.get_default()

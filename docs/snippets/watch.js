@@ -20,5 +20,5 @@ context.add_fd(server.get_socket().fd, GLib.IOCondition.IN, () => {
     loop.quit();
     return GLib.SOURCE_REMOVE;
 });
-context.add_timer(() => client.close(null)).arm(10000);
+context.add_timer(() => client.close(null)).arm({seconds: 0.01});
 loop.run();

@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import socket
 
-import gi
-
-gi.require_version('Gaio', '1.0')
 from gi.repository import Gaio, GLib
 
 context = Gaio.Context.get_default()
@@ -26,7 +23,7 @@ def on_tick():
 
 
 client.send(b'hello')
-context.add_timeout(10000, on_tick)
+context.add_timeout(on_tick, seconds=0.01)
 with context.add_fd(server, 'r', on_input) as handler:
     loop.run()
 print('removed' if handler.is_removed() else 'there')

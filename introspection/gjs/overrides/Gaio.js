@@ -31,6 +31,9 @@ const CONDITIONS = {r: 1, w: 4, rw: 5};
 // The conditions that poll(2) knows: IN, PRI, OUT, ERR and HUP.
 const ALL_CONDITIONS = 0x1f;
 
+// Whoever asks for less wants seconds: calling a function takes longer.
+const SHORTEST_INTERVAL_US = 100;
+
 // GJS turns anything that is not a number into 0, and cuts off decimals.
 function refuseType(rule, value) {
     let shown = `a value of type ${typeof value}`;
@@ -64,16 +67,33 @@ function toCondition(condition) {
     return condition;
 }
 
+function toPointInTime(time) {
+    if (typeof time !== 'bigint' && !Number.isInteger(time)) {
+        refuseType('a point in time is an integer in microseconds, ' +
+            'such as GLib.get_monotonic_time() + 1000', time);
+    }
+    return time;
+}
+
 function toTime(time) {
-    if (typeof time !== 'bigint' && !Number.isInteger(time))
-        refuseType('time is an integer in microseconds, such as Math.round(seconds * 1e6)', time);
+    const seconds = time?.seconds;
+    if (typeof seconds === 'number') {
+        if (!(seconds >= 0 && seconds < Infinity))
+            throw new RangeError(`the time is 0 or above, not ${seconds} seconds`);
+        return Math.round(seconds * 1e6);
+    }
+    if (typeof time !== 'bigint' && !Number.isInteger(time)) {
+        refuseType('time is an integer in microseconds (for seconds, write {seconds: 0.5})',
+            time);
+    }
     return time;
 }
 
 function toTimeFrom(lowest, time) {
-    if (toTime(time) < lowest)
-        throw new RangeError(`the time is ${lowest} or above, not ${time}`);
-    return time;
+    const us = toTime(time);
+    if (us < lowest)
+        throw new RangeError(`the time is ${lowest} or above, not ${us}`);
+    return us;
 }
 
 function toDuration(time) {
@@ -85,15 +105,21 @@ function toTimeout(time) {
 }
 
 function toWindow(time) {
-    if (toDuration(time) > GLib.USEC_PER_SEC)
-        throw new RangeError(`the time is ${GLib.USEC_PER_SEC} at most, not ${time}`);
-    return time;
+    const us = toDuration(time);
+    if (us > GLib.USEC_PER_SEC)
+        throw new RangeError(`the time is ${GLib.USEC_PER_SEC} at most, not ${us}`);
+    return us;
 }
 
 function toInterval(interval) {
-    if (toTime(interval) <= 0)
-        throw new RangeError(`an interval is above 0, not ${interval}`);
-    return interval;
+    const us = toTime(interval);
+    if (us <= 0)
+        throw new RangeError(`an interval is above 0, not ${us}`);
+    if (us < SHORTEST_INTERVAL_US) {
+        console.warn(`${us} is in microseconds: for seconds, write ` +
+            `add_timeout({seconds: ${us}}, func)`);
+    }
+    return us;
 }
 
 function toPid(pid) {
@@ -152,7 +178,7 @@ const CONVERSIONS = {
     },
     Handler: {set_condition: [toCondition]},
     ReadySet: {add_fd: [toFd, toCondition, toToken], wait: [toTimeout]},
-    Timer: {arm: [toTime], arm_at: [toTime]},
+    Timer: {arm: [toTime], arm_at: [toPointInTime]},
 };
 
 function convertArguments(object, name, conversions) {

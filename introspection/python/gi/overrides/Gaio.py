@@ -2,19 +2,24 @@
 """What makes Gaio feel at home in Python: files, exceptions, with, for, and Ctrl-C."""
 
 import contextlib
+import datetime
 import errno
 import functools
 import operator
 import os
 import signal
 import struct
+import warnings
 
+import gi
 from gi import _ossighelper
 from gi.module import get_introspection_module
 from gi.overrides import override
 from gi.repository import Gio, GLib, GObject
 
 Gaio = get_introspection_module('Gaio')
+# There is one version. Without this, PyGObject would warn whoever has not asked for it.
+gi.require_version('Gaio', '1.0')
 
 __all__ = []
 
@@ -39,6 +44,11 @@ _ERRNOS = {
 }
 
 _DOMAIN = GLib.quark_to_string(Gaio.error_quark())
+
+_MICROSECOND = datetime.timedelta(microseconds=1)
+_TIME = 'time is an int in microseconds or a datetime.timedelta (for seconds, write seconds=0.5)'
+# Whoever asks for less wants seconds: calling a Python function takes longer.
+_SHORTEST_INTERVAL_US = 100
 
 # GaioReadyRecord.
 _unpack_records = struct.Struct('QiI').iter_unpack
@@ -91,7 +101,19 @@ def _to_int(value, what):
 
 
 def _to_us(time):
-    return _to_int(time, 'time is an int in microseconds, such as round(seconds * 1e6)')
+    if isinstance(time, datetime.timedelta):
+        if time < datetime.timedelta():
+            raise ValueError(f'the time is 0 or above, not {time!r}')
+        return time // _MICROSECOND
+    return _to_int(time, _TIME)
+
+
+def _choose_time(time, seconds):
+    if seconds is None:
+        return time
+    if time is not None:
+        raise TypeError(f'the time is either {time!r} or seconds={seconds!r}')
+    return datetime.timedelta(seconds=seconds)
 
 
 def _to_us_from(lowest, time):
@@ -130,6 +152,14 @@ def _to_bytes(data):
     if isinstance(data, GLib.Bytes):
         return data
     return GLib.Bytes.new(data if isinstance(data, bytes) else memoryview(data).tobytes())
+
+
+def _to_interval(time):
+    interval_us = _to_positive(_to_us(time), 'an interval is an int')
+    if interval_us < _SHORTEST_INTERVAL_US:
+        warnings.warn(f'{interval_us} is in microseconds: for seconds, write '
+                      f'add_timeout(func, seconds={interval_us})', RuntimeWarning, stacklevel=4)
+    return interval_us
 
 
 def _to_fd(file):
@@ -254,9 +284,14 @@ class Context(Gaio.Context):
     def add_child(self, pid, func, *user_data):
         return super().add_child(_to_positive(pid, 'a pid is an int'), func, *user_data)
 
-    def add_timeout(self, interval_us, func, *user_data):
-        interval_us = _to_positive(_to_us(interval_us), 'an interval is an int')
-        return super().add_timeout(interval_us, func, *user_data)
+    def add_timeout(self, *args, seconds=None, **kwargs):
+        """add_timeout(interval_us, func, *user_data) or add_timeout(func, *user_data, seconds=1)"""
+        if seconds is not None:
+            args = (datetime.timedelta(seconds=seconds), *args)
+        return self._add_timeout(*args, **kwargs)
+
+    def _add_timeout(self, interval_us, func, *user_data):
+        return super().add_timeout(_to_interval(interval_us), func, *user_data)
 
     def set_dispatch_limits(self, max_callbacks, max_time_us):
         max_callbacks = _to_int(max_callbacks, 'max_callbacks is an int')
@@ -266,8 +301,8 @@ class Context(Gaio.Context):
         super().set_poll_params(_to_window(max_us), _to_int(grow, 'grow is an int'),
                                 _to_int(shrink, 'shrink is an int'))
 
-    def iterate(self, timeout_us):
-        timeout_us = _to_timeout(timeout_us)
+    def iterate(self, timeout_us=None, *, seconds=None):
+        timeout_us = _to_timeout(_choose_time(timeout_us, seconds))
         if timeout_us == 0:
             return super().iterate(0)
         with _interruptible(self, self.wakeup):
@@ -324,11 +359,12 @@ __all__.append('Handler')
 
 @override
 class Timer(_Removable, Gaio.Timer):
-    def arm(self, delay_us):
-        _arm(self, _to_us(delay_us))
+    def arm(self, delay_us=None, *, seconds=None):
+        _arm(self, _to_us(_choose_time(delay_us, seconds)))
 
     def arm_at(self, monotonic_us):
-        _arm_at(self, _to_us(monotonic_us))
+        _arm_at(self, _to_int(monotonic_us, 'a point in time is an int in microseconds, such as '
+                                            'GLib.get_monotonic_time() + 1000'))
 
 
 __all__.append('Timer')
@@ -367,8 +403,8 @@ class ReadySet(Gaio.ReadySet):
                               _to_int(token, 'a token is an int'))
 
     @_raises_loop_error
-    def wait(self, timeout_us):
-        return super().wait(_to_timeout(timeout_us))
+    def wait(self, timeout_us=None, *, seconds=None):
+        return super().wait(_to_timeout(_choose_time(timeout_us, seconds)))
 
     def __iter__(self):
         """Take what is ready, as (token, fd, condition). The condition is an int: creating a
