@@ -70,10 +70,12 @@ def pair():
 
 @contextlib.contextmanager
 def raises(class_, number=None):
+    raised = []
     try:
-        yield
+        yield raised
     except class_ as error:
         assert number is None or error.errno == number, repr(error)
+        raised.append(error)
     else:
         assert False, f'no {class_.__name__}'
 

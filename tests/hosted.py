@@ -4,6 +4,8 @@
 from gi.repository import GLib
 
 from gaio._hosted import HostedEventLoop
+from gaio._loop import EventLoop
+from gaio._main_loops import get_installed, set_installed
 
 
 class InMainLoop(HostedEventLoop):
@@ -26,9 +28,12 @@ class InMainLoop(HostedEventLoop):
         if self.has_stopped or self.is_late:
             self._turn_soon.schedule()
         self.is_late = False
+        outer = get_installed()
+        set_installed(self)
         try:
             self.main_loop.run()
         finally:
+            set_installed(outer)
             self.main_loop = None
             self.has_stopped = False
         if self.error is not None:
@@ -41,11 +46,9 @@ class InMainLoop(HostedEventLoop):
             raise RuntimeError('This event loop is already running')
 
     def stop(self):
-        # The one of a turn comes before it.
-        if self.gaio_selector.hosted and not self.is_running():
-            super().stop()
-            return
         self.has_stopped = True
+        if self.is_in_run():
+            EventLoop.stop(self)
         if self.main_loop is not None:
             self.main_loop.quit()
 

@@ -2,6 +2,7 @@
 """asyncio in a program that runs GLib's main loop."""
 
 import asyncio
+import contextlib
 import contextvars
 import math
 import os
@@ -9,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 
 import gi
 
@@ -19,6 +21,7 @@ import gaio
 from asyncio_support import (
     LOST_MS, TURNS, future, idle, installed, left_as_it_was, open_fds, output_of, pair, raises,
     run_in_main_loop, run_nested, tcp_echo)
+from gaio._hosted import HostedEventLoop
 from gi.repository import Gaio, Gio, GLib
 
 
@@ -292,11 +295,11 @@ def test_installed_loop_never_calls_what_is_never_due():
         with installed() as loop, tap.caught_by_hook() as caught:
             assert run_in_main_loop(loop, main(loop, delay))
             turns = []
-            turn, loop.run_forever = loop.run_forever, lambda: turns.append(turn())
+            turn, loop._run_once = loop._run_once, lambda: turns.append(turn())
             main_loop = GLib.MainLoop()
             GLib.timeout_add(20, main_loop.quit)
             main_loop.run()
-            del loop.run_forever
+            del loop._run_once
         assert not caught, caught
         assert len(turns) <= 1, len(turns)
 
@@ -383,7 +386,7 @@ def test_run_in_a_glib_callback_of_a_program_with_an_installed_loop():
 
 
 def test_installed_loop_in_a_loop_that_is_run():
-    """And two that are installed, where a callback of the one runs a main loop."""
+    """And two of one main context, where a callback of the one runs a main loop."""
     async def main():
         with installed() as loop:
             done = future()
@@ -403,7 +406,9 @@ def test_installed_loop_in_a_loop_that_is_run():
 
     with tap.caught_by_hook() as caught:
         gaio.run(main())
-        with installed() as loop, installed() as other:
+        with installed() as loop, contextlib.closing(HostedEventLoop()) as other, \
+                warnings.catch_warnings():
+            warnings.simplefilter('ignore', RuntimeWarning)
             assert run_in_main_loop(loop, nest(loop, other)) == b'hello\n'
     assert not caught, caught
 
@@ -445,6 +450,162 @@ def test_signal_handler_of_an_installed_loop_has_the_context_of_who_added_it():
 
     with installed() as loop:
         assert run_in_main_loop(loop, main(loop)) == 'added'
+
+
+def is_running(loop):
+    """What asyncio and the loop say of it. They agree."""
+    running = asyncio._get_running_loop() is loop
+    assert loop.is_running() is running
+    return running
+
+
+def run_application(on_activate, on_startup=int):
+    application = Gio.Application(application_id=None, flags=Gio.ApplicationFlags.NON_UNIQUE)
+    application.connect('startup', lambda _: on_startup())
+    application.connect('activate', on_activate)
+    assert application.run([]) == 0
+
+
+def test_create_task_in_a_glib_callback_of_a_program_with_an_installed_loop():
+    """It is what a button does: in each kind of main loop, and where the application is activated,
+    also if the loop is made there."""
+    results = []
+    loops = []
+
+    async def main(end):
+        results.append(await tcp_echo())
+        end()
+
+    def on_activate(application):
+        application.hold()
+        results.append(asyncio.create_task(main(application.release)))
+
+    with installed():
+        for how in (by_main_loop, by_gaio):
+            run, end = how(GLib.MainContext.default())
+            idle(lambda end=end: results.append(asyncio.create_task(main(end))))
+            run()
+        run_application(on_activate)
+    run_application(on_activate, lambda: loops.append(gaio.install()))
+    loops[0].close()
+    assert results[1::2] == 4 * [b'hello\n'], results
+
+
+def test_installed_loop_is_running_while_a_main_loop_is():
+    """Before and after, none is: asyncio.run() works. In callbacks, it is between two turns."""
+    seen = []
+    with installed() as loop:
+        main_loop = GLib.MainLoop()
+
+        def look():
+            seen.append(is_running(loop))
+            nested = GLib.MainLoop()
+            idle(lambda: seen.append(is_running(loop)) or nested.quit())
+            nested.run()
+            seen.append(is_running(loop))
+            seen.append(loop.run_until_complete(asyncio.sleep(0, 'done')))
+            seen.append(is_running(loop))
+            loop.call_soon(lambda: seen.append(is_running(loop)) or main_loop.quit())
+
+        assert not is_running(loop)
+        idle(look)
+        main_loop.run()
+        assert not is_running(loop)
+        assert asyncio.run(asyncio.sleep(0, 'run')) == 'run'
+        run_application(lambda _: seen.append(is_running(loop)))
+        mine = GLib.MainContext()
+        other = GLib.MainLoop(mine)
+        add_timeout(mine, 0, lambda: seen.append(not is_running(loop)) or other.quit())
+        other.run()
+    assert seen == [True, True, True, 'done', True, True, True, True], seen
+
+
+def test_installed_loop_that_is_closed_in_a_callback_is_not_running():
+    """Another one, which is installed there, is."""
+    seen = []
+    main_loop = GLib.MainLoop()
+
+    def on_idle():
+        loop.close()
+        seen.append(is_running(loop) or asyncio._get_running_loop())
+        with installed() as other:
+            seen.append(is_running(other))
+        main_loop.quit()
+
+    loop = gaio.install()
+    idle(on_idle)
+    main_loop.run()
+    assert seen == [None, True], seen
+    assert asyncio._get_running_loop() is None
+
+
+def test_stop_of_an_installed_loop_ends_the_main_loops():
+    """All that run its main context, at the end of the iteration."""
+    async def main(loop):
+        task = asyncio.current_task()
+        assert task in asyncio.all_tasks()
+        loop.stop()
+        loop.call_soon(calls.append, 'later')
+
+    def nest(loop):
+        nested = GLib.MainLoop()
+        calls.append(loop.create_task(main(loop)))
+        nested.run()
+
+    calls = []
+    with installed() as loop:
+        main_loop = GLib.MainLoop()
+        idle(nest, loop)
+        main_loop.run()
+        assert len(calls) == 1 and calls[0].done(), calls
+        run_application(lambda application: application.hold() or loop.stop())
+        main_context = GLib.MainContext.default()
+        with raises(RuntimeError):
+            assert main_context.acquire()
+            try:
+                loop.stop()
+            finally:
+                main_context.release()
+
+
+def test_second_install_gives_the_same_loop():
+    """Of a main context, until it is closed."""
+    with installed() as loop:
+        assert gaio.install() is loop
+        assert gaio.install(GLib.MainContext.default()) is loop
+        with installed(GLib.MainContext()) as other:
+            assert other is not loop
+    with installed() as again:
+        assert again is not loop
+
+
+def test_main_loop_in_a_task_is_warned_of():
+    """On the line that runs it. There is nothing wrong with one in a callback."""
+    async def main(run):
+        run()
+
+    def run_main_loop():
+        main_loop = GLib.MainLoop()
+        idle(main_loop.quit)
+        main_loop.run()
+
+    def run_context():
+        cancellable = Gio.Cancellable()
+        idle(cancellable.cancel)
+        Gaio.Context.get_default().run(None, cancellable)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        for run in (run_main_loop, run_context, lambda: run_application(lambda *_: None)):
+            gaio.run(main(run))
+            with installed() as loop:
+                run_in_main_loop(loop, main(run))
+        with installed() as loop:
+            idle(run_main_loop)
+            run_in_main_loop(loop, asyncio.sleep(0.001))
+    assert len(caught) == 6, caught
+    for warning in caught:
+        assert warning.filename == __file__ and 'run() in a task' in str(warning.message), warning
 
 
 def by_main_loop(main_context):

@@ -5,11 +5,13 @@ import asyncio
 import contextlib
 import contextvars
 import os
+import selectors
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import gi
 
@@ -143,6 +145,39 @@ def test_glib_callbacks_see_the_running_loop():
         assert await seen is asyncio.get_running_loop()
 
     gaio.run(main())
+
+
+def test_run_in_run_says_what_to_write():
+    """And nothing of a coroutine that was never awaited."""
+    async def main():
+        with raises(RuntimeError) as raised:
+            gaio.run(tcp_echo())
+        for words in ('`await coroutine`', '`asyncio.create_task(coroutine)`'):
+            assert words in str(raised[0]), raised
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        gaio.run(main())
+
+
+def test_new_event_loop():
+    """Makes one for whoever asks for a factory."""
+    with asyncio.Runner(loop_factory=gaio.new_event_loop) as runner:
+        assert isinstance(runner.get_loop(), gaio.EventLoop)
+        assert runner.run(tcp_echo()) == b'hello\n'
+
+
+def test_loop_takes_a_selector():
+    """One of ours: another would not run GLib, and is refused."""
+    selector = gaio.Selector()
+    loop = gaio.EventLoop(selector)
+    assert loop.gaio_selector is selector
+    assert loop.run_until_complete(tcp_echo()) == b'hello\n'
+    loop.close()
+    for make in (gaio.EventLoop, lambda selector: gaio.EventLoop(selector=selector)):
+        with selectors.EpollSelector() as other, raises(TypeError) as raised:
+            make(other)
+        assert 'a GLib.MainContext or a gaio.Selector' in str(raised[0]), raised
 
 
 # Signals and children.

@@ -19,7 +19,7 @@ Requires Python 3.11 and Gaio 1.0.
 from ._awaitables import readable, wrap, writable
 from ._files import fsync, pread, pwrite
 from ._hosted import install
-from ._loop import EventLoop, run
+from ._loop import EventLoop, new_event_loop, run
 from ._selector import Selector
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     'Selector',
     'fsync',
     'install',
+    'new_event_loop',
     'pread',
     'pwrite',
     'readable',

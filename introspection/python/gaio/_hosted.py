@@ -14,14 +14,17 @@ import weakref
 from gi.repository import Gaio, GLib
 
 from ._child_watcher import use_pidfds
-from ._loop import EventLoop, get_installed, set_installed
-from ._main_context import get_main_context, is_in_main_thread
+from ._loop import EventLoop, outside_of_other_loops
+from ._main_context import get_main_context, is_in_main_thread, thread_default
+from ._main_loops import find_quits, get_installed, set_installed, set_running
 from ._selector import Selector
 from ._signals import SignalSource
 
 
 # This many iterations in a row take precedence over anything else that GLib has to do.
 _MOST_URGENT_TURNS = 16
+# As many follow one another before GLib has its turn: what is read by one is handled by the next.
+_ITERATIONS_OF_A_TURN = 4
 # Anything later than this is never: a timer counts microseconds in 64 bits.
 _NEVER_S = 9e12
 
@@ -36,27 +39,6 @@ def _weakly(method):
         return strong(*args) if strong is not None else None
 
     return callback
-
-
-@contextlib.contextmanager
-def _outside_of_other_loops():
-    """Another event loop may be running the main context, as gaio.run() in a GLib callback does, or
-    one of its tasks may be running a main loop: the other loop waits meanwhile."""
-    loop = asyncio._get_running_loop()
-    if loop is None:
-        yield
-        return
-    task = asyncio.current_task(loop)
-    # Since Python 3.14, a thread has only one current task.
-    if task is not None:
-        asyncio.tasks._leave_task(loop, task)
-    asyncio._set_running_loop(None)
-    try:
-        yield
-    finally:
-        asyncio._set_running_loop(loop)
-        if task is not None:
-            asyncio.tasks._enter_task(loop, task)
 
 
 def _hide_us(handle):
@@ -103,7 +85,10 @@ class _Deadlines:
 
 class HostedEventLoop(EventLoop):
     """An event loop that is run by whoever runs its GMainContext, one iteration whenever there is
-    something to do; only then is it running. Created by gaio.install()."""
+    something to do. It is running while a main loop runs that GMainContext. Created by
+    gaio.install()."""
+
+    _is_in_main_context = False
 
     def __init__(self, main_context=None):
         self._deadlines = _Deadlines()
@@ -115,30 +100,57 @@ class HostedEventLoop(EventLoop):
         selector = _HostedSelector(get_main_context() if main_context is None else main_context)
         context = selector.context
         self._turn_soon = Gaio.Context.add_bottom_half(context, _weakly(self._turn))
-        self._turn_later = Gaio.Context.add_timer(context, _weakly(self._turn))
+        self._turn_later = Gaio.Context.add_timer(context, _weakly(self._on_deadline))
+        self._armed_for = None
+        self._is_default = selector.main_context == GLib.MainContext.default()
         super().__init__(selector=selector)
+        self._is_in_main_context = True
         selector.set.set_func(_weakly(self._on_ready))
         if is_in_main_thread():
             self._hear_signals()
 
+    def is_running(self):
+        if self.is_in_run() or not self._is_in_main_context:
+            return self.is_in_run()
+        main_context = self.gaio_selector.main_context
+        return main_context.is_owner() or bool(find_quits(main_context))
+
+    def _check_running(self):
+        """In a main loop, a GLib callback may run it until something is done."""
+        if self.is_in_run() or asyncio._get_running_loop() not in (None, self):
+            super()._check_running()
+
+    def stop(self):
+        """End the main loops, or else run_until_complete() or run_forever()."""
+        main_context = self.gaio_selector.main_context
+        if self.is_in_run() or not main_context.is_owner():
+            super().stop()
+        if self.is_in_run() and not self.gaio_selector.hosted:
+            return
+        quits = find_quits(main_context)
+        if not quits and main_context.is_owner():
+            raise RuntimeError('stop() cannot end a main loop that Python does not run: call the '
+                               'function that ends it')
+        for quit_ in quits:
+            quit_()
+
     def _check_caller(self):
-        """In debug mode, asyncio itself checks this only while the loop is running."""
-        if (self.get_debug() and not self.is_running() and threading.get_ident() != self._thread
+        """Of debug mode. asyncio itself checks this only in run_forever()."""
+        if (not self.is_in_run() and threading.get_ident() != self._thread
                 and not self.gaio_selector.main_context.is_owner()):
             raise RuntimeError('Non-thread-safe operation invoked on an event loop other than the '
                                'current one')
 
-    def _turn_again(self):
-        if self.is_running():
+    def call_soon(self, callback, *args, context=None):
+        debug = self.get_debug()
+        if debug:
+            self._check_caller()
+        handle = super().call_soon(callback, *args, context=context)
+        if self.is_in_run():
             self._has_more = True
         else:
             self._turn_soon.schedule()
-
-    def call_soon(self, callback, *args, context=None):
-        self._check_caller()
-        handle = super().call_soon(callback, *args, context=context)
-        self._turn_again()
-        return _hide_us(handle)
+        return _hide_us(handle) if debug else handle
 
     def _write_to_self(self):
         super()._write_to_self()
@@ -147,23 +159,32 @@ class HostedEventLoop(EventLoop):
         self._turn_soon.schedule()
 
     def call_at(self, when, callback, *args, context=None):
-        self._check_caller()
+        if self.get_debug():
+            self._check_caller()
         handle = super().call_at(when, callback, *args, context=context)
         if when > self.time():
             self._deadlines.add(handle)
-            if not self.is_running():
+            if not self.is_in_run():
                 self._set_timer(-math.inf)
         else:
             # This includes NaN: asyncio calls such a callback at once.
-            self._turn_again()
+            self._has_more = True
+            if not self.is_in_run():
+                self._turn_soon.schedule()
         return _hide_us(handle)
 
     def _set_timer(self, done_until):
         when = self._deadlines.first_after(done_until)
-        self._turn_later.arm_at(-1 if when is None else int(min(when, _NEVER_S) * 1e6) + 1)
+        if when != self._armed_for:
+            self._armed_for = when
+            self._turn_later.arm_at(-1 if when is None else int(min(when, _NEVER_S) * 1e6) + 1)
+
+    def _on_deadline(self):
+        self._armed_for = None
+        self._turn()
 
     def _on_ready(self, _set, _n_ready):
-        if not self.is_running():
+        if not self.is_in_run():
             self._turn()
             return
         # One of our callbacks runs a main loop. Until it has returned, that main loop must not be
@@ -175,23 +196,60 @@ class HostedEventLoop(EventLoop):
         """Do everything there is to do now: what is due, what is ready, and what was scheduled."""
         if self.is_closed():
             return
-        if self.is_running():
+        if self.is_in_run():
             # One of our callbacks runs a main loop. What woke us is not lost: we look afterwards.
             self._has_more = True
             return
         self.gaio_selector.hosted = True
         try:
-            with _outside_of_other_loops():
+            if asyncio._get_running_loop() is self and not self.get_debug():
+                self._iterate()
+                return
+            with outside_of_other_loops():
                 # According to asyncio's documentation, this runs exactly one iteration.
-                self.stop()
+                super().stop()
                 self.run_forever()
         finally:
             self.gaio_selector.hosted = False
 
+    def _iterate(self):
+        """What run_forever() does, in half of the time: we are the running loop already."""
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
+        self._thread_id = threading.get_ident()
+        began = self.time()
+        self._has_more = False
+        try:
+            if self._is_default and GLib.MainContext.get_thread_default() is None:
+                began = self._run_iterations(began)
+            else:
+                with thread_default(self.gaio_selector.main_context):
+                    began = self._run_iterations(began)
+        except BaseException:
+            self._has_more = True
+            raise
+        finally:
+            self._thread_id = None
+            self._stopping = False
+            sys.set_asyncgen_hooks(*hooks)
+            self._be_hosted(began)
+
+    def _run_iterations(self, began):
+        """Return when the last one began."""
+        for _ in range(_ITERATIONS_OF_A_TURN - 1):
+            self._run_once()
+            if not self._has_more or self._stopping:
+                return began
+            began = self.time()
+            self._has_more = False
+        self._run_once()
+        return began
+
     def run_forever(self):
-        if self.is_running() or self.is_closed():
+        if self.is_in_run() or self.is_closed():
             # This raises an exception, which does not end the iteration that is running.
             return super().run_forever()
+        outer = asyncio._get_running_loop()
         began = self.time()
         self._has_more = False
         try:
@@ -201,6 +259,7 @@ class HostedEventLoop(EventLoop):
             self._has_more = True
             raise
         finally:
+            asyncio._set_running_loop(outer)
             self._be_hosted(began)
 
     def _be_hosted(self, done_until):
@@ -231,7 +290,7 @@ class HostedEventLoop(EventLoop):
         try:
             self._turn()
             # It would spin in a main loop that one of our callbacks runs.
-            again = self._has_more and not self.is_running() and not self.is_closed()
+            again = self._has_more and not self.is_in_run() and not self.is_closed()
         finally:
             if not again:
                 self._idle = None
@@ -258,15 +317,18 @@ class HostedEventLoop(EventLoop):
             _hearing.discard(self)
 
     def close(self):
-        if self.is_running():
+        if self.is_in_run():
             raise RuntimeError('Cannot close a running event loop')
         if not self.is_closed():
+            self._is_in_main_context = False
             self.hear_no_longer()
             # When the interpreter exits, the modules that PyGObject would import for this are gone.
             if not sys.is_finalizing():
                 self._leave_main_context()
             if get_installed() is self:
                 set_installed(None)
+            if asyncio._get_running_loop() is self:
+                asyncio._set_running_loop(None)
         super().close()
 
     def _leave_main_context(self):
@@ -294,14 +356,19 @@ def install(main_context=None):
     a thread that has none, it is the global default in the main thread, and a new one in other
     threads.
 
-    To start tasks from GLib callbacks, use its create_task(). It is also set as the thread's event
-    loop with asyncio.set_event_loop(), unless the policy is that of gi.events. close() takes it out
-    of the main loop.
+    While a main loop runs, it is the running loop: GLib callbacks start tasks with
+    asyncio.create_task(). It is also set as the thread's event loop with asyncio.set_event_loop(),
+    unless the policy is that of gi.events. close() takes it out of the main loop. Until then, a
+    second call for this GMainContext returns the same loop.
     """
+    loop = get_installed()
+    if loop is not None and loop.gaio_selector.main_context == (main_context or get_main_context()):
+        return loop
     use_pidfds()
     loop = HostedEventLoop(main_context)
     # The policy of gi.events accepts only its own loops; with python -O, it does not assert this.
     with contextlib.suppress(AssertionError, RuntimeError):
         asyncio.set_event_loop(loop)
     set_installed(loop)
+    set_running()
     return loop

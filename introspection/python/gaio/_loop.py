@@ -3,27 +3,37 @@
 
 import asyncio
 import contextlib
+import selectors
 import signal
-import threading
 
 from gi._ossighelper import wakeup_on_signal
 
 from ._child_watcher import announce_loop, use_pidfds
 from ._main_context import thread_default
+from ._main_loops import get_installed
 from ._selector import Selector
 from ._signals import LoopWakeupFd, MainLoopHandler, leaving_wakeup_fd
 
-# The loop that gaio.install() has created in a thread: the thread's loop while no other loop runs.
-_installed = threading.local()
 
-
-def set_installed(loop):
-    _installed.loop = loop
-
-
-def get_installed():
-    loop = getattr(_installed, 'loop', None)
-    return None if loop is None or loop.is_closed() else loop
+@contextlib.contextmanager
+def outside_of_other_loops():
+    """Another event loop may be running the main context, as gaio.run() in a GLib callback does, or
+    one of its tasks may be running a main loop: the other loop waits meanwhile."""
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        yield
+        return
+    task = asyncio.current_task(loop)
+    # Since Python 3.14, a thread has only one current task.
+    if task is not None:
+        asyncio.tasks._leave_task(loop, task)
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(loop)
+        if task is not None:
+            asyncio.tasks._enter_task(loop, task)
 
 
 class EventLoop(asyncio.SelectorEventLoop):
@@ -45,6 +55,12 @@ class EventLoop(asyncio.SelectorEventLoop):
     _outer_handler = None
 
     def __init__(self, main_context=None, *, selector=None):
+        if isinstance(main_context, selectors.BaseSelector):
+            # As the loops of asyncio take it.
+            main_context, selector = None, main_context
+        if not isinstance(selector, (Selector, type(None))):
+            raise TypeError('gaio.EventLoop() takes a GLib.MainContext or a gaio.Selector, not '
+                            f'{selector!r}, which would not run GLib')
         self.gaio_selector = selector if selector is not None else Selector(main_context)
         super().__init__(self.gaio_selector)
 
@@ -61,8 +77,11 @@ class EventLoop(asyncio.SelectorEventLoop):
     def paused(self):
         return contextlib.nullcontext()
 
+    # Whether run_forever() has been called and has not returned.
+    is_in_run = asyncio.SelectorEventLoop.is_running
+
     def run_forever(self):
-        if self.is_running() or self.is_closed():
+        if self.is_in_run() or self.is_closed():
             return super().run_forever()  # This raises the error.
         selector = self.gaio_selector
         selector.bind()
@@ -136,11 +155,22 @@ def run(main, *, debug=None):
     of the thread; in a forked child whose parent has used GLib, it runs a new one, see
     gaio.Selector. May also be called in a GLib callback; meanwhile, an installed loop continues to
     run."""
-    if asyncio._get_running_loop() is not None:
-        raise RuntimeError('gaio.run() cannot be called from a running event loop')
+    running = asyncio._get_running_loop()
+    if running is not None and (running is not get_installed() or running.is_in_run()):
+        if asyncio.iscoroutine(main):
+            main.close()
+        raise RuntimeError('gaio.run() is called where an event loop is running: write '
+                           '`await coroutine` in a coroutine, and '
+                           '`asyncio.create_task(coroutine)` in a callback')
     use_pidfds()
     try:
-        with asyncio.Runner(debug=debug, loop_factory=_make_loop) as runner:
+        with outside_of_other_loops(), \
+                asyncio.Runner(debug=debug, loop_factory=_make_loop) as runner:
             return runner.run(main)
     finally:
         announce_loop(get_installed())
+
+
+def new_event_loop():
+    """Create a loop, for asyncio.Runner(loop_factory=gaio.new_event_loop) and the like."""
+    return EventLoop()
