@@ -4,8 +4,12 @@
 import asyncio
 import contextlib
 import errno
+import functools
+import gc
 import os
 import tempfile
+import threading
+import warnings
 
 import gi
 
@@ -46,6 +50,87 @@ def test_readable_and_writable():
                 assert one.recv(8) == b'x'
 
     gaio.run(main())
+
+
+def test_async_for_over_readable():
+    """Once for each time that there is something to read, and nothing is left behind."""
+    async def main():
+        with pair() as (one, other):
+            before = watched()
+            received = b''
+            other.send(b'a')
+            async for _ in gaio.readable(one):
+                received += one.recv(1)
+                if len(received) == 3:
+                    break
+                other.send(b'x')
+            async for _ in gaio.writable(one):
+                break
+            while watched() != before:
+                await asyncio.sleep(0)
+            return received
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert gaio.run(main()) == b'axx'
+
+
+def test_wait_in_a_stock_loop_fails():
+    """At once: nobody would serve it."""
+    async def main():
+        with pair() as (one, _):
+            for awaitable in (gaio.readable(one), gaio.writable(one),
+                              gaio.wrap(Gio.File.new_for_path('/').query_info_async, '*', 0, 0),
+                              gaio.wait_signal(Gio.Cancellable(), 'cancelled')):
+                with raises(TypeError) as raised:
+                    await awaitable
+                assert 'begin with gaio.run()' in str(raised[0]), raised
+
+    asyncio.run(main())
+
+
+def test_wait_signal():
+    """Returns what came with it, also from another thread. It is disconnected, also when
+    cancelled."""
+    async def main():
+        action = Gio.SimpleAction.new('action', GLib.VariantType('i'))
+        for emit in (lambda: action.activate(GLib.Variant('i', 7)),
+                     lambda: threading.Thread(
+                         target=action.activate, args=(GLib.Variant('i', 7),)).start()):
+            idle(emit)
+            parameter, = await gaio.wait_signal(action, 'activate')
+            assert parameter.unpack() == 7
+        idle(action.set_enabled, False)
+        await gaio.wait_signal(action, 'notify::enabled')
+        with raises(asyncio.TimeoutError):
+            await asyncio.wait_for(gaio.wait_signal(action, 'activate'), 0.001)
+        with raises(TypeError):
+            await gaio.wait_signal(action, 'no such signal')
+
+    gaio.run(main())
+    with installed() as loop:
+        run_in_main_loop(loop, main())
+
+
+def test_task_holds_an_application():
+    """Until it is done, with whatever. Nobody else keeps it."""
+    async def work(error):
+        gc.collect()
+        await asyncio.sleep(0.001)
+        gc.collect()
+        done.append(True)
+        if error is not None:
+            raise error
+
+    done = []
+    for error in (None, asyncio.CancelledError()):
+        application = Gio.Application(application_id=None, flags=Gio.ApplicationFlags.NON_UNIQUE)
+        application.connect('activate', lambda application, error=error: gaio.create_task(
+            work(error), application=application) and None)
+        with installed():
+            assert application.run([]) == 0
+    assert done == [True, True]
+    assert gaio.run(size_of(__file__)) > 0
 
 
 def test_cancelled_wait_is_removed():
@@ -184,6 +269,56 @@ def test_wrap_checks_arguments():
     gaio.run(main())
 
 
+def test_wrap_takes_keywords():
+    """The names of C."""
+    async def main():
+        gfile = Gio.File.new_for_path(__file__)
+        for kwargs in ({'attributes': 'standard::size', 'flags': 0, 'io_priority': 0},
+                       {'io_priority': 0, 'attributes': 'standard::size',
+                        'flags': Gio.FileQueryInfoFlags.NONE, 'cancellable': None}):
+            info = await gaio.wrap(gfile.query_info_async, **kwargs)
+            assert info.get_size() == os.path.getsize(__file__)
+        info = await gaio.wrap(gfile.query_info_async, 'standard::size', io_priority=0, flags=0)
+        for args, kwargs, words in ((('*',), {'flags': 0}, "misses its argument 'io_priority'"),
+                                    (('*', 0), {'flags': 0, 'io_priority': 0}, "'flags' twice"),
+                                    (('*',), {'flag': 0}, "'attributes', 'flags', 'io_priority'")):
+            with raises(TypeError) as raised:
+                await gaio.wrap(gfile.query_info_async, *args, **kwargs)
+            assert words in str(raised[0]), raised
+
+    gaio.run(main())
+
+
+def test_wrap_takes_the_cancellable_where_c_has_it():
+    """None, or one. Whoever gives a callback is told."""
+    async def main():
+        gfile = Gio.File.new_for_path(__file__)
+        cancelled = Gio.Cancellable()
+        cancelled.cancel()
+        for method, args in ((gfile.load_contents_async, ()),
+                             (gfile.query_info_async, ('standard::size', 0, 0))):
+            for cancellable in (None, Gio.Cancellable()):
+                assert await gaio.wrap(method, *args, cancellable)
+            with raises(asyncio.CancelledError):
+                await gaio.wrap(method, *args, cancelled)
+            with raises(TypeError) as raised:
+                await gaio.wrap(method, *args, None, print)
+            assert 'gaio.wrap() fills in the callback' in str(raised[0]), raised
+
+    gaio.run(main())
+
+
+def test_wrap_refuses_plain_functions():
+    """And says what it takes."""
+    async def main():
+        for function in (print, size_of, Gio.File.new_for_path):
+            with raises(TypeError) as raised:
+                await gaio.wrap(function, '/')
+            assert 'asynchronous' in str(raised[0]), raised
+
+    gaio.run(main())
+
+
 def test_wrap_works_in_an_installed_loop():
     """As in a loop that is run."""
     with installed() as loop:
@@ -256,6 +391,44 @@ def test_dbus_while_asyncio_waits():
     with bus() as (service, client):
         export_doubler(service)
         gaio.run(main(service, client))
+
+
+def test_coroutine_handles_a_method_of_dbus():
+    """What it returns is the reply, and what it raises is an error, which the caller gets. The loop
+    is told of what was not meant for the caller."""
+    @gaio.dbus_method
+    async def on_call(connection, sender, path, interface, method, parameters, invocation):
+        await asyncio.sleep(0.001)
+        number = parameters[0]
+        if number == 0:
+            raise GLib.Error('zero', GLib.quark_to_string(Gio.io_error_quark()),
+                             Gio.IOErrorEnum.INVALID_ARGUMENT)
+        if number == 1:
+            raise ZeroDivisionError('one')
+        return 'no variant' if number == 2 else GLib.Variant('(i)', (2 * number,))
+
+    async def main(service, client):
+        told = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, details: told.append(type(details['exception'])))
+        name = service.get_unique_name()
+        results = await asyncio.gather(*(double(client, name, number) for number in range(3, 6)))
+        assert results == [6, 8, 10], results
+        call = functools.partial(gaio.wrap, client.call, name, '/', 'org.gaio.Test', 'Double')
+        for number, words in ((0, 'zero'), (1, 'one'), (2, 'returns a GLib.Variant')):
+            with raises(GLib.Error) as raised:
+                await call(GLib.Variant('(i)', (number,)), None, Gio.DBusCallFlags.NONE, -1)
+            assert words in raised[0].message, raised
+        while len(told) < 2:
+            await asyncio.sleep(0.001)
+        assert told == [ZeroDivisionError, TypeError], told
+
+    with bus() as (service, client):
+        interface = Gio.DBusNodeInfo.new_for_xml(SERVICE).interfaces[0]
+        service.register_object('/', interface, on_call, None, None)
+        gaio.run(main(service, client))
+        with installed() as loop:
+            run_in_main_loop(loop, main(service, client))
 
 
 def test_wrap_works_for_what_is_not_called_async():

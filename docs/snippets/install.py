@@ -5,16 +5,14 @@ import gaio
 from gi.repository import Gio
 
 
-async def work(application):
+async def work():
     for number in range(3):
         await asyncio.sleep(0.01)
         print('work', number)
-    application.release()
 
 
 def on_activate(application):
-    application.hold()
-    application.task = loop.create_task(work(application))
+    gaio.create_task(work(), application=application)
 
 
 loop = gaio.install()

@@ -16,7 +16,7 @@ Gtk.Application, asyncio runs inside it after gaio.install().
 Requires Python 3.11 and Gaio 1.0.
 """
 
-from ._awaitables import readable, wrap, writable
+from ._awaitables import create_task, dbus_method, readable, wait_signal, wrap, writable
 from ._files import fsync, pread, pwrite
 from ._hosted import install
 from ._loop import EventLoop, new_event_loop, run
@@ -25,6 +25,8 @@ from ._selector import Selector
 __all__ = [
     'EventLoop',
     'Selector',
+    'create_task',
+    'dbus_method',
     'fsync',
     'install',
     'new_event_loop',
@@ -32,6 +34,7 @@ __all__ = [
     'pwrite',
     'readable',
     'run',
+    'wait_signal',
     'wrap',
     'writable',
 ]

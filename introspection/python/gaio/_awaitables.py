@@ -2,10 +2,12 @@
 """What can be awaited besides asyncio's own awaitables: fds, and asynchronous GIO methods."""
 
 import asyncio
+import collections.abc
+import functools
 import importlib
 
 from gi._gi import CallbackInfo, Direction, FunctionInfo
-from gi.repository import Gio, GLib
+from gi.repository import Gio, GLib, GObject
 
 from ._loop import get_running_gaio_loop
 from ._main_context import thread_default
@@ -29,17 +31,47 @@ async def _ready(file, events):
         remove()
 
 
-async def readable(file):
+class _Ready(collections.abc.Coroutine):
+    """A coroutine, or with `async for` as many of them as are needed."""
+
+    def __init__(self, file, events):
+        self._args = file, events
+        self._coroutine = _ready(file, events)
+
+    def __await__(self):
+        return self._coroutine.__await__()
+
+    def send(self, value):
+        return self._coroutine.send(value)
+
+    def throw(self, *exception):
+        return self._coroutine.throw(*exception)
+
+    def close(self):
+        self._coroutine.close()
+
+    def __aiter__(self):
+        self.close()
+        return self._iterate()
+
+    async def _iterate(self):
+        while True:
+            yield await _ready(*self._args)
+
+
+def readable(file):
     """Wait until a file or an fd can be read without blocking, or has an error or a hang-up.
+    `async for _ in gaio.readable(file)` waits again and again.
 
     Any number of tasks may wait for one file, even if add_reader() also watches it.
     """
-    await _ready(file, READ)
+    return _Ready(file, READ)
 
 
-async def writable(file):
-    """Wait until a file or an fd can be written to without blocking, or has an error."""
-    await _ready(file, WRITE)
+def writable(file):
+    """Wait until a file or an fd can be written to without blocking, or has an error. Works with
+    `async for`, too."""
+    return _Ready(file, WRITE)
 
 
 # What wrap() passes as an argument.
@@ -117,14 +149,36 @@ def _get_roles(method):
     return roles
 
 
-def _match(method, indices, args):
+def _match(method, indices, args, kwargs):
     """The arguments that the caller has given, by index."""
-    if len(args) < len(indices):
-        name = method.get_arguments()[indices[len(args)]].get_name()
-        raise TypeError(f'{method.__name__}() misses its argument {name!r}')
+    given = dict(zip(indices, args))
+    if len(given) == len(indices) == len(args) and not kwargs:
+        return given
+    names = {method.get_arguments()[index].get_name(): index for index in indices}
     if len(args) > len(indices):
-        raise TypeError(f'{method.__name__}() has no argument for {args[len(indices)]!r}')
-    return dict(zip(indices, args))
+        raise TypeError(f'{method.__name__}() has no argument for {args[len(indices)]!r}: '
+                        'gaio.wrap() fills in the callback and its data')
+    for name, value in kwargs.items():
+        if name not in names:
+            raise TypeError(f'{method.__name__}() has no argument {name!r} to fill in, but '
+                            f'{", ".join(map(repr, names)) or "none"}')
+        if names[name] in given:
+            raise TypeError(f'{method.__name__}() has got its argument {name!r} twice')
+        given[names[name]] = value
+    for name, index in names.items():
+        if index not in given:
+            raise TypeError(f'{method.__name__}() misses its argument {name!r}')
+    return given
+
+
+def _split_cancellable(roles, args):
+    """The arguments without the cancellable, which may be where C has it, and the cancellable."""
+    roles = list(roles.values())
+    if _CANCELLABLE in roles and len(args) > roles.count(_GIVEN):
+        place = roles.index(_CANCELLABLE)
+        if isinstance(args[place], (Gio.Cancellable, type(None))):
+            return args[:place] + args[place + 1:], args[place]
+    return args, None
 
 
 def _to_data(value):
@@ -132,14 +186,13 @@ def _to_data(value):
     return value if isinstance(value, tuple) else (value,)
 
 
-def _fill_in(method, args, cancellable, callback):
+def _fill_in(method, roles, args, kwargs, cancellable, callback):
     """The arguments of @method, with ours where they belong. The user data of other callbacks may
     be omitted."""
-    roles = _get_roles(method)
     indices = [index for index in roles if roles[index] == _GIVEN]
     if len(args) > len(indices):
         indices = [index for index in roles if roles[index] in (_GIVEN, _DATA)]
-    given = _match(method, indices, args)
+    given = _match(method, indices, args, kwargs)
     given.update({index: _to_data(given[index]) for index in given if roles[index] == _DATA})
     own = {_CANCELLABLE: cancellable, _CALLBACK: callback, _DATA: (), _OWN_DATA: None}
     return [given[index] if index in given else own[role] for index, role in roles.items()]
@@ -218,9 +271,10 @@ def _finish(finish, future, source, result):
         _set_result(future, value)
 
 
-async def wrap(method, *args, cancellable=None):
+async def wrap(method, /, *args, cancellable=None, **kwargs):
     """Call an asynchronous GIO method, as in `await gaio.wrap(file.load_contents_async)`, and
-    return what its finish function returns. The cancellable and the callback are filled in.
+    return what its finish function returns. The cancellable and the callback are filled in; the
+    cancellable may also be given, among the arguments or by its name.
 
     Cancelling the task cancels the operation. Cancelling @cancellable, if it is given, cancels the
     task that waits. A GLib.Error is raised unchanged. A method that is not asynchronous, arguments
@@ -230,15 +284,17 @@ async def wrap(method, *args, cancellable=None):
     loop = asyncio.get_running_loop()
     main_context = _get_main_context(loop)
     info = _get_info(method)
+    roles = _get_roles(info)
+    args, given_cancellable = _split_cancellable(roles, args)
     future = loop.create_future()
-    own = Gio.Cancellable() if cancellable is None else cancellable
+    own = cancellable or given_cancellable or Gio.Cancellable()
 
     def callback(source, result, *_):
         # Nobody waits in a closed loop.
         if not future.get_loop().is_closed():
             _finish(finish, future, source, result)
 
-    filled = _fill_in(info, args, own, callback)
+    filled = _fill_in(info, roles, args, kwargs, own, callback)
     finish = _find_finish(info)
     with thread_default(main_context):
         method(*filled)
@@ -247,3 +303,76 @@ async def wrap(method, *args, cancellable=None):
     except asyncio.CancelledError:
         own.cancel()
         raise
+
+
+async def wait_signal(instance, signal):
+    """Wait until a GObject emits a signal, such as 'notify::name', and return its arguments as a
+    tuple, without the object. If the signal wants a return value, it gets None."""
+    loop = asyncio.get_running_loop()
+    _get_main_context(loop)
+    future = loop.create_future()
+
+    def on_signal(_, *args):
+        # Other threads may emit it.
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_set_result, future, args)
+
+    handler = GObject.Object.connect(instance, signal, on_signal)
+    try:
+        return await future
+    finally:
+        GObject.Object.disconnect(instance, handler)
+
+
+# asyncio has only weak references to tasks.
+_tasks = set()
+
+
+def create_task(coroutine, *, application=None):
+    """Like asyncio.create_task(), but keep the task alive until it is done. Hold @application as
+    long."""
+    task = asyncio.create_task(coroutine)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+    if application is not None:
+        application.hold()
+        task.add_done_callback(lambda _: application.release())
+    return task
+
+
+async def _reply(handler, args):
+    invocation = args[-1]
+    try:
+        value = await handler(*args)
+        if not isinstance(value, (GLib.Variant, type(None))):
+            raise TypeError(f'{handler.__qualname__}() returned {value!r}: a handler of a D-Bus '
+                            'method returns a GLib.Variant, or None')
+    except GLib.Error as error:
+        invocation.return_gerror(error)
+    except BaseException as error:
+        # Whoever has called must not wait for ever.
+        invocation.return_dbus_error('org.freedesktop.DBus.Error.Failed', repr(error))
+        raise
+    else:
+        invocation.return_value(value)
+
+
+def dbus_method(handler):
+    """Have a coroutine function handle the D-Bus methods of Gio.DBusConnection.register_object().
+    It takes what GIO passes, and what it returns is the reply: a GLib.Variant, or None. A
+    GLib.Error is the error that the caller gets. Any other exception, of which the caller gets the
+    repr(), goes to the exception handler of the loop."""
+    @functools.wraps(handler)
+    def wrapper(*args):
+        create_task(_reply(handler, args)).add_done_callback(_tell_of_exception)
+
+    return wrapper
+
+
+def _tell_of_exception(task):
+    if not task.cancelled() and task.exception() is not None:
+        task.get_loop().call_exception_handler({
+            'message': 'exception in the handler of a D-Bus method',
+            'exception': task.exception(),
+            'task': task,
+        })
