@@ -101,27 +101,33 @@ function handlersOf(context) {
     return context.dup_stats().recursiveUnpack().handlers;
 }
 
-// What a promise of `start` becomes, or throws what it is rejected with.
-function settle(start) {
+function timersOf(context) {
+    return context.dup_stats().recursiveUnpack().timers;
+}
+
+// Runs a main loop until the promise is settled, and gives or throws what it was settled with.
+function wait(promise) {
     const loop = GLib.MainLoop.new(null, false);
-    let value, failure;
-    start().then(result => {
-        value = result;
-    }, error => {
-        failure = error;
-    }).finally(() => loop.quit());
+    let result, error;
+    promise.then(value => (result = value), reason => (error = reason)).finally(() => loop.quit());
     loop.run();
-    if (failure)
-        throw failure;
-    return value;
+    if (error !== undefined)
+        throw error;
+    return result;
+}
+
+function assertRejects(promise, type) {
+    const error = assertThrows(() => wait(promise));
+    if (!(error instanceof type))
+        throw new Error(`${error} instead of a ${type.name}`);
+    return error;
 }
 
 // Runs `use` with the default context and the fd of an empty file.
 function withFile(use) {
     const [file, stream] = Gio.File.new_tmp(null);
     file.delete(null);
-    const result = settle(() => use(Gaio.Context.get_default(),
-        stream.get_output_stream().get_fd()));
+    const result = wait(use(Gaio.Context.get_default(), stream.get_output_stream().get_fd()));
     stream.close(null);
     return result;
 }
@@ -405,6 +411,88 @@ const tests = {
         assertEqual(imports.gi.Gaio === Gaio, true);
     },
 
+    // Promises.
+
+    'sleep-is-in-milliseconds'() {
+        const context = Gaio.Context.get_default();
+        const before = GLib.get_monotonic_time();
+        wait(context.sleep(5));
+        if (GLib.get_monotonic_time() - before < 5000)
+            throw new Error('too early');
+        for (const wrong of [-1, NaN])
+            assertRejects(context.sleep(wrong), RangeError);
+        for (const wrong of ['5', null])
+            assertRejects(context.sleep(wrong), TypeError);
+        assertEqual(timersOf(context), 0);
+    },
+
+    'readable-and-writable-resolve'() {
+        const context = Gaio.Context.get_default();
+        const before = handlersOf(context);
+        const notifier = Gaio.Notifier.new();
+        const order = [];
+        wait(Promise.all([
+            context.readable(notifier.get_fd()).then(() => order.push('readable')),
+            context.writable(notifier.get_fd()).then(() => order.push('writable'))
+                .then(() => notifier.set()),
+        ]));
+        assertEqual(order, ['writable', 'readable']);
+        assertEqual(handlersOf(context), before);
+        assertRejects(context.readable(-1), Gaio.Error);
+    },
+
+    'cancelled-promise-is-rejected'() {
+        const context = Gaio.Context.get_default();
+        const before = handlersOf(context);
+        const notifier = Gaio.Notifier.new();
+        const set = Gaio.ReadySet.new(context);
+        const member = set.add_fd(notifier.get_fd(), 'r', 0);
+        const starts = [
+            c => context.sleep(1e6, c),
+            c => context.readable(notifier.get_fd(), c),
+            c => set.records(c).next(),
+        ];
+        for (const start of starts) {
+            for (const isLate of [false, true]) {
+                const cancellable = new Gio.Cancellable();
+                if (!isLate)
+                    cancellable.cancel();
+                const promise = start(cancellable);
+                context.sleep(1).then(() => cancellable.cancel());
+                const error = assertRejects(promise, GLib.Error);
+                assertEqual(error.matches(Gio.IOErrorEnum, Gio.IOErrorEnum.CANCELLED), true);
+            }
+        }
+        member.remove();
+        assertEqual(handlersOf(context), before);
+        assertEqual(timersOf(context), 0);
+    },
+
+    'for-await-takes-one-batch-after-another'() {
+        const context = Gaio.Context.get_default();
+        const set = Gaio.ReadySet.new(context);
+        const notifiers = [Gaio.Notifier.new(), Gaio.Notifier.new()];
+        const members = notifiers.map((notifier, i) => set.add_fd(notifier.get_fd(), 'r', i));
+        const tokens = [];
+        wait((async () => {
+            notifiers[1].set();
+            for await (const [token, fd] of set) {
+                assertEqual(fd, notifiers[token].get_fd());
+                notifiers[token].test_and_clear();
+                tokens.push(token);
+                if (tokens.length === 4)
+                    break;
+                await context.sleep(1);
+                notifiers[tokens.length % 2].set();
+            }
+        })());
+        assertEqual(tokens, [1, 1, 0, 1]);
+        // Nobody takes what comes now.
+        notifiers[0].set();
+        wait(context.sleep(1));
+        members.forEach(member => member.remove());
+    },
+
     // What is taken for an fd, for a condition and for a number.
 
     'what-is-no-integer-is-a-type-error'() {
@@ -480,7 +568,8 @@ const tests = {
     },
 
     'interval-that-was-meant-in-seconds-is-warned-of'() {
-        for (const [interval, isWarnedOf] of [['1', true], ['100', false], ['{seconds: 1}', false]]) {
+        const cases = [['1', true], ['100', false], ['{seconds: 1}', false]];
+        for (const [interval, isWarnedOf] of cases) {
             const program = 'imports.gi.Gaio.Context.new()' +
                 `.add_timeout(${interval}, () => true).remove()`;
             const gjs = new Gio.Subprocess({

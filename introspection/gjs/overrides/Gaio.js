@@ -2,7 +2,7 @@
 // What GJS adds to the library on import.
 /* exported _init */
 
-const {Gio, GLib} = imports.gi;
+const {Gio, GLib, GObject} = imports.gi;
 
 const RECORD_SIZE = 16;
 // The records have the byte order of the machine.
@@ -206,6 +206,68 @@ function addFileOperations(prototype) {
     };
 }
 
+// A promise that `begin(resolve)` starts. That returns a function that ends it, and is called when
+// it has been resolved, or has been rejected because somebody cancelled it.
+function cancellablePromise(cancellable, begin) {
+    return new Promise((resolve, reject) => {
+        let end, id = 0;
+        const settle = (how, value) => {
+            end?.();
+            if (id !== 0)
+                GObject.Object.prototype.disconnect.call(cancellable, id);
+            how(value);
+        };
+        const cancel = () => settle(reject, new GLib.Error(Gio.IOErrorEnum,
+            Gio.IOErrorEnum.CANCELLED, 'Operation was cancelled'));
+
+        if (cancellable?.is_cancelled()) {
+            cancel();
+            return;
+        }
+        end = begin(() => settle(resolve));
+        // The connect() of a Gio.Cancellable is another function.
+        if (cancellable)
+            id = GObject.Object.prototype.connect.call(cancellable, 'cancelled', cancel);
+    });
+}
+
+function waitForFd(context, fd, condition, cancellable) {
+    return cancellablePromise(cancellable, resolve => {
+        const handler = context.add_fd(fd, condition, () => {
+            resolve();
+            return GLib.SOURCE_REMOVE;
+        });
+        return () => handler.remove();
+    });
+}
+
+function sleep(context, ms, cancellable) {
+    return cancellablePromise(cancellable, resolve => {
+        if (typeof ms !== 'number')
+            refuseType('the time to sleep is a number of milliseconds', ms);
+        const timer = context.add_timer(resolve);
+        try {
+            timer.arm({seconds: ms / 1000});
+        } catch (error) {
+            timer.remove();
+            throw error;
+        }
+        return () => timer.remove();
+    });
+}
+
+// Between batches, the set has no function, so that it does not wake the loop.
+async function* waitForRecords(set, cancellable) {
+    for (;;) {
+        await cancellablePromise(cancellable, resolve => {
+            set.set_func(resolve);
+            return () => set.set_func(null);
+        });
+        // `yield* set` would wait for the next batch.
+        yield* decode(set.take());
+    }
+}
+
 function _init() {
     addFileOperations(this.Context.prototype);
     for (const [type, methods] of Object.entries(CONVERSIONS)) {
@@ -217,6 +279,24 @@ function _init() {
     // `for (const [token, fd, condition] of readySet)` takes the batch.
     this.ReadySet.prototype[Symbol.iterator] = function () {
         return decode(this.take());
+    };
+
+    this.Context.prototype.readable = function (fd, cancellable = null) {
+        return waitForFd(this, fd, 'r', cancellable);
+    };
+    this.Context.prototype.writable = function (fd, cancellable = null) {
+        return waitForFd(this, fd, 'w', cancellable);
+    };
+    this.Context.prototype.sleep = function (ms, cancellable = null) {
+        return sleep(this, ms, cancellable);
+    };
+
+    // `for await (const [token, fd, condition] of readySet)` waits for one batch after another.
+    this.ReadySet.prototype.records = function (cancellable = null) {
+        return waitForRecords(this, cancellable);
+    };
+    this.ReadySet.prototype[Symbol.asyncIterator] = function () {
+        return this.records();
     };
 
     const getContext = this.Thread.prototype.get_context;
