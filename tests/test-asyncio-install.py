@@ -558,6 +558,7 @@ def test_stop_of_an_installed_loop_ends_the_main_loops():
         idle(nest, loop)
         main_loop.run()
         assert len(calls) == 1 and calls[0].done(), calls
+        assert loop.run_until_complete(tcp_echo()) == b'hello\n'
         run_application(lambda application: application.hold() or loop.stop())
         main_context = GLib.MainContext.default()
         with raises(RuntimeError):

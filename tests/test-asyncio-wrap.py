@@ -20,7 +20,7 @@ import gaio
 from asyncio_support import (
     future, idle, installed, left_as_it_was, output_of, pair, raises, run_in_main_loop, size_of,
     tcp_echo, watched)
-from gi.repository import Gio, GLib
+from gi.repository import Gio, GLib, GObject
 
 SERVICE = '''<node><interface name='org.gaio.Test'>
   <method name='Double'><arg type='i' direction='in'/><arg type='i' direction='out'/></method>
@@ -70,9 +70,11 @@ def test_async_for_over_readable():
                 await asyncio.sleep(0)
             return received
 
-    with warnings.catch_warnings():
-        warnings.simplefilter('error')
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
         assert gaio.run(main()) == b'axx'
+        gc.collect()
+    assert not caught, caught
 
 
 def test_wait_in_a_stock_loop_fails():
@@ -106,8 +108,11 @@ def test_wait_signal():
             await asyncio.wait_for(gaio.wait_signal(action, 'activate'), 0.001)
         with raises(TypeError):
             await gaio.wait_signal(action, 'no such signal')
+        activate = GObject.signal_lookup('activate', Gio.SimpleAction)
+        assert not GObject.signal_has_handler_pending(action, activate, 0, True)
 
-    gaio.run(main())
+    # Where asyncio looks whether the thread is right.
+    gaio.run(main(), debug=True)
     with installed() as loop:
         run_in_main_loop(loop, main())
 
