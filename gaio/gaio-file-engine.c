@@ -201,23 +201,18 @@ settle_batch (const Batch *batch)
       gaio_file_pool_push (batch->ops[i]);
 }
 
-/* The kernel may cancel an operation because the thread that gave it to the kernel has ended.
- * Nobody wanted that, so it begins anew. With the lock held. */
+/* The kernel may cancel an operation because the thread that gave it to the kernel has ended, or
+ * because it cannot start a worker for it. Nobody wanted that, so the pool does it. In the ring, it
+ * might be cancelled for ever. With the lock held. */
 static void
 finish (GaioCore *core, GaioIOOp *op)
 {
   gint64 result = op->request.result;
-  gboolean interrupted = result == -ECANCELED || result == -EINTR;
 
-  if (!interrupted && result != -EAGAIN)
+  if (result != -ECANCELED && result != -EINTR && result != -EAGAIN)
     gaio_io_op_end (op, result);
   else if (op->cancelled || gaio_core_is_closed (core))
     gaio_io_op_end (op, -ECANCELED);
-  else if (interrupted)
-    {
-      op->stage = GAIO_IO_OP_QUEUED;
-      gaio_list_push (&core->files.queued, &op->link);
-    }
   else
     gaio_file_pool_push (op);
 }

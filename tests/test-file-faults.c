@@ -361,6 +361,23 @@ test_interrupted_by_nobody (gconstpointer how)
       }
 }
 
+/* As where the kernel may not start a worker, because of RLIMIT_NPROC. */
+static void
+test_interrupted_for_ever (gconstpointer how)
+{
+  static const gint results[] = { -EAGAIN, -EINTR, -ECANCELED };
+
+  for (guint i = 0; i < G_N_ELEMENTS (results); i++)
+    {
+      Readers *readers = readers_new (how);
+
+      stand.result = results[i];
+      stand.result_times = ALWAYS;
+      read_all (readers);
+      readers_free (readers);
+    }
+}
+
 /* --- No ring, no thread --- */
 
 static void
@@ -916,6 +933,7 @@ main (int argc, char **argv)
   add_ways ("/file-faults/refused-later-with-operations-in-flight", test_refused_later);
   add_ways ("/file-faults/one-submission-for-many", test_batched);
   add_ways ("/file-faults/interrupted-by-nobody", test_interrupted_by_nobody);
+  add_ways ("/file-faults/interrupted-for-ever", test_interrupted_for_ever);
   add_ways ("/file-faults/no-ring-for-a-while", test_no_ring_for_a_while);
   add_ways ("/file-faults/no-ring-at-all", test_no_ring_at_all);
   add_ways ("/file-faults/ring-that-cannot-be-watched", test_ring_that_cannot_be_watched);
