@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 
-PAGE, BUILD = map(pathlib.Path, sys.argv[1:])
+PAGE, BUILD = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
 FOLDERS = PAGE.parent / "snippets", PAGE.parents[1] / "examples/neighbours"
 PARTS = re.compile(
     r'<xi:include href="\.\./(?P<file>[^"]+)\.txt"'

@@ -83,10 +83,11 @@ def get_documented(method):
 
 def fill_in(method):
     """With as many arguments as it wants."""
+    roles = _awaitables._get_roles(method)
     for n in range(20):
         with contextlib.suppress(TypeError):
-            return _awaitables._fill_in(method, [None] * n, 'cancellable', 'callback')
-    return _awaitables._fill_in(method, [], 'cancellable', 'callback')
+            return _awaitables._fill_in(method, roles, [None] * n, {}, 'cancellable', 'callback')
+    return _awaitables._fill_in(method, roles, [], {}, 'cancellable', 'callback')
 
 
 def test_each_method_of_gio_gets_what_pygobject_wants():
