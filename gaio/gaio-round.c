@@ -535,7 +535,7 @@ limit_sleep (GaioCore *core, gint64 deadline, gint *timeout_ms)
 }
 
 /* With the lock held: completes what GLib polls for @source. An epoll set is always complete. */
-static void
+static inline G_ALWAYS_INLINE void
 show (GaioCore *core, GSource *source, gint *timeout_ms)
 {
   if (gaio_monitor_is_epoll (&core->monitor) || !gaio_monitor_is_open (&core->monitor) ||
@@ -577,7 +577,7 @@ poll_in_prepare (GaioCore *core)
 /* Starts file operations before GLib sleeps, which may add the fd of a ring. This too is a round
  * that calls no callbacks. Takes over the lock, when no other thread is inside a round. FALSE,
  * without the lock, if the context has been detached meanwhile. */
-static gboolean
+static G_NO_INLINE gboolean
 start_files (GaioCore *core, GSource *source, gint *timeout_ms)
 {
   GaioRound round;
