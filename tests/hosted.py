@@ -9,11 +9,11 @@ from gaio._main_loops import get_installed, set_installed
 
 
 class InMainLoop(HostedEventLoop):
-    """To run it is to run a GLib.MainLoop, which has all the turns. In a GMainContext of its own:
-    what is to be run while another loop is, is not."""
+    """To run it is to run a GLib.MainLoop, which has all the turns. By default in a GMainContext of
+    its own: what is to be run while another loop is, is not."""
 
-    def __init__(self):
-        super().__init__(GLib.MainContext())
+    def __init__(self, main_context=None):
+        super().__init__(main_context or GLib.MainContext())
         self.main_loop = None
         self.error = None
         self.has_stopped = self.is_late = False
