@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import contextvars
+import gc
 import math
 import os
 import signal
@@ -138,6 +139,30 @@ def test_installed_loop_that_is_closed_is_gone():
             main_loop.run()
             assert asyncio._get_running_loop() is None
             assert gaio.run(asyncio.sleep(0, 'run')) == 'run'
+
+
+def test_installed_loop_that_is_closed_lets_go_of_what_sleeps():
+    """As a loop of asyncio does."""
+    ended = []
+    tasks = []
+
+    async def sleep():
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append(True)
+
+    async def main(loop):
+        tasks.append(loop.create_task(sleep()))
+        await asyncio.sleep(0)
+
+    with installed() as loop:
+        # Of a task that is destroyed while it is pending.
+        loop.set_exception_handler(lambda *_: None)
+        run_in_main_loop(loop, main(loop))
+    tasks.clear()
+    gc.collect()
+    assert ended
 
 
 def test_installed_loop_in_another_thread():

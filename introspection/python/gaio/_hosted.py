@@ -76,6 +76,9 @@ class _Deadlines:
             heapq.heapify(self._heap)
             self._purge_at = 2 * len(self._heap) + 100
 
+    def clear(self):
+        self._heap.clear()
+
     def first_after(self, now):
         """The first deadline after @now, or None."""
         while self._heap and (self._heap[0][0] <= now or self._heap[0][2].cancelled()):
@@ -337,6 +340,8 @@ class HostedEventLoop(EventLoop):
         self._turn_soon.remove()
         self._turn_later.remove()
         self.gaio_selector.set.set_func(None)
+        # What these would have called keeps tasks alive.
+        self._deadlines.clear()
 
 
 # The loops that have a source for signals.
