@@ -20,8 +20,8 @@ import tap
 gi.require_version('Gaio', '1.0')
 import gaio
 from asyncio_support import (
-    LOST_MS, TURNS, future, idle, installed, left_as_it_was, open_fds, output_of, pair, raises,
-    run_in_main_loop, run_nested, tcp_echo)
+    LOST_MS, TURNS, future, idle, in_thread, installed, left_as_it_was, open_fds, output_of, pair,
+    raises, run_in_main_loop, run_nested, tcp_echo)
 from gaio._hosted import HostedEventLoop
 from gi.repository import Gaio, Gio, GLib
 
@@ -543,6 +543,24 @@ def test_installed_loop_is_running_while_a_main_loop_is():
         add_timeout(mine, 0, lambda: seen.append(not is_running(loop)) or other.quit())
         other.run()
     assert seen == [True, True, True, 'done', True, True, True, True], seen
+
+
+def test_other_threads_see_that_an_installed_loop_is_running():
+    """Also while the main loop waits, as they do of a loop of asyncio."""
+    seen = []
+    with installed() as loop:
+        main_loop = GLib.MainLoop()
+
+        def look():
+            seen.append(loop.is_running())
+            loop.call_soon_threadsafe(main_loop.quit)
+
+        thread = threading.Thread(target=look)
+        idle(thread.start)
+        main_loop.run()
+        thread.join()
+        seen.append(in_thread(loop.is_running))
+    assert seen == [True, False], seen
 
 
 def test_installed_loop_that_is_closed_in_a_callback_is_not_running():

@@ -16,7 +16,7 @@ from gi.repository import Gaio, GLib
 from ._child_watcher import use_pidfds
 from ._loop import EventLoop, outside_of_other_loops
 from ._main_context import get_main_context, is_in_main_thread, thread_default
-from ._main_loops import find_quits, get_installed, set_installed, set_running
+from ._main_loops import find_quits, get_installed, is_run, set_installed, set_running
 from ._selector import Selector
 from ._signals import SignalSource
 
@@ -116,7 +116,7 @@ class HostedEventLoop(EventLoop):
         if self.is_in_run() or not self._is_in_main_context:
             return self.is_in_run()
         main_context = self.gaio_selector.main_context
-        return main_context.is_owner() or bool(find_quits(main_context))
+        return main_context.is_owner() or is_run(main_context)
 
     def _check_running(self):
         """In a main loop, a GLib callback may run it until something is done."""

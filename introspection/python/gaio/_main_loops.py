@@ -21,6 +21,8 @@ class _OfThread(threading.local):
 
 
 _of_thread = _OfThread()
+# The main context of each main loop that runs in any thread.
+_main_contexts = []
 
 
 def set_installed(loop):
@@ -35,6 +37,11 @@ def get_installed():
 def find_quits(main_context):
     """What ends the main loops that run @main_context in this thread, innermost first."""
     return [quit_ for other, quit_ in reversed(_of_thread.main_loops) if other == main_context]
+
+
+def is_run(main_context):
+    """Whether a main loop runs @main_context in any thread."""
+    return main_context in tuple(_main_contexts)
 
 
 def set_running():
@@ -63,12 +70,15 @@ def _announce(name, class_, find_main_context, find_quit):
     def wrapper(self, *args, **kwargs):
         _warn_of_task(name)
         outer = asyncio._get_running_loop()
-        _of_thread.main_loops.append((find_main_context(self, *args, **kwargs), find_quit(self)))
+        main_context = find_main_context(self, *args, **kwargs)
+        _of_thread.main_loops.append((main_context, find_quit(self)))
+        _main_contexts.append(main_context)
         try:
             set_running()
             return run(self, *args, **kwargs)
         finally:
             _of_thread.main_loops.pop()
+            _main_contexts.remove(main_context)
             asyncio._set_running_loop(None if outer is None or outer.is_closed() else outer)
 
     class_.run = wrapper
