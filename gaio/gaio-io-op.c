@@ -78,9 +78,10 @@ describe (const GaioFileRequest *request)
 {
   if (request->call == GAIO_FILE_FSYNC)
     return g_strdup_printf ("fd %d: Cannot sync", request->fd);
-  return g_strdup_printf ("fd %d: Cannot %s %" G_GSIZE_FORMAT " bytes at offset %" G_GOFFSET_FORMAT,
+  return g_strdup_printf ("fd %d: Cannot %s %" G_GSIZE_FORMAT
+                          " byte%s at offset %" G_GOFFSET_FORMAT,
                           request->fd, request->call == GAIO_FILE_PREAD ? "read" : "write",
-                          request->count, request->offset);
+                          request->count, request->count == 1 ? "" : "s", request->offset);
 }
 
 static void

@@ -160,7 +160,7 @@ def test_failed_calls_are_os_errors():
             full = os.open('/dev/full', os.O_RDWR)
             unreadable = os.open(f'{folder}/file', os.O_WRONLY | os.O_CREAT)
             for operation, number, words in (
-                    (gaio.pread(directory, 1, 0), errno.EISDIR, 'Cannot read 1 bytes at offset 0'),
+                    (gaio.pread(directory, 1, 0), errno.EISDIR, 'Cannot read 1 byte at offset 0'),
                     (gaio.pread(socket, 1, 0), errno.ESPIPE, 'without offsets'),
                     (gaio.pwrite(full, b'12', 3), errno.ENOSPC, 'Cannot write 2 bytes at offset 3'),
                     (gaio.fsync(full), errno.EINVAL, 'Cannot sync'),
