@@ -227,11 +227,11 @@ run_read (Driver *driver)
       for (guint i = 0; i < driver->k; i++)
         {
           g_autoptr (GError) error = NULL;
-          g_autoptr (GaioIOOp) op =
-              gaio_context_submit_pread (driver->context, fd, file_block, FILE_BLOCK, 0, on_read,
-                                         driver, &error);
+          GaioIOOp *op = gaio_context_submit_pread (driver->context, fd, file_block, FILE_BLOCK, 0,
+                                                    on_read, driver, &error);
 
           die_of (error);
+          gaio_io_op_unref (op);
         }
       while ((guint) driver->served < round * driver->k)
         g_main_context_iteration (driver->main_context, TRUE);
