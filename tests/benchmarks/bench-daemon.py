@@ -6,7 +6,6 @@ GLib: some of many clients talk, each sends an entry when its last one has been 
 Two daemons have their clients all the time, and are measured in turn, in CPU time: what is compared
 was measured within the same second or so. They do not wait for the disk."""
 
-import argparse
 import contextlib
 import json
 import os
@@ -21,6 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+from measuring import cpu_time, parse_options
 
 WATCHES = ('glib', 'gaio')
 SPARE_FDS = 100
@@ -75,13 +76,9 @@ class Daemon:
             assert time.monotonic() < deadline, 'the daemon does not come up'
             time.sleep(0.01)
 
-    def cpu_time(self):
-        """User and system, in seconds: clock_getcpuclockid(3), which Python lacks."""
-        return time.clock_gettime((~self.pid << 3) | 2)
-
     def talk(self, seconds):
         """The CPU time for each message, in seconds."""
-        began = self.cpu_time()
+        began = cpu_time(self.pid)
         end = time.monotonic() + seconds
         n = n_silent = 0
         for talker in self.by_fd.values():
@@ -97,7 +94,7 @@ class Daemon:
                     n_silent += 1
                 else:
                     self.by_fd[fd].say()
-        return (self.cpu_time() - began) / n
+        return (cpu_time(self.pid) - began) / n
 
     def stop(self):
         for talker in self.talkers:
@@ -133,17 +130,7 @@ def measure(options):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('daemon', help='gaio-logbook')
-    parser.add_argument('--quick', action='store_true', help='fewer and shorter rounds')
-    parser.add_argument('--rounds', type=int, help='how many rounds')
-    parser.add_argument('--only', default='', help='only the lines of the table that match')
-    parser.add_argument('--contender', default='', help='only the contenders that match')
-    parser.add_argument('--json', type=argparse.FileType('w'), default=sys.stdout,
-                        help='write the results there, not to stdout')
-    options = parser.parse_args()
-    options.rounds = options.rounds or (5 if options.quick else 15)
-    options.seconds = 0.2 if options.quick else 0.5
+    options = parse_options(__doc__, ('daemon', 'gaio-logbook'), 5, 0.2, 0.5)
     raise_fd_limit(2 * CLIENTS + SPARE_FDS)
     json.dump({
         'benchmark': 'daemon',

@@ -13,7 +13,6 @@ read by itself; fio-batch submits and takes as many at once as there are, as Gai
 no random offsets: it steps through the file by more than half of it, so that no read follows the
 one before, and reads each block once before it reads one again."""
 
-import argparse
 import asyncio
 import concurrent.futures
 import json
@@ -29,6 +28,8 @@ import sys
 import tempfile
 import time
 
+from measuring import parse_options, progress
+
 SIZE = 256 << 20
 BLOCK = 4096
 HANDLERS = 3168
@@ -43,12 +44,6 @@ ROWS = {f'{where} iodepth={iodepth}': (where == 'direct', iodepth)
 
 class LeftOut(Exception):
     """With the reason."""
-
-
-def progress(text):
-    """A line on a terminal that the next one overwrites."""
-    if sys.stderr.isatty():
-        print(f'\r{text:<60}', end='', file=sys.stderr, flush=True)
 
 
 def run(program, *arguments):
@@ -218,17 +213,7 @@ def version(program):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition('\n\n')[0])
-    parser.add_argument('randread', type=pathlib.Path, help='examples/randread')
-    parser.add_argument('--quick', action='store_true', help='fewer and shorter rounds')
-    parser.add_argument('--rounds', type=int, help='how many rounds')
-    parser.add_argument('--only', default='', help='only the lines of the table that match')
-    parser.add_argument('--contender', default='', help='only the contenders that match')
-    parser.add_argument('--json', type=argparse.FileType('w'), default=sys.stdout,
-                        help='write the results there, not to stdout')
-    options = parser.parse_args()
-    options.rounds = options.rounds or (3 if options.quick else 15)
-    options.seconds = 0.3 if options.quick else 0.5
+    options = parse_options(__doc__, ('randread', 'examples/randread'), 3, 0.3, 0.5)
     Randread.program = options.randread
     json.dump({
         'benchmark': 'file',

@@ -6,7 +6,6 @@ are in one main context, and where Gaio serves one for each.
 The servers of a row have their clients, which are other processes, all the time. They are measured
 in turn, in CPU time of the server: what is compared was measured within the same second or so."""
 
-import argparse
 import asyncio
 import json
 import pathlib
@@ -18,7 +17,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
+
+from measuring import parse_options, progress, talk
 
 WORKLOADS = {
     'echo': ('glib', 'gaio-served', 'gaio-nested', 'asyncio'),
@@ -30,12 +30,6 @@ ACTIVE = (1, 16)
 SPARE_FDS = 100
 BACKLOG = 4096
 NOT_HERE = 77
-
-
-def progress(text):
-    """A line on a terminal that the next one overwrites."""
-    if sys.stderr.isatty():
-        print(f'\r{text:<60}', end='', file=sys.stderr, flush=True)
 
 
 async def echo(reader, writer):
@@ -80,17 +74,9 @@ class Server:
             raise NotHere(reason.strip())
         sys.exit(f'bench-gio-server has failed: {reason}')
 
-    def cpu_time(self):
-        """User and system, in seconds: clock_getcpuclockid(3), which Python lacks."""
-        return time.clock_gettime((~self.server.pid << 3) | 2)
-
     def talk(self, n_active, seconds):
         """The CPU time for each message, in nanoseconds."""
-        began = self.cpu_time()
-        self.client.stdin.write(f'{n_active} {seconds}\n')
-        self.client.stdin.flush()
-        n = int(self.client.stdout.readline())
-        return 1e9 * (self.cpu_time() - began) / n
+        return talk(self.server, self.client, n_active, seconds)
 
     def stop(self):
         """GLib takes long to close thousands."""
@@ -166,17 +152,7 @@ def measure_workload(workload, options):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('programs', type=pathlib.Path, help='where bench-gio-server is')
-    parser.add_argument('--quick', action='store_true', help='fewer and shorter rounds')
-    parser.add_argument('--rounds', type=int, help='how many rounds')
-    parser.add_argument('--only', default='', help='only the lines of the table that match')
-    parser.add_argument('--contender', default='', help='only the contenders that match')
-    parser.add_argument('--json', type=argparse.FileType('w'), default=sys.stdout,
-                        help='write the results there, not to stdout')
-    options = parser.parse_args()
-    options.rounds = options.rounds or (3 if options.quick else 15)
-    options.seconds = 0.1 if options.quick else 0.3
+    options = parse_options(__doc__, ('programs', 'where bench-gio-server is'), 3, 0.1, 0.3)
     rows = [row for workload in WORKLOADS for row in measure_workload(workload, options)]
     progress('')
     json.dump({

@@ -6,7 +6,6 @@ the waiting to Gaio, and to what their users have for GLib.
 The clients of a library have their servers, which are other processes, all the time. They are
 measured in turn, in CPU time: what is compared was measured within the same second or so."""
 
-import argparse
 import json
 import pathlib
 import random
@@ -14,7 +13,8 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
+
+from measuring import parse_options, progress, talk
 
 SERVER = pathlib.Path(__file__).parent.parent / 'neighbour-server.py'
 # What stands in for the server of each. D-Bus has its own.
@@ -22,12 +22,6 @@ NEIGHBOURS = {'redis': 'redis', 'curl': 'http', 'postgres': 'postgres', 'dbus': 
 CONTENDERS = ('glib', 'gaio-nested', 'gaio-host')
 CONNECTIONS = (10, 2000)
 ACTIVE = (1, 8)
-
-
-def progress(text):
-    """A line on a terminal that the next one overwrites."""
-    if sys.stderr.isatty():
-        print(f'\r{text:<60}', end='', file=sys.stderr, flush=True)
 
 
 def bus_command(folder):
@@ -69,17 +63,9 @@ class Client:
         ready = self.client.stdout.readline()
         assert ready == 'ready\n', f'no connections: {program}, {contender}'
 
-    def cpu_time(self):
-        """User and system, in seconds: clock_getcpuclockid(3), which Python lacks."""
-        return time.clock_gettime((~self.client.pid << 3) | 2)
-
     def talk(self, n_active, seconds):
         """The CPU time for each answer, in nanoseconds."""
-        began = self.cpu_time()
-        self.client.stdin.write(f'{n_active} {seconds}\n')
-        self.client.stdin.flush()
-        n = int(self.client.stdout.readline())
-        return 1e9 * (self.cpu_time() - began) / n
+        return talk(self.client, self.client, n_active, seconds)
 
     def stop(self):
         """GLib takes long to close thousands."""
@@ -128,17 +114,7 @@ def measure(name, options, versions):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('programs', type=pathlib.Path, help='where bench-neighbour-redis is')
-    parser.add_argument('--quick', action='store_true', help='fewer and shorter rounds')
-    parser.add_argument('--rounds', type=int, help='how many rounds')
-    parser.add_argument('--only', default='', help='only the lines of the table that match')
-    parser.add_argument('--contender', default='', help='only the contenders that match')
-    parser.add_argument('--json', type=argparse.FileType('w'), default=sys.stdout,
-                        help='write the results there, not to stdout')
-    options = parser.parse_args()
-    options.rounds = options.rounds or (5 if options.quick else 15)
-    options.seconds = 0.1 if options.quick else 0.3
+    options = parse_options(__doc__, ('programs', 'where bench-neighbour-redis is'), 5, 0.1, 0.3)
     versions = {}
     rows = [row for name in NEIGHBOURS for row in measure(name, options, versions)]
     progress('')
