@@ -324,8 +324,7 @@ accepted (GObject *object, GAsyncResult *result, gpointer user_data)
   g_mutex_lock (&private->mutex);
   g_clear_object (&private->accepting);
   g_mutex_unlock (&private->mutex);
-  if (!private->in_a_row)
-  private->row_began = g_get_monotonic_time ();
+  private->row_began = private->in_a_row ? private->row_began : g_get_monotonic_time ();
   if (connection != NULL)
     hand_over (self, connection, source_object);
   if (error != NULL && !is_harmless (error))
