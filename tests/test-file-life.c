@@ -278,6 +278,24 @@ test_submitted_from_other_threads (gconstpointer nested)
   close (fd);
 }
 
+/* One at a time: nothing else wakes the loop meanwhile. */
+static void
+test_submission_wakes_the_loop (gconstpointer nested)
+{
+  Loop loop;
+  Submitter submitter = { .loop = &loop, .fd = temporary_file () };
+
+  loop_start (&loop, nested);
+  for (guint i = 1; i <= 50; i++)
+    {
+      drop (gaio_context_submit_fsync (loop.context, submitter.fd, count_end, &submitter, NULL));
+      wait_for (atomic_load (&submitter.ended) == i);
+    }
+  loop_stop (&loop);
+  loop_free (&loop);
+  close (submitter.fd);
+}
+
 /* The thread that gave them to the kernel ends before they do. */
 static gpointer
 run_a_round (gpointer context)
@@ -439,6 +457,10 @@ main (int argc, char **argv)
                         test_submitted_from_other_threads);
   g_test_add_data_func ("/file-life/submitted-from-other-threads/nested", "",
                         test_submitted_from_other_threads);
+  g_test_add_data_func ("/file-life/submission-wakes-the-loop/alone", NULL,
+                        test_submission_wakes_the_loop);
+  g_test_add_data_func ("/file-life/submission-wakes-the-loop/nested", "",
+                        test_submission_wakes_the_loop);
   g_test_add_func ("/file-life/thread-that-started-them-ends", test_thread_that_started_them_ends);
   add_ways ("/file-life/child-leaves-them-alone", test_child_leaves_them_alone);
   g_test_add_func ("/file-life/gio-shape", test_gio_shape);
