@@ -653,6 +653,42 @@ test_results_never_overflow (gconstpointer how)
   meanwhile_end (&self);
 }
 
+static void
+count_cancelled (gssize result, const GError *error, gpointer calls)
+{
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  atomic_fetch_add ((atomic_uint *) calls, 1);
+}
+
+/* Nothing else wakes it, as the kernel never ends the operation. */
+static void
+test_cancel_wakes_the_loop (gconstpointer nested)
+{
+  atomic_uint calls = 0;
+  gint fd = temporary_file ();
+  Loop loop;
+
+  if (!has_ring ())
+    return;
+  stand_reset ();
+  stand.slow_fd = eventfd_new (0);
+  loop_start (&loop, nested);
+  for (guint i = 1; i <= 20; i++)
+    {
+      g_autoptr (GaioIOOp) op =
+          gaio_context_submit_fsync (loop.context, fd, count_cancelled, &calls, NULL);
+
+      loop_barrier (&loop);
+      gaio_io_op_cancel (op);
+      wait_for (atomic_load (&calls) == i);
+    }
+  loop_stop (&loop);
+  loop_free (&loop);
+  close (stand.slow_fd);
+  stand_reset ();
+  close (fd);
+}
+
 /* Then what is cancelled ends by itself. */
 static void
 test_cancel_that_the_kernel_refuses (gconstpointer how)
@@ -943,6 +979,10 @@ main (int argc, char **argv)
   add_ways ("/file-faults/submitters-do-not-starve-the-loop",
             test_submitters_do_not_starve_the_loop);
   add_ways ("/file-faults/first-operation-wakes-the-loop", test_first_operation_wakes_the_loop);
+  g_test_add_data_func ("/file-faults/cancel-wakes-the-loop/alone", NULL,
+                        test_cancel_wakes_the_loop);
+  g_test_add_data_func ("/file-faults/cancel-wakes-the-loop/nested", "",
+                        test_cancel_wakes_the_loop);
   add_ways ("/file-faults/results-never-overflow", test_results_never_overflow);
   add_ways ("/file-faults/cancel-that-the-kernel-refuses", test_cancel_that_the_kernel_refuses);
   add_ways ("/file-faults/idle-thread-is-not-counted-twice", test_idle_thread_is_not_counted_twice);
