@@ -102,8 +102,8 @@ class Program:
             assert heard == f'{line}\n', (heard, line, self.errors)
 
     def complains(self, regex):
-        """At some time."""
-        wait_until(lambda: re.search(regex, self.errors) or self.process.poll() is not None)
+        """At some time; all that it has to say is heard when the listener ends."""
+        wait_until(lambda: re.search(regex, self.errors) or not self.listener.is_alive())
         assert re.search(regex, self.errors), self.errors
 
     def __enter__(self):
