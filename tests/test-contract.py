@@ -15,6 +15,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 CONTRACT = pathlib.Path(__file__).parent / "contract"
+PACKAGED = pathlib.Path(__file__).parent.parent / "debian/libgaio-1-0.symbols"
 CORE = "{http://www.gtk.org/introspection/core/1.0}"
 C = "{http://www.gtk.org/introspection/c/1.0}"
 GLIB = "{http://www.gtk.org/introspection/glib/1.0}"
@@ -145,6 +146,12 @@ def read_abi(library):
     return HEAD + "".join(f"{line.split()[0]}\n" for line in sorted(listing.splitlines()))
 
 
+def read_packaged():
+    """What the package promises."""
+    lines = PACKAGED.read_text(encoding="utf-8").splitlines()
+    return HEAD + "".join(f"{line.split('@')[0].strip()}\n" for line in lines if "@Base" in line)
+
+
 def compare(name, now):
     """The lines that differ from what has been promised."""
     path = CONTRACT / name
@@ -172,6 +179,7 @@ def main():
     if len(arguments) < len(sys.argv) - 1:
         update(contents)
         return False
+    contents += [("symbols.txt", read_packaged())]
     failed = False
     for number, (name, now) in enumerate(contents, 1):
         differences = compare(name, now)
