@@ -487,8 +487,6 @@ gather (GaioRound *round, gint64 timeout_us)
   gboolean news;
   int n = 0;
 
-  if (G_UNLIKELY (core->files.has_new) && gaio_file_engine_start (core))
-    timeout_us = 0;
   if (busy_poll && gaio_busy_poll_once (core))
     timeout_us = 0;
   gaio_gather_begin (core, room_for_ready (round), &gathering);
@@ -679,21 +677,29 @@ gaio_round_dispatch (GaioCore *core, GSource *source)
   finish (&round);
 }
 
-/* With the lock held: how long to wait if nothing happens and the caller does not want to wait past
- * @end (-1: wait forever). */
-static gint64
-time_to_wait (GaioCore *core, gint64 end)
+/* time_to_wait() where there is more to look at than ready fds. File operations are started first.
+ */
+static G_NO_INLINE gint64
+find_time_to_wait (GaioCore *core, gint64 end)
 {
   gint64 deadline;
 
-  if (G_LIKELY (!core->sleep.has_other_work && end == -1))
-    return -1;
-  if (is_pending (core))
+  if ((core->files.has_new && gaio_file_engine_start (core)) || is_pending (core))
     return 0;
   deadline = next_deadline (core);
   if (deadline == -1 || (end != -1 && end < deadline))
     deadline = end;
   return deadline == -1 ? -1 : gaio_round_time_until (deadline);
+}
+
+/* With the lock held: how long to wait if nothing happens and the caller does not want to wait past
+ * @end (-1: wait forever). */
+static inline G_ALWAYS_INLINE gint64
+time_to_wait (GaioCore *core, gint64 end)
+{
+  if (G_LIKELY (!core->sleep.has_other_work && end == -1))
+    return -1;
+  return find_time_to_wait (core, end);
 }
 
 /* With the lock held: busy-polls, and returns how much of @wait is left for the kernel. */
