@@ -24,7 +24,7 @@ on_done (CURL *easy, CURLcode result, gpointer user_data)
   if (result == CURLE_OK)
     g_print ("%" CURL_FORMAT_CURL_OFF_T " bytes\n", n);
   else
-    g_print ("%s\n", curl_easy_strerror (result));
+    g_print ("failed: CURLcode %d\n", result);
   curl_easy_cleanup (easy);
   if (--self->n_left == 0)
     g_main_loop_quit (self->loop);
