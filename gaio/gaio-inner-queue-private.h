@@ -4,6 +4,7 @@
 #include "gaio-inner-private.h"
 
 void gaio_inner_schedule_turn (GaioInner *self);
+gboolean gaio_inner_has_to_wait_for_place (GaioInner *self);
 void gaio_inner_schedule_next_turn (GaioInner *self);
 void gaio_inner_set_deadline (GaioInner *self, gint64 deadline);
 void gaio_inner_come_back_in (GaioInner *self, gint64 delay_us);

@@ -227,6 +227,20 @@ find_place_for (GaioInner *self)
   return gaio_nesting_get_main_context (nesting);
 }
 
+/* Whether what is ready has to wait until GLib has a turn for its priority. */
+gboolean
+gaio_inner_has_to_wait_for_place (GaioInner *self)
+{
+  GaioCore *core = self->entry.core;
+  gboolean has_to;
+
+  if (!gaio_core_lock (core))
+    return FALSE;
+  has_to = find_place_for (self) != NULL;
+  gaio_core_unlock (core);
+  return has_to;
+}
+
 static void
 attach_idle (GaioInner *self, GMainContext *place)
 {

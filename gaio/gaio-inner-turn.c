@@ -32,16 +32,23 @@ drain_wake_fd (GaioInner *self)
     return;
 }
 
-/* Finds out what @self waits for, and has it watched. TRUE if something is ready already. */
 static gboolean
-prepare (GaioInner *self)
+is_ready (GaioInner *self)
 {
   gboolean ready;
-  gint64 timeout_us, retry_us;
 
   self->preparing = true;
   ready = g_main_context_prepare (self->main_context, &self->priority);
   self->preparing = false;
+  return ready;
+}
+
+/* Has what @self waits for watched. TRUE if something is @ready already. */
+static gboolean
+watch (GaioInner *self, gboolean ready)
+{
+  gint64 timeout_us, retry_us;
+
   timeout_us = gaio_inner_watch (self, !ready, &retry_us);
   self->prepared = true;
   /* Nobody tells when that is over, and what it has called may be ready again. */
@@ -54,7 +61,27 @@ prepare (GaioInner *self)
     gaio_inner_schedule_next_turn (self);
   else
     gaio_inner_come_back_in (self, self->ownerless ? 0 : timeout_us);
-  return ready;
+  return self->busy = ready;
+}
+
+/* Finds out what @self waits for, and has it watched. TRUE if something is ready already. */
+static gboolean
+prepare (GaioInner *self)
+{
+  return watch (self, is_ready (self));
+}
+
+/* prepare() after a turn. GLib may have written to the wake-up fd, which has to be read before a
+ * wait, and says nothing new where the next turn comes at once: as it probably does if something
+ * was ready after the turn before, too. */
+static gboolean
+prepare_next (GaioInner *self)
+{
+  gboolean at_once = self->busy && is_ready (self) && !gaio_inner_has_to_wait_for_place (self);
+
+  if (!at_once)
+    drain_wake_fd (self);
+  return watch (self, at_once || is_ready (self));
 }
 
 /* Another thread owns it, and may change what it waits for: it is silent until that is over. */
@@ -126,8 +153,7 @@ take_turn (GaioInner *self, Frame *frame)
 
   if (gaio_entry_is_removed (&self->entry) || gaio_core_is_forked (self->entry.core))
     return turn;
-  drain_wake_fd (self);
-  turn.again = prepare (self);
+  turn.again = prepare_next (self);
   return turn;
 }
 

@@ -209,10 +209,10 @@ fill_revents (GaioInner *self, Query *query)
     {
       GaioInnerWatch *watch = &self->watches[i];
 
-      query->fds[i] = (GPollFD){ watch->fd, watch->events, take_revents (self, watch) };
-      /* GLib would read from it, which the turn does anyway. */
-      if (watch->fd == self->wake_fd)
-        query->fds[i].revents = 0;
+      query->fds[i] = (GPollFD){ watch->fd, watch->events, 0 };
+      /* GLib would read from it, which the turn does where it is needed. */
+      if (watch->fd != self->wake_fd)
+        query->fds[i].revents = take_revents (self, watch);
     }
 }
 

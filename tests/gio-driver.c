@@ -187,6 +187,29 @@ run_echo_at_once (Driver *driver)
   return run_echo (driver);
 }
 
+/* rounds bursts, each of which takes the echo several reads without a wait between them */
+static guint64
+run_burst (Driver *driver)
+{
+  char burst[8 * BENCH_GIO_READ_SIZE] = { 0 };
+
+  time_stands_still = TRUE;
+  driver->start = bench_gio_echo_at_once;
+  connect_all (driver);
+  for (guint i = 0; i < driver->rounds; i++)
+    {
+      int peer = driver->peers[i % driver->n];
+      guint64 n_reads = bench_gio_n_reads ();
+
+      if (write (peer, burst, sizeof burst) != sizeof burst)
+        g_error ("write: %s", g_strerror (errno));
+      run_until (driver, n_reads + 8);
+      if (read (peer, burst, sizeof burst) != sizeof burst)
+        g_error ("there is no echo");
+    }
+  return driver->rounds;
+}
+
 static gsize
 heap_in_use (void)
 {
@@ -347,9 +370,9 @@ static const struct
   const char *name;
   guint64 (*run) (Driver *driver);
 } modes[] = {
-  { "echo", run_echo },     { "echo-at-once", run_echo_at_once },
-  { "memory", run_memory }, { "storm", run_storm },
-  { "idle", run_idle },
+  { "echo", run_echo },   { "echo-at-once", run_echo_at_once },
+  { "burst", run_burst }, { "memory", run_memory },
+  { "storm", run_storm }, { "idle", run_idle },
 };
 
 int

@@ -137,6 +137,9 @@ TESTS = [
     calls_test("echo-at-once", "alone", 13),
     calls_test("echo-at-once", "served", 14),
     calls_test("echo", "served", 18),
+    # Eight turns: the wake-up fd is read only after the last one.
+    calls_test("burst", "alone", 42),
+    calls_test("burst", "served", 50),
     # Of GLib's own, which most of them are, with 2.74.
     instructions_test("echo-at-once", 22600 * 1.05 if glib_is("2.74") else None),
     instructions_test("echo"),

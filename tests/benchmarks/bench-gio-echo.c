@@ -7,7 +7,7 @@ typedef struct
   GInputStream *input;
   GOutputStream *output;
   gboolean at_once;
-  char buffer[256];
+  char buffer[BENCH_GIO_READ_SIZE];
 } Echo;
 
 typedef struct

@@ -5,6 +5,9 @@
 
 /* Connections of GIO that echo, as a server would have them. */
 
+/* How many bytes it reads at a time. */
+#define BENCH_GIO_READ_SIZE 256
+
 /* Takes over @connection. */
 typedef void (*BenchGioStart) (GSocketConnection *connection);
 
