@@ -7,6 +7,7 @@ The servers of a row have their clients, which are other processes, all the time
 in turn, in CPU time of the server: what is compared was measured within the same second or so."""
 
 import asyncio
+import contextlib
 import json
 import pathlib
 import platform
@@ -108,47 +109,45 @@ def raise_fd_limit():
     return n
 
 
-def measure_with(servers, name, rows, options):
-    """The rows of so many idle connections. In each round the contenders take turns."""
-    for server in servers.values():
-        server.talk(max(ACTIVE), options.seconds / 5)
+def connect(workload, files, n, most, options, stack):
+    """The servers with so many idle connections, by contender."""
+    servers = {}
+    for contender in filter(re.compile(options.contender).search, WORKLOADS[workload]):
+        progress(f'gio: {workload} N={n}: {contender} connects')
+        servers[contender] = Server(options.programs, files, workload, contender,
+                                    min(n, most) + max(ACTIVE))
+        stack.callback(servers[contender].stop)
+        servers[contender].talk(max(ACTIVE), options.seconds / 5)
+    return servers
+
+
+def measure(servers, cells, name, options):
+    """By cell, one value for each round. In each round the cells take turns."""
+    values = {cell: [] for cell in cells}
     for number in range(options.rounds):
         progress(f'gio: round {number + 1} of {options.rounds}: {name}')
-        for k, values in rows.items():
-            for contender in random.sample(list(servers), len(servers)):
-                values[contender].append(servers[contender].talk(k, options.seconds))
-
-
-def measure_row(workload, n, files, most, options):
-    """By row and contender, one value for each round."""
-    contenders = [name for name in WORKLOADS[workload] if re.search(options.contender, name)]
-    name = f'{workload} N={n}'
-    rows = {k: {contender: [] for contender in contenders} for k in ACTIVE
-            if re.search(options.only, f'{name} K={k}')}
-    servers = {}
-    try:
-        for contender in contenders if rows else []:
-            progress(f'gio: {name}: {contender} connects')
-            servers[contender] = Server(options.programs, files, workload, contender,
-                                        min(n, most) + max(ACTIVE))
-        measure_with(servers, name, rows, options)
-    finally:
-        for server in servers.values():
-            server.stop()
-    return [{'name': f'{name} K={k}', 'values': values} for k, values in rows.items()]
+        for n, k, contender in random.sample(cells, len(cells)):
+            values[n, k, contender].append(servers[n][contender].talk(k, options.seconds))
+    return values
 
 
 def measure_workload(workload, options):
+    """Its rows. All servers are there all the time: those of different rows are compared too."""
     most = raise_fd_limit()
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        try:
+    rows = {(n, k): f'{workload} N={n} K={k}' for n in IDLE for k in ACTIVE
+            if re.search(options.only, f'{workload} N={n} K={k}')}
+    try:
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
             files = make_certificate(pathlib.Path(folder)) if workload == 'soup-tls' else []
-            for n in IDLE:
-                rows += measure_row(workload, n, files, most, options)
-        except NotHere as reason:
-            print(f'{workload} is left out: {reason}', file=sys.stderr)
-    return rows
+            servers = {n: connect(workload, files, n, most, options, stack)
+                       for n in sorted({n for n, _ in rows})}
+            values = measure(servers, [(n, k, contender) for n, k in rows for contender in servers[n]],
+                             workload, options)
+    except NotHere as reason:
+        print(f'{workload} is left out: {reason}', file=sys.stderr)
+        return []
+    return [{'name': name, 'values': {contender: values[n, k, contender] for contender in servers[n]}}
+            for (n, k), name in rows.items()]
 
 
 def main():
