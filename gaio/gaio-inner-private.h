@@ -41,6 +41,7 @@ struct _GaioInner
                                  the owner */
   bool paused;                /* (lock) another thread owns it: its fds are silent */
   bool preparing;             /* (inner) this is our own prepare() */
+  bool glancing;              /* (inner) fds that look the same are taken for the same */
   bool busy;                  /* (inner) something was ready when it was prepared */
   atomic_bool ownerless;      /* the owner has gone; set under the lock */
   guint8 n_last_turns;        /* (owner) since then */

@@ -15,6 +15,7 @@ typedef struct
 {
   GaioTimer *timer; /* (lock) set once, with the first inner context */
   guint left;       /* (owner) how many are still to be looked at in this pass */
+  guint n_passes;   /* (owner) how many have begun */
   gboolean again;   /* (owner) a callback of ours has run since the pass began */
   guint64 n_calls;  /* (owner) how many callbacks there were before the last wait */
   guint n_ticks;    /* (owner) how many of those since then were the timer's */

@@ -4,6 +4,6 @@
 #include "gaio-inner-private.h"
 
 gboolean gaio_inner_serve (GaioInner *self);
-void gaio_inner_look (GaioInner *self);
+void gaio_inner_look (GaioInner *self, gboolean thorough);
 gboolean gaio_inner_call (GaioInner *self, GSourceOnceFunc func, gpointer user_data);
 gboolean gaio_inner_begin_wait (GaioCore *core, gboolean under_glib);

@@ -218,9 +218,10 @@ gaio_inner_serve (GaioInner *self)
 }
 
 /* Finds what has changed in @self and nobody was told of, as when a stream was closed from outside.
- * By the owner of the context, without the lock. */
+ * Only a @thorough look finds an fd that was closed. By the owner of the context, without the lock.
+ */
 void
-gaio_inner_look (GaioInner *self)
+gaio_inner_look (GaioInner *self, gboolean thorough)
 {
   Frame frame;
 
@@ -229,7 +230,9 @@ gaio_inner_look (GaioInner *self)
   gaio_entry_begin (&self->entry);
   if (begin (self, &frame))
     {
+      self->glancing = !thorough;
       prepare (self);
+      self->glancing = false;
       end (self, &frame);
     }
   end_entry (self);

@@ -91,7 +91,7 @@ update_watch (GaioInner *self, GaioInnerWatch *watch, guint16 events)
                                              (events | G_IO_ERR | G_IO_HUP) & CONDITIONS) == 0;
   /* A change may not have asked the kernel: not for what is always ready, nor if there is a handler
    * that waits for as much. */
-  if (known && watch->fd != self->wake_fd)
+  if (known && watch->fd != self->wake_fd && !self->glancing)
     known = gaio_registration_confirm (watch->handler);
   watch->events = events;
   if (known)

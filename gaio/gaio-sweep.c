@@ -9,12 +9,14 @@
  * a stream that belongs to it. A GMainContext that is iterated all the time finds it. So after
  * anything has run, passes go over all inner contexts, some at each tick, until no callback of ours
  * has run meanwhile. What another source of the main loop has done meanwhile, nobody tells. So at
- * the end all are looked at once more: in one go, and when the callbacks of this iteration are
- * over. No tick is next then: whatever wakes the thread up, it is somebody else. */
+ * the end all are looked at once more, thoroughly: in one go, and when the callbacks of this
+ * iteration are over. No tick is next then: whatever wakes the thread up, it is somebody else. */
 
 #define TICK_US 50000
 #define N_TICKS 16
 #define LEAST 16
+/* One pass of so many asks the kernel whether fds are what they were: half of what a look costs. */
+#define THOROUGH_PASS 4
 
 /* By all contexts in this thread: the ticks of one must not begin the sweep of another, or they
  * would go on for ever. When the one is over, the other looks once more, too. */
@@ -48,7 +50,7 @@ count (GaioCore *core)
 }
 
 static void
-look_at (GaioCore *core, guint n)
+look_at (GaioCore *core, guint n, gboolean thorough)
 {
   while (n-- > 0)
     {
@@ -56,7 +58,7 @@ look_at (GaioCore *core, guint n)
 
       if (inner == NULL)
         return;
-      gaio_inner_look (inner);
+      gaio_inner_look (inner, thorough);
       gaio_entry_unref (&inner->entry);
     }
 }
@@ -67,6 +69,7 @@ begin (GaioCore *core)
 {
   core->inners.sweep.left = count (core);
   core->inners.sweep.again = FALSE;
+  core->inners.sweep.n_passes++;
 }
 
 static void
@@ -86,7 +89,7 @@ tick (gpointer data)
   self->n_ticks++;
   n_ticks_of_thread++;
   self->left -= n;
-  look_at (core, n);
+  look_at (core, n, self->n_passes % THOROUGH_PASS == 0);
   if (self->left == 0 && self->again)
     begin (core);
   if (self->left == 0)
@@ -157,6 +160,6 @@ gaio_sweep_before_wait (GaioCore *core)
   if (called || !ticked)
     begin (core);
   else if (ended)
-    look_at (core, count (core));
+    look_at (core, count (core), TRUE);
   go_on (self);
 }

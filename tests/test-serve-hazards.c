@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What may go wrong in a main context that somebody else iterates. */
+#include "test-clock.h"
 #include "test-serve.h"
 
 /* --- The thread-default main context --- */
@@ -147,6 +148,54 @@ test_query_cut_to_a_priority (gconstpointer nested)
   stage_end (&stage);
 }
 
+typedef struct
+{
+  Stage *stage;
+  guint n_tokens;
+} Steady;
+
+static gboolean
+take_token (gint fd, GIOCondition condition, gpointer data)
+{
+  Steady *steady = data;
+
+  eventfd_take (fd);
+  steady->n_tokens++;
+  return G_SOURCE_CONTINUE;
+}
+
+static void
+go_on (gpointer data)
+{
+  Steady *steady = data;
+
+  if (steady->n_tokens == 0)
+    gaio_context_defer (steady->stage->context, go_on, steady, NULL);
+}
+
+/* It is never calm, so there is no last look. */
+static void
+test_number_reused_outside (gconstpointer nested)
+{
+  Stage stage;
+  Steady steady = { &stage, 0 };
+  int fd = eventfd_new (0), ready = eventfd_new (1);
+
+  stage_begin (&stage, nested);
+  attach_fd (stage.inner, fd, take_token, &steady);
+  settle (&stage);
+  g_assert_cmpint (dup2 (ready, fd), ==, fd);
+  gaio_context_defer (stage.context, go_on, &steady, NULL);
+  clock_leap (5000);
+  for (guint i = 0; steady.n_tokens == 0 && i < 100000; i++)
+    round_of (&stage, FALSE);
+  clock_leap (0);
+  g_assert_cmpuint (steady.n_tokens, ==, 1);
+  stage_end (&stage);
+  close (fd);
+  close (ready);
+}
+
 /* --- What may happen to the context --- */
 
 /* The numbers in the wake-up fd are the parent's. */
@@ -246,6 +295,7 @@ main (int argc, char **argv)
   add_both ("/serve-hazards/prepare-that-looks-at-a-variable", test_prepare_looks_at_a_variable);
   add_both ("/serve-hazards/ready-time-from-outside", test_ready_time_from_outside);
   add_both ("/serve-hazards/query-cut-to-a-priority", test_query_cut_to_a_priority);
+  add_both ("/serve-hazards/number-reused-outside-while-busy", test_number_reused_outside);
   add_both ("/serve-hazards/forked-child", test_forked_child);
   g_test_add_func ("/serve-hazards/detached", test_detached);
   g_test_add_func ("/serve-hazards/outer-main-context-freed", test_outer_freed);
