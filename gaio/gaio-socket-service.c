@@ -123,21 +123,21 @@ count_references_of_accept (GMainContext *parked)
 static void
 park_base (GaioSocketService *self)
 {
-  GaioSocketServicePrivate *private = get_private (self);
+  GaioSocketServicePrivate *priv = get_private (self);
   GSocketService *service = G_SOCKET_SERVICE (self);
   gboolean is_active = g_socket_service_is_active (service);
 
-  private->parked = g_main_context_new ();
-  g_main_context_push_thread_default (private->parked);
-  private->n_parked_references = count_references_of_accept (private->parked);
+  priv->parked = g_main_context_new ();
+  g_main_context_push_thread_default (priv->parked);
+  priv->n_parked_references = count_references_of_accept (priv->parked);
   g_object_freeze_notify (G_OBJECT (self));
   g_socket_service_stop (service);
   g_socket_service_start (service);
   if (!is_active)
     g_socket_service_stop (service);
   g_object_thaw_notify (G_OBJECT (self));
-  g_main_context_pop_thread_default (private->parked);
-  for (guint i = 0; i < private->n_parked_references; i++)
+  g_main_context_pop_thread_default (priv->parked);
+  for (guint i = 0; i < priv->n_parked_references; i++)
     g_object_unref (self);
 }
 
@@ -145,13 +145,13 @@ park_base (GaioSocketService *self)
 static gboolean
 ensure_parked (GaioSocketService *self, GError **error)
 {
-  GaioSocketServicePrivate *private = get_private (self);
+  GaioSocketServicePrivate *priv = get_private (self);
 
-  if (!g_atomic_int_compare_and_exchange (&private->is_parked, FALSE, TRUE))
+  if (!g_atomic_int_compare_and_exchange (&priv->is_parked, FALSE, TRUE))
     return TRUE;
   if (!gaio_serve_check_fds (error))
     {
-      g_atomic_int_set (&private->is_parked, FALSE);
+      g_atomic_int_set (&priv->is_parked, FALSE);
       return FALSE;
     }
   park_base (self);
@@ -161,12 +161,12 @@ ensure_parked (GaioSocketService *self, GError **error)
 static void
 unpark_base (GaioSocketService *self)
 {
-  GaioSocketServicePrivate *private = get_private (self);
-  g_autoptr (GMainContext) parked = g_steal_pointer (&private->parked);
+  GaioSocketServicePrivate *priv = get_private (self);
+  g_autoptr (GMainContext) parked = g_steal_pointer (&priv->parked);
 
   if (parked == NULL)
     return;
-  for (guint i = 0; i < private->n_parked_references; i++)
+  for (guint i = 0; i < priv->n_parked_references; i++)
     g_object_ref (self);
   g_main_context_push_thread_default (parked);
   finish_accept (G_SOCKET_SERVICE (self), parked);
@@ -178,44 +178,44 @@ unpark_base (GaioSocketService *self)
 static gboolean
 ensure_place (GaioSocketService *self, GError **error)
 {
-  GaioSocketServicePrivate *private = get_private (self);
+  GaioSocketServicePrivate *priv = get_private (self);
 
-  if (private->place == NULL)
-  private->place = gaio_context_create_main_context (private->context, NULL, error);
-  return private->place != NULL;
+  if (priv->place == NULL)
+    priv->place = gaio_context_create_main_context (priv->context, NULL, error);
+  return priv->place != NULL;
 }
 
 static gboolean
 ensure_next (GaioSocketService *self, GError **error)
 {
-  GaioSocketServicePrivate *private = get_private (self);
+  GaioSocketServicePrivate *priv = get_private (self);
 
-  if (private->next == NULL)
-  private->next = gaio_serve_create_reusable (private->context, error);
-  return private->next != NULL;
+  if (priv->next == NULL)
+    priv->next = gaio_serve_create_reusable (priv->context, error);
+  return priv->next != NULL;
 }
 
 static void
 drop_main_context (GaioSocketService *self, GMainContext **main_context)
 {
-  GaioSocketServicePrivate *private = get_private (self);
+  GaioSocketServicePrivate *priv = get_private (self);
 
   if (*main_context == NULL)
     return;
-  gaio_context_stop_serving (private->context, *main_context);
+  gaio_context_stop_serving (priv->context, *main_context);
   g_clear_pointer (main_context, g_main_context_unref);
 }
 
 static void
 try_later (GaioSocketService *self, const GError *error)
 {
-  GaioSocketServicePrivate *private = get_private (self);
+  GaioSocketServicePrivate *priv = get_private (self);
   gint64 now = g_get_monotonic_time ();
 
-  if (private->last_failure == 0 || now - private->last_failure > QUIET_US)
+  if (priv->last_failure == 0 || now - priv->last_failure > QUIET_US)
     g_warning ("Cannot accept connections: %s", error->message);
-  private->last_failure = now;
-  gaio_timer_arm (private->retry, RETRY_US);
+  priv->last_failure = now;
+  gaio_timer_arm (priv->retry, RETRY_US);
 }
 
 static void accepted (GObject *object, GAsyncResult *result, gpointer user_data);
@@ -225,12 +225,12 @@ static void
 accept_one (gpointer user_data)
 {
   GaioSocketService *self = user_data;
-  GaioSocketServicePrivate *private = get_private (self);
+  GaioSocketServicePrivate *priv = get_private (self);
   g_autoptr (GCancellable) cancellable = g_cancellable_new ();
 
-  g_mutex_lock (&private->mutex);
-  private->accepting = g_object_ref (cancellable);
-  g_mutex_unlock (&private->mutex);
+  g_mutex_lock (&priv->mutex);
+  priv->accepting = g_object_ref (cancellable);
+  g_mutex_unlock (&priv->mutex);
   g_socket_listener_accept_async (G_SOCKET_LISTENER (self), cancellable, accepted, NULL);
 }
 
@@ -238,14 +238,14 @@ accept_one (gpointer user_data)
 static void
 begin (GaioSocketService *self)
 {
-  GaioSocketServicePrivate *private = get_private (self);
+  GaioSocketServicePrivate *priv = get_private (self);
   g_autoptr (GError) error = NULL;
 
-  if (!g_atomic_int_get (&private->is_listening) ||
+  if (!g_atomic_int_get (&priv->is_listening) ||
       !g_socket_service_is_active (G_SOCKET_SERVICE (self)))
     return;
   if (ensure_parked (self, &error) && ensure_place (self, &error) && ensure_next (self, &error))
-    gaio_context_call_in (private->context, private->place, accept_one, self);
+    gaio_context_call_in (priv->context, priv->place, accept_one, self);
   else if (!g_error_matches (error, GAIO_ERROR, GAIO_ERROR_CLOSED) &&
            !g_error_matches (error, GAIO_ERROR, GAIO_ERROR_FORKED))
     try_later (self, error);
@@ -274,14 +274,14 @@ is_harmless (const GError *error)
 
 /* Whether accept_more() has done as much as a round may. */
 static gboolean
-is_over_limits (GaioSocketServicePrivate *private, guint n)
+is_over_limits (GaioSocketServicePrivate *priv, guint n)
 {
-  GaioCore *core = private->context->core;
+  GaioCore *core = priv->context->core;
   guint max_callbacks = atomic_load_explicit (&core->max_callbacks, memory_order_relaxed);
   gint64 max_time_us = atomic_load_explicit (&core->max_time_us, memory_order_relaxed);
 
   return n >= MAX_MORE || (max_callbacks > 0 && n >= max_callbacks) ||
-         (max_time_us > 0 && g_get_monotonic_time () - private->row_began >= max_time_us);
+         (max_time_us > 0 && g_get_monotonic_time () - priv->row_began >= max_time_us);
 }
 
 /* Also those who wait meanwhile: while many connections are ready, the next turn is far away. */
@@ -289,17 +289,17 @@ static void
 accept_more (gpointer data)
 {
   g_autoptr (GaioSocketService) self = data;
-  GaioSocketServicePrivate *private = get_private (self);
+  GaioSocketServicePrivate *priv = get_private (self);
   g_autoptr (GMainContext) place = NULL;
 
-  if (private->place == NULL || private->in_a_row)
+  if (priv->place == NULL || priv->in_a_row)
     return;
-  place = g_main_context_ref (private->place);
-  private->in_a_row = TRUE;
-  for (guint n = 1; !is_over_limits (private, n) && private->place == place; n++)
+  place = g_main_context_ref (priv->place);
+  priv->in_a_row = TRUE;
+  for (guint n = 1; !is_over_limits (priv, n) && priv->place == place; n++)
     if (!g_main_context_iteration (place, FALSE))
       break;
-  private->in_a_row = FALSE;
+  priv->in_a_row = FALSE;
 }
 
 /* Until the task of @result is gone, an accept by several sockets still watches all of them: GLib
@@ -314,17 +314,17 @@ static void
 accepted (GObject *object, GAsyncResult *result, gpointer user_data)
 {
   GaioSocketService *self = GAIO_SOCKET_SERVICE (object);
-  GaioSocketServicePrivate *private = get_private (self);
+  GaioSocketServicePrivate *priv = get_private (self);
   g_autoptr (GSocketConnection) connection = NULL;
   g_autoptr (GError) error = NULL;
   GObject *source_object;
 
   connection =
       g_socket_listener_accept_finish (G_SOCKET_LISTENER (self), result, &source_object, &error);
-  g_mutex_lock (&private->mutex);
-  g_clear_object (&private->accepting);
-  g_mutex_unlock (&private->mutex);
-  private->row_began = private->in_a_row ? private->row_began : g_get_monotonic_time ();
+  g_mutex_lock (&priv->mutex);
+  g_clear_object (&priv->accepting);
+  g_mutex_unlock (&priv->mutex);
+  priv->row_began = priv->in_a_row ? priv->row_began : g_get_monotonic_time ();
   if (connection != NULL)
     hand_over (self, connection, source_object);
   if (error != NULL && !is_harmless (error))
@@ -336,7 +336,7 @@ accepted (GObject *object, GAsyncResult *result, gpointer user_data)
   begin (self);
   /* Nobody may keep it: then it ends now. */
   g_clear_object (&connection);
-  if (error == NULL && !private->in_a_row)
+  if (error == NULL && !priv->in_a_row)
     accept_more_after (self, result);
 }
 
@@ -361,13 +361,13 @@ weak_ref_free (gpointer data)
 static void
 hold (GaioSocketService *self, gboolean is_held)
 {
-  GaioSocketServicePrivate *private = get_private (self);
+  GaioSocketServicePrivate *priv = get_private (self);
   gboolean was_held;
 
-  g_mutex_lock (&private->mutex);
-  was_held = private->is_held;
-  private->is_held = is_held;
-  g_mutex_unlock (&private->mutex);
+  g_mutex_lock (&priv->mutex);
+  was_held = priv->is_held;
+  priv->is_held = is_held;
+  g_mutex_unlock (&priv->mutex);
   if (is_held && !was_held)
     g_object_ref (self);
   else if (!is_held && was_held)
@@ -378,15 +378,15 @@ static void
 update (gpointer data)
 {
   g_autoptr (GaioSocketService) self = g_weak_ref_get (data);
-  GaioSocketServicePrivate *private;
+  GaioSocketServicePrivate *priv;
   gboolean is_accepting;
 
   if (self == NULL)
     return;
-  private = get_private (self);
-  g_mutex_lock (&private->mutex);
-  is_accepting = private->accepting != NULL;
-  g_mutex_unlock (&private->mutex);
+  priv = get_private (self);
+  g_mutex_lock (&priv->mutex);
+  is_accepting = priv->accepting != NULL;
+  g_mutex_unlock (&priv->mutex);
   if (!is_accepting)
     begin (self);
   hold (self, FALSE);
@@ -396,13 +396,13 @@ update (gpointer data)
 static void
 end_accept (GaioSocketService *self)
 {
-  GaioSocketServicePrivate *private = get_private (self);
+  GaioSocketServicePrivate *priv = get_private (self);
   g_autoptr (GCancellable) accepting = NULL;
 
-  g_mutex_lock (&private->mutex);
-  if (private->accepting != NULL)
-    accepting = g_object_ref (private->accepting);
-  g_mutex_unlock (&private->mutex);
+  g_mutex_lock (&priv->mutex);
+  if (priv->accepting != NULL)
+    accepting = g_object_ref (priv->accepting);
+  g_mutex_unlock (&priv->mutex);
   g_cancellable_cancel (accepting);
 }
 
@@ -410,19 +410,19 @@ end_accept (GaioSocketService *self)
 static void
 reconsider (GaioSocketService *self)
 {
-  GaioSocketServicePrivate *private = get_private (self);
+  GaioSocketServicePrivate *priv = get_private (self);
   GSocketService *service = G_SOCKET_SERVICE (self);
 
-  if (private->update == NULL)
+  if (priv->update == NULL)
     return;
   end_accept (self);
-  if (gaio_context_is_closed (private->context) && g_socket_service_is_active (service))
+  if (gaio_context_is_closed (priv->context) && g_socket_service_is_active (service))
     {
       g_socket_service_stop (service);
       return;
     }
-  hold (self, g_atomic_int_get (&private->is_listening) && g_socket_service_is_active (service));
-  gaio_bottom_half_schedule (private->update);
+  hold (self, g_atomic_int_get (&priv->is_listening) && g_socket_service_is_active (service));
+  gaio_bottom_half_schedule (priv->update);
 }
 
 /* The context is closed, or the service goes. What is under way holds references to the service,
@@ -431,18 +431,18 @@ static void
 context_gone (gpointer data)
 {
   g_autoptr (GaioSocketService) self = g_weak_ref_get (data);
-  GaioSocketServicePrivate *private = self != NULL ? get_private (self) : NULL;
+  GaioSocketServicePrivate *priv = self != NULL ? get_private (self) : NULL;
 
   weak_ref_free (data);
-  if (private == NULL)
+  if (priv == NULL)
     return;
-  g_atomic_int_set (&private->is_listening, FALSE);
+  g_atomic_int_set (&priv->is_listening, FALSE);
   hold (self, FALSE);
   g_socket_service_stop (G_SOCKET_SERVICE (self));
-  while (private->place != NULL && g_main_context_iteration (private->place, FALSE))
+  while (priv->place != NULL && g_main_context_iteration (priv->place, FALSE))
     ;
-  drop_main_context (self, &private->place);
-  drop_main_context (self, &private->next);
+  drop_main_context (self, &priv->place);
+  drop_main_context (self, &priv->next);
 }
 
 /* --- Connections --- */
@@ -471,16 +471,16 @@ gaio_socket_service_incoming (GSocketService *service,
                               GObject *source_object)
 {
   GaioSocketService *self = GAIO_SOCKET_SERVICE (service);
-  GaioSocketServicePrivate *private = get_private (self);
+  GaioSocketServicePrivate *priv = get_private (self);
   Emission emission = { self, connection, source_object };
-  g_autoptr (GMainContext) main_context = g_steal_pointer (&private->next);
+  g_autoptr (GMainContext) main_context = g_steal_pointer (&priv->next);
   GaioInner *inner = main_context != NULL ? gaio_inner_lookup (main_context) : NULL;
 
   if (inner == NULL)
     return FALSE;
   gaio_inner_set_owner (inner, G_OBJECT (g_socket_connection_get_socket (connection)));
   gaio_entry_unref (&inner->entry);
-  gaio_context_call_in (private->context, main_context, emit_connection, &emission);
+  gaio_context_call_in (priv->context, main_context, emit_connection, &emission);
   return FALSE;
 }
 
@@ -490,10 +490,10 @@ static void
 gaio_socket_service_changed (GSocketListener *listener)
 {
   GaioSocketService *self = GAIO_SOCKET_SERVICE (listener);
-  GaioSocketServicePrivate *private = get_private (self);
+  GaioSocketServicePrivate *priv = get_private (self);
 
   ensure_parked (self, NULL);
-  g_atomic_int_set (&private->is_listening, TRUE);
+  g_atomic_int_set (&priv->is_listening, TRUE);
   reconsider (self);
 }
 
@@ -516,15 +516,14 @@ static void
 gaio_socket_service_constructed (GObject *object)
 {
   GaioSocketService *self = GAIO_SOCKET_SERVICE (object);
-  GaioSocketServicePrivate *private = get_private (self);
+  GaioSocketServicePrivate *priv = get_private (self);
 
   G_OBJECT_CLASS (gaio_socket_service_parent_class)->constructed (object);
-  if (private->context == NULL)
-  private->context = gaio_context_ref_thread_default ();
-  private->update =
-      gaio_context_add_bottom_half (private->context, update, weak_ref_new (self), weak_ref_free);
-  private->retry =
-      gaio_context_add_timer (private->context, update, weak_ref_new (self), context_gone);
+  if (priv->context == NULL)
+    priv->context = gaio_context_ref_thread_default ();
+  priv->update =
+      gaio_context_add_bottom_half (priv->context, update, weak_ref_new (self), weak_ref_free);
+  priv->retry = gaio_context_add_timer (priv->context, update, weak_ref_new (self), context_gone);
 }
 
 /* What is under way holds references to the service: so nothing is. */
@@ -532,33 +531,33 @@ static void
 gaio_socket_service_dispose (GObject *object)
 {
   GaioSocketService *self = GAIO_SOCKET_SERVICE (object);
-  GaioSocketServicePrivate *private = get_private (self);
+  GaioSocketServicePrivate *priv = get_private (self);
 
-  gaio_clear_bottom_half (&private->update);
-  gaio_clear_timer (&private->retry);
+  gaio_clear_bottom_half (&priv->update);
+  gaio_clear_timer (&priv->retry);
   unpark_base (self);
-  drop_main_context (self, &private->place);
-  drop_main_context (self, &private->next);
+  drop_main_context (self, &priv->place);
+  drop_main_context (self, &priv->next);
   G_OBJECT_CLASS (gaio_socket_service_parent_class)->dispose (object);
 }
 
 static void
 gaio_socket_service_finalize (GObject *object)
 {
-  GaioSocketServicePrivate *private = get_private (object);
+  GaioSocketServicePrivate *priv = get_private (object);
 
-  g_mutex_clear (&private->mutex);
-  g_clear_object (&private->context);
+  g_mutex_clear (&priv->mutex);
+  g_clear_object (&priv->context);
   G_OBJECT_CLASS (gaio_socket_service_parent_class)->finalize (object);
 }
 
 static void
 gaio_socket_service_get_property (GObject *object, guint id, GValue *value, GParamSpec *pspec)
 {
-  GaioSocketServicePrivate *private = get_private (object);
+  GaioSocketServicePrivate *priv = get_private (object);
 
   if (id == PROP_CONTEXT)
-    g_value_set_object (value, private->context);
+    g_value_set_object (value, priv->context);
   else
     G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, pspec);
 }
@@ -566,19 +565,20 @@ gaio_socket_service_get_property (GObject *object, guint id, GValue *value, GPar
 static void
 gaio_socket_service_set_property (GObject *object, guint id, const GValue *value, GParamSpec *pspec)
 {
-  GaioSocketServicePrivate *private = get_private (object);
+  GaioSocketServicePrivate *priv = get_private (object);
 
   if (id == PROP_CONTEXT)
-  private->context = g_value_dup_object (value);
-  else G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, pspec);
+    priv->context = g_value_dup_object (value);
+  else
+    G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, pspec);
 }
 
 static void
 gaio_socket_service_init (GaioSocketService *self)
 {
-  GaioSocketServicePrivate *private = get_private (self);
+  GaioSocketServicePrivate *priv = get_private (self);
 
-  g_mutex_init (&private->mutex);
+  g_mutex_init (&priv->mutex);
 }
 
 static void
