@@ -16,7 +16,7 @@
 /* Where fds come and go, each that goes lets one more client in: that is no end of the trouble. */
 #define QUIET_US (10 * G_USEC_PER_SEC)
 /* Iterations: a turn accepts about as many connections. */
-#define MAX_MORE 64
+#define MAX_MORE 256
 
 /**
  * SECTION:gaio-socket-service
