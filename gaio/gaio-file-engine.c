@@ -13,8 +13,11 @@
  * sleeps. The ring has an fd, which is watched like any other, and is ready when the kernel has
  * finished something. */
 
-/* How many batches are started before the loop looks at anything else. */
-#define MAX_BATCHES (GAIO_URING_MAX_IN_FLIGHT / GAIO_URING_BATCH)
+/* How many operations are started at most before the loop looks at anything else. */
+#define MAX_AT_ONCE GAIO_URING_MAX_IN_FLIGHT
+
+/* A disk begins with a batch when all of it has been submitted, and is to begin early. */
+#define LEAST_BATCH 2
 
 typedef enum
 {
@@ -28,6 +31,8 @@ typedef struct
   GaioIOOp *ops[GAIO_URING_BATCH];
   Place places[GAIO_URING_BATCH];
   guint n;
+  int fd; /* of the last one, also of the batch before, or -1 */
+  Place place;
 } Batch;
 
 /* Adds a handler on the fd of @uring. It can be polled in user space, so that it does not turn busy
@@ -66,6 +71,7 @@ open_ring (GaioCore *core)
   if (uring != NULL && !watch_ring (core, uring))
     g_clear_pointer (&uring, gaio_uring_free);
   files->uring = uring;
+  files->batch_size = LEAST_BATCH;
 }
 
 static gboolean
@@ -78,7 +84,19 @@ can_submit (const GaioFileQueue *files)
 static guint
 get_room (const GaioFileQueue *files)
 {
-  return can_submit (files) ? gaio_uring_get_room (files->uring) : GAIO_URING_BATCH;
+  return can_submit (files) ? MIN (gaio_uring_get_room (files->uring), files->batch_size)
+                            : GAIO_URING_BATCH;
+}
+
+/* After a batch: the ring had @room before. What is in the page cache is done by now: then larger
+ * batches save system calls. */
+static void
+adapt_batch_size (GaioFileQueue *files, guint room)
+{
+  if (!can_submit (files) || gaio_uring_get_room (files->uring) < room)
+    files->batch_size = LEAST_BATCH;
+  else
+    files->batch_size = MIN (2 * files->batch_size, GAIO_URING_BATCH);
 }
 
 /* With the lock held. */
@@ -120,10 +138,11 @@ fill_ring (GaioFileQueue *files, Batch *batch)
     {
       GaioFileRequest *request = &batch->ops[i]->request;
 
-      batch->places[i] = i > 0 && request->fd == batch->ops[i - 1]->request.fd
-                             ? batch->places[i - 1]
-                             : find_place (files, request->fd);
-      if (batch->places[i] == IN_RING)
+      if (request->fd != batch->fd || !can_submit (files))
+        batch->place = find_place (files, request->fd);
+      batch->fd = request->fd;
+      batch->places[i] = batch->place;
+      if (batch->place == IN_RING)
         gaio_uring_add (files->uring, request);
     }
 }
@@ -262,24 +281,26 @@ submit_cancels (GaioCore *core)
 
 /* By the owner, with the lock held, which is released meanwhile. */
 static void
-start_batch (GaioCore *core)
+start_batch (GaioCore *core, Batch *batch)
 {
   GaioFileQueue *files = &core->files;
   gboolean lost = files->lost;
-  Batch batch;
+  guint room;
 
   files->has_new = FALSE;
   submit_cancels (core);
-  take_batch (files, &batch);
+  take_batch (files, batch);
   gaio_core_unlock (core);
   if (lost && files->uring != NULL)
     lose_ring (core);
   open_ring (core);
-  fill_ring (files, &batch);
-  submit_batch (core, &batch);
+  room = can_submit (files) ? gaio_uring_get_room (files->uring) : 0;
+  fill_ring (files, batch);
+  submit_batch (core, batch);
   pthread_mutex_lock (&core->lock);
-  settle_batch (&batch);
+  settle_batch (batch);
   gaio_file_engine_gather (core);
+  adapt_batch_size (files, room);
 }
 
 /* Starts what has been submitted, but no more than the ring has room for: other threads may go on
@@ -289,11 +310,13 @@ start_batch (GaioCore *core)
 gboolean
 gaio_file_engine_start (GaioCore *core)
 {
+  Batch batch = { .fd = -1 };
   gboolean disturbed;
 
   gaio_sleep_set (&core->sleep, GAIO_POLLING);
-  for (guint n = 0; n < MAX_BATCHES && core->files.has_new && !gaio_life_is_over (&core->life); n++)
-    start_batch (core);
+  for (guint n = 0; n < MAX_AT_ONCE && core->files.has_new && !gaio_life_is_over (&core->life);
+       n += MAX (batch.n, 1))
+    start_batch (core, &batch);
   disturbed = gaio_sleep_get (&core->sleep) != GAIO_POLLING;
   gaio_sleep_set (&core->sleep, GAIO_AWAKE);
   core->sleep.has_other_work |= core->files.has_new;

@@ -32,6 +32,7 @@ typedef struct
 
   GaioFilePool pool;
   GaioUring *uring;                   /* (owner) or NULL */
+  guint batch_size;                   /* (owner) how many operations it is given at a time */
   struct _GaioHandler *uring_handler; /* (lock) of its fd, or NULL */
   gboolean lost;                      /* (lock) somebody has closed its fd */
   gboolean refused;                   /* (owner) the kernel has no io_uring, or forbids it */

@@ -326,18 +326,21 @@ test_refused_later (gconstpointer how)
   readers_free (readers);
 }
 
-/* The rest of a round takes one system call for each load of the ring. */
+/* What the page cache has takes one system call for each load of the ring, once that is known. */
 static void
 test_batched (gconstpointer how)
 {
   Readers *readers;
+  guint submits;
 
   if (!has_ring ())
     return;
   readers = readers_new (how);
   read_all (readers);
-  g_assert_cmpuint (stand.submits, <=, MANY / 100);
-  g_assert_cmpuint (stand.submits, >=, 1);
+  submits = stand.submits;
+  read_all (readers);
+  g_assert_cmpuint (stand.submits, <=, submits + MANY / 100);
+  g_assert_cmpuint (stand.submits, >, submits);
   readers_free (readers);
 }
 

@@ -6,7 +6,7 @@
 /* A ring of io_uring, to which requests are given, and from which they come back. One thread at a
  * time may use it. */
 
-/* How many requests can be added before they are submitted. */
+/* How many requests can be added at most before they are submitted. */
 #define GAIO_URING_BATCH 128
 
 /* How many requests the kernel may have at a time. Its queue of results has room for twice as many:

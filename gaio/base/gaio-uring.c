@@ -80,11 +80,11 @@ gaio_uring_get_fd (const GaioUring *self)
   return self->ring.ring_fd;
 }
 
-/* Returns how many requests may be added now. */
+/* Returns how many more requests the kernel may have. */
 guint
 gaio_uring_get_room (const GaioUring *self)
 {
-  return MIN (GAIO_URING_MAX_IN_FLIGHT - self->n_requests, GAIO_URING_BATCH);
+  return GAIO_URING_MAX_IN_FLIGHT - self->n_requests;
 }
 
 gboolean
