@@ -15,6 +15,7 @@ typedef struct
 
 GaioCore *gaio_ready_set_get_core (GaioReadySet *self);
 gboolean gaio_ready_set_is_ready (GaioReadySet *self);
+void gaio_ready_set_drop_func (GaioReadySet *self, gconstpointer user_data);
 gboolean gaio_ready_set_gather (GaioHandler *handler, guint ready);
 gboolean gaio_ready_set_serve (GaioReadySetWatch *watch);
 void gaio_ready_set_watch_destroy (GaioReadySetWatch *watch);

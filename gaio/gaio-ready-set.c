@@ -272,6 +272,17 @@ gaio_ready_set_set_func (GaioReadySet *self,
     gaio_entry_unref (&watch->entry);
 }
 
+/* Unless it has been replaced: the set has no function afterwards. */
+void
+gaio_ready_set_drop_func (GaioReadySet *self, gconstpointer user_data)
+{
+  if (!gaio_core_lock (self->core))
+    return;
+  if (self->watch != NULL && self->watch->entry.user_data == user_data)
+    replace_watch (self, NULL);
+  gaio_core_unlock (self->core);
+}
+
 /**
  * gaio_ready_set_take:
  * @self: a set

@@ -15,6 +15,7 @@
 #include <gaio/gaio-notifier.h>
 #include <gaio/gaio-child.h>
 #include <gaio/gaio-file-io.h>
+#include <gaio/gaio-waiting.h>
 #include <gaio/gaio-context.h>
 #include <gaio/gaio-source.h>
 #include <gaio/gaio-host.h>

@@ -397,6 +397,34 @@ void test_cancelled_file () throws Error {
 	}
 }
 
+async void wait_for_all (Gaio.Context context, HungUp hung_up) throws Error {
+	var set = new Gaio.ReadySet (context);
+	var member = set.add_fd (hung_up.fd, IN, 7);
+
+	assert_true (yield context.sleep_async (1000, null));
+	var condition = yield context.wait_fd_async (hung_up.fd, IN, null);
+	assert_true (IOCondition.HUP in condition);
+	uint8[] records = yield set.wait_async (null);
+	assert_cmpint (records.length, EQ, (int) sizeof (Gaio.ReadyRecord));
+	member.remove ();
+	yield context.wait_fd_async (-1, IN, null);
+}
+
+void test_waiting () throws Error {
+	AsyncResult? result = null;
+
+	wait_for_all.begin (Gaio.Context.get_default (), new HungUp (),
+		(object, end) => { result = end; });
+	while (result == null)
+		MainContext.default ().iteration (true);
+	try {
+		wait_for_all.end (result);
+		Test.fail ();
+	} catch (Gaio.Error.BAD_FD error) {
+		assert_cmpstr (error.message, EQ, "fd -1 is not open");
+	}
+}
+
 void test_thread () throws Error {
 	int calls = 0;
 	var thread = new Gaio.Thread ("vala");
@@ -444,6 +472,7 @@ int main (string[] args) {
 	add ("child", test_child);
 	add ("file", test_file);
 	add ("cancelled-file", test_cancelled_file);
+	add ("waiting", test_waiting);
 	add ("thread", test_thread);
 	return Test.run ();
 }

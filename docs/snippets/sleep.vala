@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-async void wait_for (int64 us) {
-	Gaio.Context.get_default ().add_timeout (us, () => {
-		wait_for.callback ();
-		return Source.REMOVE;
-	});
-	yield;
-}
+async void count_down_and_read (int fd) throws Error {
+	var context = Gaio.Context.get_default ();
+	var buffer = new uint8[6];
 
-async void count_down () {
 	foreach (int number in new int[] { 3, 2, 1 }) {
 		print ("%d\n", number);
-		yield wait_for (10000);
+		yield context.sleep_async (10000, null);
 	}
+	yield context.wait_fd_async (fd, IN, null);
+	Posix.read (fd, buffer, 5);
+	print ("%s\n", (string) buffer);
 }
 
 void main () {
 	var loop = new MainLoop ();
+	int ends[2];
 
-	count_down.begin (() => loop.quit ());
+	Posix.pipe (ends);
+	Posix.write (ends[1], "hello", 5);
+	count_down_and_read.begin (ends[0], () => loop.quit ());
 	loop.run ();
 }

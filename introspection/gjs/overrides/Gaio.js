@@ -2,7 +2,7 @@
 // What GJS adds to the library on import.
 /* exported _init */
 
-const {Gio, GLib, GObject} = imports.gi;
+const {Gio, GLib} = imports.gi;
 
 const RECORD_SIZE = 16;
 // The records have the byte order of the machine.
@@ -175,6 +175,8 @@ const CONVERSIONS = {
         pwrite_async: [toFd, toBytes, toOffset],
         set_dispatch_limits: [toCount, toDuration],
         set_poll_params: [toWindow, toCount, toCount],
+        sleep_async: [toTimeout],
+        wait_fd_async: [toFd, toCondition],
     },
     Handler: {set_condition: [toCondition]},
     ReadySet: {add_fd: [toFd, toCondition, toToken], wait: [toTimeout]},
@@ -206,70 +208,38 @@ function addFileOperations(prototype) {
     };
 }
 
-// A promise that `begin(resolve)` starts. That returns a function that ends it, and is called when
-// it has been resolved, or has been rejected because somebody cancelled it.
-function cancellablePromise(cancellable, begin) {
-    return new Promise((resolve, reject) => {
-        let end, id = 0;
-        const settle = (how, value) => {
-            end?.();
-            if (id !== 0)
-                GObject.Object.prototype.disconnect.call(cancellable, id);
-            how(value);
-        };
-        const cancel = () => settle(reject, new GLib.Error(Gio.IOErrorEnum,
-            Gio.IOErrorEnum.CANCELLED, 'Operation was cancelled'));
+// Time, fds and ready sets as promises.
+function addWaiting(context, set) {
+    Gio._promisify(context, 'sleep_async', 'sleep_finish');
+    Gio._promisify(context, 'wait_fd_async', 'wait_fd_finish');
+    Gio._promisify(set, 'wait_async', 'wait_finish');
 
-        if (cancellable?.is_cancelled()) {
-            cancel();
-            return;
-        }
-        end = begin(() => settle(resolve));
-        // The connect() of a Gio.Cancellable is another function.
-        if (cancellable)
-            id = GObject.Object.prototype.connect.call(cancellable, 'cancelled', cancel);
-    });
-}
-
-function waitForFd(context, fd, condition, cancellable) {
-    return cancellablePromise(cancellable, resolve => {
-        const handler = context.add_fd(fd, condition, () => {
-            resolve();
-            return GLib.SOURCE_REMOVE;
-        });
-        return () => handler.remove();
-    });
-}
-
-function sleep(context, ms, cancellable) {
-    return cancellablePromise(cancellable, resolve => {
+    context.sleep = async function (ms, cancellable = null) {
         if (typeof ms !== 'number')
             refuseType('the time to sleep is a number of milliseconds', ms);
-        const timer = context.add_timer(resolve);
-        try {
-            timer.arm({seconds: ms / 1000});
-        } catch (error) {
-            timer.remove();
-            throw error;
-        }
-        return () => timer.remove();
-    });
-}
+        await this.sleep_async({seconds: ms / 1000}, cancellable);
+    };
+    context.readable = async function (fd, cancellable = null) {
+        await this.wait_fd_async(fd, 'r', cancellable);
+    };
+    context.writable = async function (fd, cancellable = null) {
+        await this.wait_fd_async(fd, 'w', cancellable);
+    };
 
-// Between batches, the set has no function, so that it does not wake the loop.
-async function* waitForRecords(set, cancellable) {
-    for (;;) {
-        await cancellablePromise(cancellable, resolve => {
-            set.set_func(resolve);
-            return () => set.set_func(null);
-        });
+    // `for await (const [token, fd, condition] of readySet)` waits for one batch after another.
+    set.records = async function* (cancellable = null) {
         // `yield* set` would wait for the next batch.
-        yield* decode(set.take());
-    }
+        for (;;)
+            yield* decode(await this.wait_async(cancellable));
+    };
+    set[Symbol.asyncIterator] = function () {
+        return this.records();
+    };
 }
 
 function _init() {
     addFileOperations(this.Context.prototype);
+    addWaiting(this.Context.prototype, this.ReadySet.prototype);
     for (const [type, methods] of Object.entries(CONVERSIONS)) {
         for (const [name, conversions] of Object.entries(methods))
             convertArguments(this[type].prototype, name, conversions);
@@ -279,24 +249,6 @@ function _init() {
     // `for (const [token, fd, condition] of readySet)` takes the batch.
     this.ReadySet.prototype[Symbol.iterator] = function () {
         return decode(this.take());
-    };
-
-    this.Context.prototype.readable = function (fd, cancellable = null) {
-        return waitForFd(this, fd, 'r', cancellable);
-    };
-    this.Context.prototype.writable = function (fd, cancellable = null) {
-        return waitForFd(this, fd, 'w', cancellable);
-    };
-    this.Context.prototype.sleep = function (ms, cancellable = null) {
-        return sleep(this, ms, cancellable);
-    };
-
-    // `for await (const [token, fd, condition] of readySet)` waits for one batch after another.
-    this.ReadySet.prototype.records = function (cancellable = null) {
-        return waitForRecords(this, cancellable);
-    };
-    this.ReadySet.prototype[Symbol.asyncIterator] = function () {
-        return this.records();
     };
 
     const getContext = this.Thread.prototype.get_context;
