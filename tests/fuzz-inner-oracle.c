@@ -44,13 +44,20 @@ observe_any (GSource *source, gint *timeout_ms)
   return FALSE;
 }
 
+/* The kernel is asked what the number of @s refers to after a turn, but in few sweeps. */
+static gboolean
+is_mistaken (const InnerSource *s)
+{
+  return s->moved_in != 0 && s->inner->called_in <= s->moved_in;
+}
+
 /* GLib gets here if nothing was ready: so it has looked at everything. */
 static gboolean
 observe_last (GSource *source, gint *timeout_ms)
 {
   *timeout_ms = -1;
   foreach_source (((Observer *) source)->inner, s)
-    s->hidden = is_wild (s);
+    s->hidden = is_wild (s) || is_mistaken (s);
   return FALSE;
 }
 
@@ -477,6 +484,7 @@ inners_number_changed (Model *self, gint number)
       if (s->fd == number)
         {
           s->hidden = TRUE;
+          s->moved_in = self->n_rounds;
           inner_source_touch (s);
           inner_source_mark_watched (s);
         }
@@ -522,6 +530,15 @@ inners_check_round (Round *round, Model *self)
       check (self, inner->n_waits <= inners_patience (self, round->limit),
              "inner %u is ready, and waits for %u rounds", inner->id, inner->n_waits);
     }
+}
+
+/* After as many sweeps as it takes until the kernel has been asked. */
+void
+inners_mark_swept (Model *self)
+{
+  foreach_inner (self, inner)
+    foreach_source (inner, s)
+      s->moved_in = 0;
 }
 
 /* What is expected of the loop changes. */

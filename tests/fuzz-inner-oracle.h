@@ -69,6 +69,7 @@ typedef struct
   guint running;
   guint64 touched;
   guint64 called_in;
+  guint64 moved_in; /* in this round its number became that of another file, or of none; or 0 */
 } InnerSource;
 
 /* The inner contexts of a model */
@@ -82,6 +83,7 @@ void inners_be_patient (Model *self);
 void inners_mark_closed (Model *self);
 void inners_number_changed (Model *self, gint number);
 guint inners_count (Model *self);
+void inners_mark_swept (Model *self);
 guint inners_patience (Model *self, guint limit);
 gboolean inners_are_quiet (Model *self);
 void inners_check_count (Model *self);

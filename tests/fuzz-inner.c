@@ -488,6 +488,7 @@ let_inners_be_swept (Model *self)
       model_iterate_for (self, 0);
     }
   self->passive = FALSE;
+  inners_mark_swept (self);
   for (guint i = 0; i < self->inners->len; i++)
     {
       Inner *inner = self->inners->pdata[i];
