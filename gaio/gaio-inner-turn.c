@@ -174,6 +174,18 @@ end_entry (GaioInner *self)
   gaio_core_unlock (self->entry.core);
 }
 
+/* Whether a turn may have had nothing only because a limit has left no room for an fd that is
+ * always ready. With the lock held. */
+static gboolean
+may_have_more (const GaioInner *self)
+{
+  for (guint i = 0; i < self->n_watches; i++)
+    if (self->watches[i].handler != NULL && self->watches[i].handler->always_ready &&
+        (self->watches[i].events & (G_IO_IN | G_IO_OUT)) != 0)
+      return TRUE;
+  return FALSE;
+}
+
 /* When its owner goes, what is under way ends as in GLib: a stream that was closed tells so. So
  * there are turns until two in a row have had nothing: the first one may only have found out what
  * to ask the kernel. Whoever prepares it sees to the next one. */
@@ -184,6 +196,7 @@ go_after_owner (GaioInner *self, const Turn *turn)
 
   if (!gaio_core_lock (self->entry.core))
     return;
+  had_nothing = had_nothing && !may_have_more (self);
   if ((had_nothing && self->had_nothing) || ++self->n_last_turns == LAST_TURNS)
     gaio_inner_destroy (self);
   self->had_nothing = had_nothing;
