@@ -401,13 +401,13 @@ async void wait_for_all (Gaio.Context context, HungUp hung_up) throws Error {
 	var set = new Gaio.ReadySet (context);
 	var member = set.add_fd (hung_up.fd, IN, 7);
 
-	assert_true (yield context.sleep_async (1000, null));
-	var condition = yield context.wait_fd_async (hung_up.fd, IN, null);
+	assert_true (yield context.sleep_async (1000));
+	var condition = yield context.wait_fd_async (hung_up.fd, IN);
 	assert_true (IOCondition.HUP in condition);
-	uint8[] records = yield set.wait_async (null);
+	uint8[] records = yield set.wait_async ();
 	assert_cmpint (records.length, EQ, (int) sizeof (Gaio.ReadyRecord));
 	member.remove ();
-	yield context.wait_fd_async (-1, IN, null);
+	yield context.wait_fd_async (-1, IN);
 }
 
 void test_waiting () throws Error {

@@ -3,7 +3,7 @@ async int64 find_end (int fd) throws Error {
 	int64 offset = 0;
 
 	while (true) {
-		var bytes = yield Gaio.Context.get_default ().pread_async (fd, 4096, offset, null);
+		var bytes = yield Gaio.Context.get_default ().pread_async (fd, 4096, offset);
 		if (bytes.length == 0)
 			return offset;
 		offset += bytes.length;

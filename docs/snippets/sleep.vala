@@ -5,9 +5,9 @@ async void count_down_and_read (int fd) throws Error {
 
 	foreach (int number in new int[] { 3, 2, 1 }) {
 		print ("%d\n", number);
-		yield context.sleep_async (10000, null);
+		yield context.sleep_async (10000);
 	}
-	yield context.wait_fd_async (fd, IN, null);
+	yield context.wait_fd_async (fd, IN);
 	Posix.read (fd, buffer, 5);
 	print ("%s\n", (string) buffer);
 }
