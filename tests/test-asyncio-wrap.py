@@ -410,7 +410,8 @@ def test_coroutine_handles_a_method_of_dbus():
                              Gio.IOErrorEnum.INVALID_ARGUMENT)
         if number == 1:
             raise ZeroDivisionError('one')
-        return 'no variant' if number == 2 else GLib.Variant('(i)', (2 * number,))
+        wrong = {2: 'no variant', -1: None, -2: GLib.Variant('s', ''), -3: GLib.Variant('(s)', ('',))}
+        return wrong.get(number, GLib.Variant('(i)', (2 * number,)))
 
     async def main(service, client):
         told = []
@@ -420,13 +421,15 @@ def test_coroutine_handles_a_method_of_dbus():
         results = await asyncio.gather(*(double(client, name, number) for number in range(3, 6)))
         assert results == [6, 8, 10], results
         call = functools.partial(gaio.wrap, client.call, name, '/', 'org.gaio.Test', 'Double')
-        for number, words in ((0, 'zero'), (1, 'one'), (2, 'returns a GLib.Variant')):
+        for number, words in ((0, 'zero'), (1, 'one'), (2, 'returns a GLib.Variant'),
+                              (-1, "type '()', but Double returns '(i)'"),
+                              (-2, "type 's', but"), (-3, "type '(s)', but")):
             with raises(GLib.Error) as raised:
                 await call(GLib.Variant('(i)', (number,)), None, Gio.DBusCallFlags.NONE, -1)
             assert words in raised[0].message, raised
-        while len(told) < 2:
+        while len(told) < 5:
             await asyncio.sleep(0.001)
-        assert told == [ZeroDivisionError, TypeError], told
+        assert told == [ZeroDivisionError] + 4 * [TypeError], told
 
     with bus() as (service, client):
         interface = Gio.DBusNodeInfo.new_for_xml(SERVICE).interfaces[0]

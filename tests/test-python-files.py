@@ -313,6 +313,10 @@ def test_wrap_calls_the_methods():
                 await gaio.wrap(context.pread_async, file, 8, -1)
             with raises(TypeError):
                 await gaio.wrap(context.pread_async, file, 8)
+            assert await gaio.wrap(context.sleep_async, 1000) is True
+            with raises(TypeError):
+                await gaio.wrap(context.sleep_async, 0.001)
+            assert await gaio.wrap(context.wait_fd_async, file, 'r') == GLib.IOCondition.IN
         context.close()
 
     in_each_loop(main)

@@ -277,9 +277,9 @@ async def wrap(method, /, *args, cancellable=None, **kwargs):
     cancellable may also be given, among the arguments or by its name.
 
     Cancelling the task cancels the operation. Cancelling @cancellable, if it is given, cancels the
-    task that waits. A GLib.Error is raised unchanged. A method that is not asynchronous, arguments
-    that do not match, and a loop that does not run GLib raise a TypeError before anything is
-    started.
+    task that waits. Any other GLib.Error is raised unchanged. A method that is not asynchronous,
+    arguments that do not match, and a loop that does not run GLib raise a TypeError before anything
+    is started.
     """
     loop = asyncio.get_running_loop()
     main_context = _get_main_context(loop)
@@ -340,13 +340,27 @@ def create_task(coroutine, *, application=None):
     return task
 
 
+def _check_reply(handler, value, method):
+    """GIO would tell of a wrong one on stderr, and the caller would wait."""
+    if not isinstance(value, (GLib.Variant, type(None))):
+        raise TypeError(f'{handler.__qualname__}() returned {value!r}: a handler of a D-Bus '
+                        'method returns a GLib.Variant, or None')
+    returned = '()' if value is None else value.get_type_string()
+    if method is not None:
+        promised = ''.join(argument.signature for argument in method.out_args)
+        if returned != f'({promised})':
+            raise TypeError(f"{handler.__qualname__}() returned a GLib.Variant of type "
+                            f"'{returned}', but {method.name} returns '({promised})'")
+    elif not returned.startswith('('):
+        raise TypeError(f"{handler.__qualname__}() returned a GLib.Variant of type '{returned}': "
+                        'a reply is a tuple')
+
+
 async def _reply(handler, args):
     invocation = args[-1]
     try:
         value = await handler(*args)
-        if not isinstance(value, (GLib.Variant, type(None))):
-            raise TypeError(f'{handler.__qualname__}() returned {value!r}: a handler of a D-Bus '
-                            'method returns a GLib.Variant, or None')
+        _check_reply(handler, value, invocation.get_method_info())
     except GLib.Error as error:
         invocation.return_gerror(error)
     except BaseException as error:

@@ -319,6 +319,14 @@ class Context(Gaio.Context):
         return super().pwrite_async(_to_fd(fd), _to_bytes(data), _to_size(offset, _AN_OFFSET),
                                     *args, **kwargs)
 
+    @functools.wraps(Gaio.Context.sleep_async)
+    def sleep_async(self, delay_us, *args, **kwargs):
+        return super().sleep_async(_to_timeout(delay_us), *args, **kwargs)
+
+    @functools.wraps(Gaio.Context.wait_fd_async)
+    def wait_fd_async(self, fd, condition, *args, **kwargs):
+        return super().wait_fd_async(_to_fd(fd), _to_condition(condition), *args, **kwargs)
+
     @functools.wraps(Gaio.Context.fsync_async)
     def fsync_async(self, fd, *args, **kwargs):
         return super().fsync_async(_to_fd(fd), *args, **kwargs)
