@@ -426,6 +426,12 @@ const tests = {
         assertEqual(timersOf(context), 0);
     },
 
+    'ready-set-is-made-by-its-function'() {
+        const context = Gaio.Context.get_default();
+        assertEqual(assertThrows(() => new Gaio.ReadySet(context)).message,
+            'write Gaio.ReadySet.new(context)');
+    },
+
     'readable-and-writable-resolve'() {
         const context = Gaio.Context.get_default();
         const before = handlersOf(context);

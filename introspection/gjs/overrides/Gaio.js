@@ -251,6 +251,11 @@ function _init() {
         return decode(this.take());
     };
 
+    // GObject would make one that belongs to no context.
+    this.ReadySet.prototype._init = function () {
+        throw new TypeError('write Gaio.ReadySet.new(context)');
+    };
+
     const getContext = this.Thread.prototype.get_context;
     this.Thread.prototype.get_context = function () {
         const context = getContext.call(this);
