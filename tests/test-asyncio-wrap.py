@@ -410,7 +410,8 @@ def test_coroutine_handles_a_method_of_dbus():
                              Gio.IOErrorEnum.INVALID_ARGUMENT)
         if number == 1:
             raise ZeroDivisionError('one')
-        wrong = {2: 'no variant', -1: None, -2: GLib.Variant('s', ''), -3: GLib.Variant('(s)', ('',))}
+        wrong = {2: 'no variant', -1: None, -2: GLib.Variant('s', ''),
+                 -3: GLib.Variant('(s)', ('',))}
         return wrong.get(number, GLib.Variant('(i)', (2 * number,)))
 
     async def main(service, client):
