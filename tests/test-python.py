@@ -155,6 +155,9 @@ def get_calls_with_numbers(context, fd):
         ('Context.set_poll_params', 0): (lambda x: context.set_poll_params(x, 0, 0), time),
         ('Context.set_poll_params', 1): (lambda x: context.set_poll_params(0, x, 0), 'grow is'),
         ('Context.set_poll_params', 2): (lambda x: context.set_poll_params(0, 0, x), 'shrink is'),
+        ('Context.sleep_async', 0): (context.sleep_async, time),
+        ('Context.wait_fd_async', 0): (lambda x: context.wait_fd_async(x, 'r'), an_fd),
+        ('Context.wait_fd_async', 1): (lambda x: context.wait_fd_async(fd, x), a_condition),
         ('Handler.set_condition', 0): (handler.set_condition, a_condition),
         ('ReadySet.add_fd', 0): (lambda x: ready_set.add_fd(x, 'r', 0), an_fd),
         ('ReadySet.add_fd', 1): (lambda x: ready_set.add_fd(fd, x, 0), a_condition),
@@ -188,6 +191,22 @@ def test_numbers_are_ints():
               for method in getattr(getattr(class_, '__info__', None), 'get_methods', tuple)()
               for place, argument in enumerate(method.get_arguments()) if takes_number(argument)}
     assert set(calls) == places, set(calls) ^ places
+
+
+def test_coroutine_functions_are_refused():
+    """What they return is true, so that they would be called for ever."""
+    async def step(*_):
+        pass
+
+    context = Gaio.Context()
+    with pipes() as [(reader, _)]:
+        for call in (lambda: context.add_fd(reader, 'r', step),
+                     lambda: context.add_timeout(1000, step),
+                     lambda: context.add_timeout(step, seconds=1)):
+            with raises_python(TypeError, 'gaio.create_task'):
+                call()
+    stats = context.dup_stats().unpack()
+    assert (stats['handlers'], stats['timers']) == (0, 0), stats
 
 
 def test_numbers_may_be_what_python_takes_for_an_int():

@@ -45,6 +45,7 @@ _ERRNOS = {
 
 _DOMAIN = GLib.quark_to_string(Gaio.error_quark())
 
+_CO_COROUTINE = 0x80  # of inspect
 _MICROSECOND = datetime.timedelta(microseconds=1)
 _TIME = 'time is an int in microseconds or a datetime.timedelta (for seconds, write seconds=0.5)'
 # Whoever asks for less wants seconds: calling a Python function takes longer.
@@ -98,6 +99,14 @@ def _to_int(value, what):
         with contextlib.suppress(TypeError):
             return operator.index(value)
     raise TypeError(f'{what}, not {value!r}')
+
+
+def _to_function(func):
+    """What a coroutine function returns is true: the loop would call it again and again."""
+    if getattr(getattr(func, '__code__', None), 'co_flags', 0) & _CO_COROUTINE:
+        raise TypeError(f'{func.__qualname__}() returns a coroutine, which nobody would run: give '
+                        'a function that calls gaio.create_task()')
+    return func
 
 
 def _to_us(time):
@@ -278,7 +287,8 @@ class Context(Gaio.Context):
 
     @_raises_loop_error
     def add_fd(self, fd, condition, func, *user_data):
-        return super().add_fd(_to_fd(fd), _to_condition(condition), func, *user_data)
+        return super().add_fd(_to_fd(fd), _to_condition(condition), _to_function(func),
+                              *user_data)
 
     @_raises_loop_error
     def add_child(self, pid, func, *user_data):
@@ -291,7 +301,7 @@ class Context(Gaio.Context):
         return self._add_timeout(*args, **kwargs)
 
     def _add_timeout(self, interval_us, func, *user_data):
-        return super().add_timeout(_to_interval(interval_us), func, *user_data)
+        return super().add_timeout(_to_interval(interval_us), _to_function(func), *user_data)
 
     def set_dispatch_limits(self, max_callbacks, max_time_us):
         max_callbacks = _to_int(max_callbacks, 'max_callbacks is an int')
