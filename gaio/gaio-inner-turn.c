@@ -251,6 +251,24 @@ gaio_inner_look (GaioInner *self, gboolean thorough)
   end_entry (self);
 }
 
+/* After a call. If that came from a source's prepare(), GLib does not prepare again: the next turn
+ * does. Nobody knows what somebody else's iteration is at, so what that has prepared is not to be
+ * dispatched here. */
+static void
+prepare_after_call (GaioInner *self)
+{
+  if (!self->preparing)
+    {
+      prepare (self);
+      self->prepared = !self->foreign;
+    }
+  else if (gaio_core_lock (self->entry.core))
+    {
+      gaio_inner_schedule_turn (self);
+      gaio_core_unlock (self->entry.core);
+    }
+}
+
 /* FALSE if another thread owns it. */
 gboolean
 gaio_inner_call (GaioInner *self, GSourceOnceFunc func, gpointer user_data)
@@ -263,7 +281,7 @@ gaio_inner_call (GaioInner *self, GSourceOnceFunc func, gpointer user_data)
   frame.stale = TRUE;
   func (user_data);
   if (!gaio_entry_is_removed (&self->entry) && !gaio_core_is_forked (self->entry.core))
-    prepare (self);
+    prepare_after_call (self);
   end (self, &frame);
   end_entry (self);
   return TRUE;

@@ -117,6 +117,57 @@ test_ready_time_from_outside (gconstpointer nested)
 
 typedef struct
 {
+  GSource parent;
+  Stage *stage;
+  guint prepares, calls;
+} Caller;
+
+/* A source whose prepare() makes calls in its own main context. */
+static gboolean
+prepare_with_call (GSource *source, gint *timeout_ms)
+{
+  Caller *self = (Caller *) source;
+
+  *timeout_ms = -1;
+  if (self->prepares++ < 3)
+    gaio_context_call_in (self->stage->context, self->stage->inner, count_once, &self->calls);
+  return FALSE;
+}
+
+static GSourceFuncs caller_funcs = { .prepare = prepare_with_call };
+
+static gboolean
+run_outer_loop (gpointer stage)
+{
+  for (guint i = 0; i < 5; i++)
+    round_of (stage, FALSE);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+test_called_in_prepare (gconstpointer nested)
+{
+  Stage stage;
+  guint calls = 0;
+  GSource *source = g_source_new (&caller_funcs, sizeof (Caller));
+  Caller *self = (Caller *) source;
+
+  stage_begin (&stage, nested);
+  self->stage = &stage;
+  g_source_attach (source, stage.inner);
+  attach_idle (stage.inner, G_PRIORITY_DEFAULT, run_outer_loop, &stage);
+  attach_idle (stage.inner, G_PRIORITY_DEFAULT, count_and_stop, &calls);
+  for (guint i = 0; i < 20; i++)
+    round_of (&stage, FALSE);
+  g_assert_cmpuint (self->calls, ==, 3);
+  g_assert_cmpuint (calls, ==, 1);
+  g_source_destroy (source);
+  g_source_unref (source);
+  stage_end (&stage);
+}
+
+typedef struct
+{
   Stage *stage;
   guint turns, calls;
 } Cut;
@@ -295,6 +346,7 @@ main (int argc, char **argv)
   add_both ("/serve-hazards/prepare-that-looks-at-a-variable", test_prepare_looks_at_a_variable);
   add_both ("/serve-hazards/ready-time-from-outside", test_ready_time_from_outside);
   add_both ("/serve-hazards/query-cut-to-a-priority", test_query_cut_to_a_priority);
+  add_both ("/serve-hazards/called-in-prepare", test_called_in_prepare);
   add_both ("/serve-hazards/number-reused-outside-while-busy", test_number_reused_outside);
   add_both ("/serve-hazards/forked-child", test_forked_child);
   g_test_add_func ("/serve-hazards/detached", test_detached);
