@@ -20,7 +20,8 @@
  * All of them may be called from any thread.
  *
  * They fail with %G_IO_ERROR_CANCELLED if they are cancelled, and with %GAIO_ERROR_CLOSED if the
- * context is closed. Nothing is lost then: what is ready still is.
+ * context is closed. Nothing is lost then: what is ready still is. The #GaioContext has to run for
+ * a cancellation, too, and a wait has a reference on it: to end without running it, close it.
  */
 
 /* A GTask. Whatever it waits with, a timer or an fd, say, has a reference, which the destroy notify
