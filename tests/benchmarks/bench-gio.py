@@ -3,8 +3,8 @@
 """What a message costs a server made with GIO, of whose many connections few are active: where all
 are in one main context, and where Gaio serves one for each.
 
-The servers of a row have their clients, which are other processes, all the time. They are measured
-in turn, in CPU time of the server: what is compared was measured within the same second or so."""
+All servers have their clients, which are other processes, all the time. They are measured in turn,
+in CPU time of the server: what is compared was measured within a few seconds."""
 
 import asyncio
 import contextlib
@@ -141,13 +141,13 @@ def measure_workload(workload, options):
             files = make_certificate(pathlib.Path(folder)) if workload == 'soup-tls' else []
             servers = {n: connect(workload, files, n, most, options, stack)
                        for n in sorted({n for n, _ in rows})}
-            values = measure(servers, [(n, k, contender) for n, k in rows for contender in servers[n]],
-                             workload, options)
+            cells = [(n, k, contender) for n, k in rows for contender in servers[n]]
+            values = measure(servers, cells, workload, options)
     except NotHere as reason:
         print(f'{workload} is left out: {reason}', file=sys.stderr)
         return []
-    return [{'name': name, 'values': {contender: values[n, k, contender] for contender in servers[n]}}
-            for (n, k), name in rows.items()]
+    return [{'name': name, 'values': {cell[2]: values[cell] for cell in cells if cell[:2] == row}}
+            for row, name in rows.items()]
 
 
 def main():
