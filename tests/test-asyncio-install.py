@@ -51,6 +51,39 @@ def test_installed_loop_runs_tasks_of_glib_callbacks():
         loop.run_in_executor(None, int)
 
 
+def test_installed_loop_closes_async_generators_that_nobody_finishes():
+    """As asyncio does, of tasks and of GLib callbacks; afterwards, others are left alone."""
+    ended = []
+
+    async def numbers():
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            ended.append('closed')
+
+    def abandon():
+        with contextlib.suppress(StopIteration):
+            numbers().__anext__().send(None)
+
+    async def main():
+        idle(abandon)
+        async for _ in numbers():
+            break
+        gc.collect()
+        while len(ended) < 2:
+            await asyncio.sleep(0.001)
+        return True
+
+    hooks = sys.get_asyncgen_hooks()
+    with installed() as loop:
+        assert run_in_main_loop(loop, main())
+        assert sys.get_asyncgen_hooks() == hooks
+        idle(loop.close)
+        run_nested([])
+        assert sys.get_asyncgen_hooks() == hooks
+
+
 def test_installed_loop_runs_in_an_application():
     """In Gio.Application.run (), which knows nothing of it."""
     results = []

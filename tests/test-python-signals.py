@@ -343,9 +343,9 @@ def test_asyncio_in_a_main_loop_hears_ctrl_c():
 def test_ctrl_c_before_the_wait_ends_it():
     """A handler that Python calls just before it enters C."""
     class Selector(gaio.Selector):
-        def _wait_once(self, timeout_us):
+        def _wait(self, *args):
             kill()
-            return super()._wait_once(timeout_us)
+            return super()._wait(*args)
 
     with interrupted(), Selector() as selector:
         selector.select()

@@ -14,29 +14,28 @@ import weakref
 from gi.repository import Gaio, GLib
 
 from ._child_watcher import use_pidfds
-from ._loop import EventLoop, outside_of_other_loops
+from ._loop import MOST_IN_A_ROW, EventLoop, outside_of_other_loops
 from ._main_context import get_main_context, is_in_main_thread, thread_default
-from ._main_loops import find_quits, get_installed, is_run, set_installed, set_running
+from ._main_loops import find_quits, get_installed, is_run, set_installed, set_running, \
+    set_running_loop
 from ._selector import Selector
 from ._signals import SignalSource
 
 
 # This many iterations in a row take precedence over anything else that GLib has to do.
 _MOST_URGENT_TURNS = 16
-# As many follow one another before GLib has its turn: what is read by one is handled by the next.
-_ITERATIONS_OF_A_TURN = 4
 # Anything later than this is never: a timer counts microseconds in 64 bits.
 _NEVER_S = 9e12
 
 
-def _weakly(method):
-    """A callback that does not keep its object alive. The context releases what was removed when it
-    runs next, which may be never."""
-    weak = weakref.WeakMethod(method)
+def _weakly(loop, function):
+    """A callback that does not keep @loop alive. The context releases what was removed when it runs
+    next, which may be never."""
+    weak = weakref.ref(loop)
 
-    def callback(*args):
+    def callback(*_):
         strong = weak()
-        return strong(*args) if strong is not None else None
+        return function(strong) if strong is not None else None
 
     return callback
 
@@ -76,6 +75,9 @@ class _Deadlines:
             heapq.heapify(self._heap)
             self._purge_at = 2 * len(self._heap) + 100
 
+    def __bool__(self):
+        return bool(self._heap)
+
     def clear(self):
         self._heap.clear()
 
@@ -102,13 +104,15 @@ class HostedEventLoop(EventLoop):
         self._thread = threading.get_ident()
         selector = _HostedSelector(get_main_context() if main_context is None else main_context)
         context = selector.context
-        self._turn_soon = Gaio.Context.add_bottom_half(context, _weakly(self._turn))
-        self._turn_later = Gaio.Context.add_timer(context, _weakly(self._on_deadline))
+        on_turn, on_deadline = (_weakly(self, function) for function in
+                                (HostedEventLoop._turn, HostedEventLoop._on_deadline))
+        self._turn_soon = Gaio.Context.add_bottom_half(context, on_turn)
+        self._turn_later = Gaio.Context.add_timer(context, on_deadline)
         self._armed_for = None
         self._is_default = selector.main_context == GLib.MainContext.default()
         super().__init__(selector=selector)
         self._is_in_main_context = True
-        selector.set.set_func(_weakly(self._on_ready))
+        selector.set.set_func(on_turn)
         if is_in_main_thread():
             self._hear_signals()
 
@@ -145,15 +149,21 @@ class HostedEventLoop(EventLoop):
                                'current one')
 
     def call_soon(self, callback, *args, context=None):
-        debug = self.get_debug()
-        if debug:
-            self._check_caller()
-        handle = super().call_soon(callback, *args, context=context)
-        if self.is_in_run():
-            self._has_more = True
-        else:
+        if self._closed or self._debug:
+            return self._call_soon_carefully(callback, *args, context=context)
+        # What asyncio itself does, in half of the time.
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        if self._thread_id is None:
             self._turn_soon.schedule()
-        return _hide_us(handle) if debug else handle
+        return handle
+
+    def _call_soon_carefully(self, callback, *args, context=None):
+        self._check_caller()
+        handle = super().call_soon(callback, *args, context=context)
+        if not self.is_in_run():
+            self._turn_soon.schedule()
+        return _hide_us(handle)
 
     def _write_to_self(self):
         super()._write_to_self()
@@ -186,26 +196,16 @@ class HostedEventLoop(EventLoop):
         self._armed_for = None
         self._turn()
 
-    def _on_ready(self, _set, _n_ready):
-        if not self.is_in_run():
-            self._turn()
-            return
-        # One of our callbacks runs a main loop. Until it has returned, that main loop must not be
-        # woken by events that only we can take.
-        self.gaio_selector.set.set_func(None)
-        self._is_muted = True
-
     def _turn(self):
         """Do everything there is to do now: what is due, what is ready, and what was scheduled."""
-        if self.is_closed():
+        if self._closed:
             return
-        if self.is_in_run():
-            # One of our callbacks runs a main loop. What woke us is not lost: we look afterwards.
-            self._has_more = True
+        if self._thread_id is not None:
+            self._wait_for_callback()
             return
         self.gaio_selector.hosted = True
         try:
-            if asyncio._get_running_loop() is self and not self.get_debug():
+            if asyncio._get_running_loop() is self and not self._debug:
                 self._iterate()
                 return
             with outside_of_other_loops():
@@ -215,38 +215,39 @@ class HostedEventLoop(EventLoop):
         finally:
             self.gaio_selector.hosted = False
 
+    def _wait_for_callback(self):
+        """One of our callbacks runs a main loop, which must not be woken by events that only we can
+        take. What woke us is not lost: we look afterwards."""
+        self._has_more = True
+        if not self._is_muted:
+            self._is_muted = True
+            self.gaio_selector.set.set_func(None)
+
     def _iterate(self):
-        """What run_forever() does, in half of the time: we are the running loop already."""
-        hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
+        """What run_forever() does, in a third of the time: we are the running loop already."""
         self._thread_id = threading.get_ident()
         began = self.time()
         self._has_more = False
         try:
             if self._is_default and GLib.MainContext.get_thread_default() is None:
-                began = self._run_iterations(began)
+                self._take_turn(began)
             else:
                 with thread_default(self.gaio_selector.main_context):
-                    began = self._run_iterations(began)
+                    self._take_turn(began)
         except BaseException:
             self._has_more = True
             raise
         finally:
             self._thread_id = None
             self._stopping = False
-            sys.set_asyncgen_hooks(*hooks)
             self._be_hosted(began)
 
-    def _run_iterations(self, began):
-        """Return when the last one began."""
-        for _ in range(_ITERATIONS_OF_A_TURN - 1):
+    def _take_turn(self, began):
+        if self._is_timer_due(began):
             self._run_once()
-            if not self._has_more or self._stopping:
-                return began
-            began = self.time()
-            self._has_more = False
-        self._run_once()
-        return began
+        else:
+            self._process_events(self.gaio_selector.take())
+            self._run_in_a_row(MOST_IN_A_ROW + 1)
 
     def run_forever(self):
         if self.is_in_run() or self.is_closed():
@@ -268,12 +269,13 @@ class HostedEventLoop(EventLoop):
     def _be_hosted(self, done_until):
         if self._is_muted:
             self._is_muted = False
-            self.gaio_selector.set.set_func(_weakly(self._on_ready))
-        if self._has_more:
+            self.gaio_selector.set.set_func(_weakly(self, HostedEventLoop._turn))
+        if self._ready or self._has_more:
             self._go_on()
         else:
             self._n_urgent_turns = 0
-        self._set_timer(done_until)
+        if self._deadlines or self._armed_for is not None:
+            self._set_timer(done_until)
 
     def _go_on(self):
         """Follow a chain of callbacks at once. If it does not end, continue when GLib has nothing
@@ -285,15 +287,16 @@ class HostedEventLoop(EventLoop):
         self._turn_soon.schedule_idle()
         if self._idle is None:
             self._idle = GLib.Idle()
-            self._idle.set_callback(_weakly(self._idle_turn))
+            self._idle.set_callback(_weakly(self, HostedEventLoop._idle_turn))
             self._idle.attach(self.gaio_selector.main_context)
 
-    def _idle_turn(self, *_):
+    def _idle_turn(self):
         again = False
         try:
             self._turn()
             # It would spin in a main loop that one of our callbacks runs.
-            again = self._has_more and not self.is_in_run() and not self.is_closed()
+            again = ((self._ready or self._has_more) and not self.is_in_run()
+                     and not self.is_closed())
         finally:
             if not again:
                 self._idle = None
@@ -331,7 +334,7 @@ class HostedEventLoop(EventLoop):
             if get_installed() is self:
                 set_installed(None)
             if asyncio._get_running_loop() is self:
-                asyncio._set_running_loop(None)
+                set_running_loop(None)
         super().close()
 
     def _leave_main_context(self):

@@ -3,6 +3,7 @@
 
 import asyncio
 import functools
+import sys
 import threading
 import warnings
 
@@ -44,12 +45,21 @@ def is_run(main_context):
     return main_context in tuple(_main_contexts)
 
 
+def set_running_loop(loop):
+    """Of this thread, with its hooks, as run_forever() does."""
+    asyncio._set_running_loop(loop)
+    if loop is None:
+        sys.set_asyncgen_hooks(None, None)
+    else:
+        sys.set_asyncgen_hooks(loop._asyncgen_firstiter_hook, loop._asyncgen_finalizer_hook)
+
+
 def set_running():
     """Make the installed loop the running one, if its main context is that of a main loop."""
     loop = get_installed()
     if loop is not None and asyncio._get_running_loop() is None and \
             find_quits(loop.gaio_selector.main_context):
-        asyncio._set_running_loop(loop)
+        set_running_loop(loop)
 
 
 def _warn_of_task(name):
@@ -70,6 +80,7 @@ def _announce(name, class_, find_main_context, find_quit):
     def wrapper(self, *args, **kwargs):
         _warn_of_task(name)
         outer = asyncio._get_running_loop()
+        hooks = sys.get_asyncgen_hooks()
         main_context = find_main_context(self, *args, **kwargs)
         _of_thread.main_loops.append((main_context, find_quit(self)))
         _main_contexts.append(main_context)
@@ -80,6 +91,7 @@ def _announce(name, class_, find_main_context, find_quit):
             _of_thread.main_loops.pop()
             _main_contexts.remove(main_context)
             asyncio._set_running_loop(None if outer is None or outer.is_closed() else outer)
+            sys.set_asyncgen_hooks(*hooks)
 
     class_.run = wrapper
 

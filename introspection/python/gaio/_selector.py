@@ -284,36 +284,30 @@ class Selector(selectors.BaseSelector):
         self._check_open()
         self._ctrl_c.begin_select()
         try:
-            return self._to_ready(self._wait(timeout))
+            if timeout is None:
+                batch = self._wait(-1, math.inf)
+            elif timeout <= 0:
+                batch, _ = _wait(self.set, 0)
+            else:
+                timeout = min(timeout, _LONGEST_WAIT_S)
+                batch = self._wait(math.ceil(timeout * 1e6), time.monotonic() + timeout)
+            return self._to_ready(batch)
+        except GLib.Error as error:
+            raise _to_os_error(error) from None
         finally:
             self._ctrl_c.end_select()
 
-    def _wait(self, timeout):
-        deadline = None
-        if timeout is None:
-            timeout_us = -1
-        elif timeout <= 0:
-            timeout_us = 0
-        else:
-            timeout = min(timeout, _LONGEST_WAIT_S)
-            timeout_us = math.ceil(timeout * 1e6)
-            deadline = time.monotonic() + timeout
-        batch, interrupted = self._wait_once(timeout_us)
-        if interrupted and not batch and timeout_us != 0 and not self._ctrl_c.has_come:
-            batch = self._wait_until(math.inf if deadline is None else deadline)
+    def _wait(self, timeout_us, deadline):
+        batch, interrupted = _wait(self.set, timeout_us)
+        if interrupted and not batch and not self._ctrl_c.has_come:
+            batch = self._wait_until(deadline)
         return batch
-
-    def _wait_once(self, timeout_us):
-        try:
-            return _wait(self.set, timeout_us)
-        except GLib.Error as error:
-            raise _to_os_error(error) from None
 
     def _wait_until(self, deadline):
         """Continue after a signal, whose handler Python has called by then."""
         while True:
             left = min(deadline - time.monotonic(), _LONGEST_WAIT_S)
-            batch, interrupted = self._wait_once(math.ceil(max(left, 0) * 1e6))
+            batch, interrupted = _wait(self.set, math.ceil(max(left, 0) * 1e6))
             if batch or not interrupted or left <= 0 or self._ctrl_c.has_come:
                 return batch
 
