@@ -476,6 +476,8 @@ test_sweep_ends_for_good (gconstpointer nested)
   /* Half as many as there would be. */
   g_assert_cmpuint (count_callbacks (&stage), <=, 5);
   gaio_clear_timer (&timer);
+  shutdown (reader.peer, SHUT_RDWR);
+  until (&stage, reader.calls == 1);
   reader_end (&reader);
   stage_end (&stage);
 }
