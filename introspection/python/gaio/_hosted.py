@@ -42,8 +42,9 @@ def _weakly(loop, function):
 
 def _hide_us(handle):
     """Debug mode shows who scheduled a callback: the innermost call that is not asyncio's."""
-    if getattr(handle, '_source_traceback', None):
-        del handle._source_traceback[-1]
+    traceback = getattr(handle, '_source_traceback', None)
+    while traceback and traceback[-1].filename == __file__:
+        del traceback[-1]
     return handle
 
 
