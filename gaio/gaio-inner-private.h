@@ -35,6 +35,7 @@ struct _GaioInner
   guint first_source_id;      /* (lock) see gaio-inner-spare.c; 0 if it is not to be used again */
   int wake_fd;                /* (const) GLib's */
   gint priority;              /* (inner) of the last query */
+  guint32 prepared_in;        /* (inner) gaio_ready_list_get_stamp() of then */
   gint64 deadline;            /* (inner) that it is in the heap for, or -1 */
   bool prepared;              /* (inner) check() is next */
   atomic_bool wants_turn;     /* in this round, whatever its fds say; set under the lock, cleared by

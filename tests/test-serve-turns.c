@@ -250,6 +250,48 @@ test_let_go_of_keeps_priorities (gconstpointer nested)
   close (fd);
 }
 
+typedef struct
+{
+  Stage *stage;
+  Mark high;
+  gint fd;
+} Caller;
+
+static void
+do_nothing (gpointer data)
+{
+}
+
+/* A bottom half: after the kernel has been asked, and before any turn. */
+static void
+attach_and_call_in (gpointer data)
+{
+  Caller *caller = data;
+
+  attach_fd (caller->stage->inner, caller->fd, mark_fd_and_take, &caller->high);
+  gaio_context_call_in (caller->stage->context, caller->stage->inner, do_nothing, caller);
+}
+
+/* The turn follows in the same round, in which nobody has asked for the new fd. */
+static void
+test_called_before_its_turn_keeps_priorities (gconstpointer nested)
+{
+  Stage stage;
+  GString *log = g_string_new (NULL);
+  Mark low = { log, 'l' };
+  Caller caller = { &stage, { log, 'h' }, eventfd_new (1) };
+
+  stage_begin (&stage, nested);
+  settle (&stage);
+  gaio_context_defer (stage.context, attach_and_call_in, &caller, NULL);
+  attach_idle (stage.inner, 10, mark_and_stop, &low);
+  until (&stage, log->len == 2);
+  g_assert_cmpstr (log->str, ==, "hl");
+  g_string_free (log, TRUE);
+  stage_end (&stage);
+  close (caller.fd);
+}
+
 static void
 drop_context (gpointer data)
 {
@@ -306,6 +348,8 @@ main (int argc, char **argv)
   add_both ("/serve-turns/served-once-more-keeps-priorities",
             test_served_once_more_keeps_priorities);
   add_both ("/serve-turns/let-go-of-keeps-priorities", test_let_go_of_keeps_priorities);
+  add_both ("/serve-turns/called-before-its-turn-keeps-priorities",
+            test_called_before_its_turn_keeps_priorities);
   g_test_add_data_func ("/serve-turns/context-that-ends-in-a-call-keeps-nothing", NULL,
                         test_context_that_ends_in_a_call_keeps_nothing);
 
