@@ -90,6 +90,7 @@ WRONG = {
     "context.add_fd(0, 'r', lambda fd, condition: None)": 'arg-type',
     "context.add_timeout(1000, lambda: print())": 'arg-type',
     "context.add_timeout(0.5, lambda: True)": 'call-overload',
+    "context.add_timeout(500000, lambda: True, seconds=1)": 'call-overload',
     "context.add_timer(print).fire()": 'attr-defined',
     "context.pread_async(0, '4096', 0)": 'arg-type',
     "context.pwrite_async(0, 'text', 0)": 'arg-type',

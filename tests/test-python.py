@@ -276,6 +276,17 @@ def test_times_are_timedeltas_or_seconds():
             call(seconds=-1)
 
 
+def test_timeout_has_one_interval():
+    """Two are refused, and nothing is added."""
+    context = Gaio.Context()
+    for call in (lambda: context.add_timeout(500000, print, seconds=1),
+                 lambda: context.add_timeout(500000, func=print, seconds=1),
+                 lambda: context.add_timeout(interval_us=500000, func=print, seconds=1)):
+        with raises_python(TypeError, 'the time is either 500000 or seconds=1'):
+            call()
+    assert context.dup_stats().unpack()['timers'] == 0
+
+
 def test_interval_that_was_meant_in_seconds():
     """A warning tells what to write."""
     context = Gaio.Context()

@@ -297,7 +297,8 @@ class Context(Gaio.Context):
     def add_timeout(self, *args, seconds=None, **kwargs):
         """add_timeout(interval_us, func, *user_data) or add_timeout(func, *user_data, seconds=1)"""
         if seconds is not None:
-            args = (datetime.timedelta(seconds=seconds), *args)
+            first = kwargs.get('interval_us', args[0] if args else None)
+            args = (_choose_time(None if callable(first) else first, seconds), *args)
         return self._add_timeout(*args, **kwargs)
 
     def _add_timeout(self, interval_us, func, *user_data):
