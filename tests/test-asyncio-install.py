@@ -656,6 +656,14 @@ def test_second_install_gives_the_same_loop():
         assert again is not loop
 
 
+def test_wrong_arguments_of_a_main_loop_are_refused_by_it():
+    """Not by what is told of it."""
+    for run in (GLib.MainLoop().run, Gaio.Context.get_default().run):
+        with raises(TypeError) as raised:
+            run(1, 2, 3, 4)
+        assert 'run() takes' in str(raised[0]), raised
+
+
 def test_main_loop_in_a_task_is_warned_of():
     """On the line that runs it. There is nothing wrong with one in a callback."""
     async def main(run):

@@ -54,6 +54,20 @@ def test_selector_tells_what_is_ready():
         assert selector.select(0) == []
 
 
+def test_selector_that_was_refused_is_quiet():
+    """When it is collected."""
+    unraisable = []
+    hook, sys.unraisablehook = sys.unraisablehook, unraisable.append
+    try:
+        for wrong in ((1, 2), (1,)):
+            with raises(TypeError):
+                gaio.Selector(*wrong)
+            gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    assert not unraisable, unraisable
+
+
 def test_selector_takes_what_epoll_takes():
     """A closed fd is EBADF, a regular file EPERM, and neither stays."""
     with tempfile.TemporaryFile() as file, gaio.Selector() as selector:

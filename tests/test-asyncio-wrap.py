@@ -80,13 +80,16 @@ def test_async_for_over_readable():
 def test_wait_in_a_stock_loop_fails():
     """At once: nobody would serve it."""
     async def main():
+        query_info = Gio.File.new_for_path('/').query_info_async
         with pair() as (one, _):
-            for awaitable in (gaio.readable(one), gaio.writable(one),
-                              gaio.wrap(Gio.File.new_for_path('/').query_info_async, '*', 0, 0),
-                              gaio.wait_signal(Gio.Cancellable(), 'cancelled')):
+            for awaitable, name in (
+                    (gaio.readable(one), ''), (gaio.writable(one), ''),
+                    (gaio.wrap(query_info, '*', 0, 0), 'gaio.wrap()'),
+                    (gaio.wait_signal(Gio.Cancellable(), 'cancelled'), 'gaio.wait_signal()')):
                 with raises(TypeError) as raised:
                     await awaitable
                 assert 'begin with gaio.run()' in str(raised[0]), raised
+                assert name in str(raised[0]), raised
 
     asyncio.run(main())
 
@@ -108,6 +111,9 @@ def test_wait_signal():
             await asyncio.wait_for(gaio.wait_signal(action, 'activate'), 0.001)
         with raises(TypeError):
             await gaio.wait_signal(action, 'no such signal')
+        with raises(TypeError) as raised:
+            await gaio.wait_signal('action', 'activate')
+        assert str(raised[0]) == "gaio.wait_signal() takes a GObject, not 'action'", raised
         activate = GObject.signal_lookup('activate', Gio.SimpleAction)
         assert not GObject.signal_has_handler_pending(action, activate, 0, True)
 

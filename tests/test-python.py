@@ -209,6 +209,21 @@ def test_coroutine_functions_are_refused():
     assert (stats['handlers'], stats['timers']) == (0, 0), stats
 
 
+def test_errors_name_what_was_called():
+    """And not what is behind it, with too few arguments, too many, and wrong ones."""
+    context = Gaio.Context()
+    for call, words in (
+            (context.add_timeout, 'Context.add_timeout() missing'),
+            (lambda: context.add_timeout(seconds=1), 'Context.add_timeout() missing'),
+            (lambda: context.add_timeout(1000, print, other=1), 'Context.add_timeout() got'),
+            (lambda: context.add_timeout(1000, None), 'func is a function, not None'),
+            (lambda: context.add_fd(0, 'r', 7), 'func is a function, not 7'),
+            (lambda: Gaio.Context(None), 'Context.__init__() takes')):
+        with raises_python(TypeError, words):
+            call()
+    assert Gaio.Context(monitor=Gaio.MonitorType.POLL) != context
+
+
 def test_numbers_may_be_what_python_takes_for_an_int():
     """As those of other libraries."""
     class Number:

@@ -241,16 +241,16 @@ def _get_info(method):
                     f'gaio.wrap(file.load_contents_async), not {method!r}')
 
 
-def _get_main_context(loop):
-    """The main context that @loop runs, in which GIO has to complete its operations."""
+def _get_main_context(loop, caller):
+    """The main context that @loop runs, in which what @caller waits for happens."""
     selector = getattr(loop, 'gaio_selector', getattr(loop, '_selector', None))
     if isinstance(selector, Selector):
         return selector.main_context
     # PyGObject, too, recognizes a loop that runs GLib by this.
     main_context = getattr(loop, '_context', None)
     if not isinstance(main_context, GLib.MainContext):
-        raise TypeError(f'{type(loop).__name__} does not run GLib, so that gaio.wrap() would wait '
-                        'for ever: begin with gaio.run() or gaio.install()')
+        raise TypeError(f'{type(loop).__name__} does not run GLib, so that {caller} would wait for '
+                        'ever: begin with gaio.run() or gaio.install()')
     return main_context
 
 
@@ -282,7 +282,7 @@ async def wrap(method, /, *args, cancellable=None, **kwargs):
     is started.
     """
     loop = asyncio.get_running_loop()
-    main_context = _get_main_context(loop)
+    main_context = _get_main_context(loop, 'gaio.wrap()')
     info = _get_info(method)
     roles = _get_roles(info)
     args, given_cancellable = _split_cancellable(roles, args)
@@ -309,7 +309,9 @@ async def wait_signal(instance, signal):
     """Wait until a GObject emits a signal, such as 'notify::name', and return its arguments as a
     tuple, without the object. If the signal wants a return value, it gets None."""
     loop = asyncio.get_running_loop()
-    _get_main_context(loop)
+    _get_main_context(loop, 'gaio.wait_signal()')
+    if not isinstance(instance, GObject.Object):
+        raise TypeError(f'gaio.wait_signal() takes a GObject, not {instance!r}')
     future = loop.create_future()
 
     def on_signal(_, *args):

@@ -100,9 +100,11 @@ def _refuse_to_quit():
     raise RuntimeError('end Gaio.Context.run() with its cancellable')
 
 
-_announce('GLib.MainLoop', GLib.MainLoop, lambda self: self.get_context(), lambda self: self.quit)
+# What does not take its arguments complains of them itself.
+_announce('GLib.MainLoop', GLib.MainLoop, lambda self, *_, **__: self.get_context(),
+          lambda self: self.quit)
 _announce('Gio.Application', Gio.Application, lambda *_, **__: GLib.MainContext.default(),
           lambda self: self.quit)
 _announce('Gaio.Context', Gaio.Context,
-          lambda self, main_context=None, cancellable=None:
+          lambda self, main_context=None, *_, **__:
           main_context or GLib.MainContext.default(), lambda _: _refuse_to_quit)

@@ -127,6 +127,9 @@ class Selector(selectors.BaseSelector):
     Ctrl-C ends select() with a KeyboardInterrupt. If a GLib callback is running, it returns first.
     """
 
+    # Until __init__() has got somewhere: __del__() reads this.
+    _is_closed = True
+
     def __init__(self, main_context=None):
         self._keys = {}
         # By token, which is the fd if it is registered: how to end the watch, and what to report.
@@ -319,8 +322,10 @@ class Selector(selectors.BaseSelector):
         self._by_token.clear()
         self._is_closed = True
 
-    # A selector that is not closed would watch its files forever.
-    __del__ = close
+    def __del__(self):
+        """A selector that is not closed would watch its files forever."""
+        if not self._is_closed:
+            self.close()
 
     def get_key(self, fileobj):
         if self._is_closed:

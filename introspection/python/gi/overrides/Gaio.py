@@ -103,6 +103,8 @@ def _to_int(value, what):
 
 def _to_function(func):
     """What a coroutine function returns is true: the loop would call it again and again."""
+    if not callable(func):
+        raise TypeError(f'func is a function, not {func!r}')
     if getattr(getattr(func, '__code__', None), 'co_flags', 0) & _CO_COROUTINE:
         raise TypeError(f'{func.__qualname__}() returns a coroutine, which nobody would run: give '
                         'a function that calls gaio.create_task()')
@@ -276,6 +278,10 @@ class _Removable:
 class Context(Gaio.Context):
     _signal_watch = None
 
+    # PyGObject would complain of GObject.__init__().
+    def __init__(self, **properties):
+        super().__init__(**properties)
+
     attach = _raises_loop_error(Gaio.Context.attach)
     create_source = _raises_loop_error(Gaio.Context.create_source)
     add_notifier = _raises_loop_error(Gaio.Context.add_notifier)
@@ -303,6 +309,9 @@ class Context(Gaio.Context):
 
     def _add_timeout(self, interval_us, func, *user_data):
         return super().add_timeout(_to_interval(interval_us), _to_function(func), *user_data)
+
+    # An error names what was called.
+    _add_timeout.__qualname__ = add_timeout.__qualname__
 
     def set_dispatch_limits(self, max_callbacks, max_time_us):
         max_callbacks = _to_int(max_callbacks, 'max_callbacks is an int')
