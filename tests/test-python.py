@@ -573,7 +573,7 @@ class Echo(Gaio.SocketService):
 def test_socket_service():
     """It can be derived from, and what GIO begins completes in the connection's main context."""
     context = Gaio.Context()
-    service = Echo(context=context)
+    service = Echo(context)
     service.places = []
     port = service.add_any_inet_port(None)
     with socket.create_connection(('127.0.0.1', port)) as client:
@@ -593,6 +593,18 @@ def test_socket_service():
     service.stop()
     for _ in range(10):
         context.iterate(0)
+
+
+def test_socket_service_takes_its_context_like_the_other_classes():
+    """By place or by name, besides the properties of the base class."""
+    context = Gaio.Context()
+    default = Gaio.Context.ref_thread_default()
+    for service, expected in (
+            (Gaio.SocketService(context), context), (Gaio.SocketService(context=context), context),
+            (Gaio.SocketService(), default), (Gaio.SocketService(None, active=False), default)):
+        assert type(service) is Gaio.SocketService
+        assert service.get_context() == expected
+    assert not service.is_active()
 
 
 def test_deferred_call_of_another_thread():

@@ -444,6 +444,15 @@ __all__.append('ReadySet')
 
 
 @override
+class SocketService(Gaio.SocketService):
+    def __init__(self, context=None, **properties):
+        super().__init__(context=context, **properties)
+
+
+__all__.append('SocketService')
+
+
+@override
 class StatsExporter(Gaio.StatsExporter):
     new = staticmethod(_raises_loop_error(Gaio.StatsExporter.new))
 
