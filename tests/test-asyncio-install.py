@@ -444,9 +444,10 @@ def test_run_in_a_glib_callback_of_a_program_with_an_installed_loop():
 
 
 def test_installed_loop_in_a_loop_that_is_run():
-    """And two of one main context, where a callback of the one runs a main loop."""
+    """And two of one main context, where a callback of the one runs a main loop. gaio.install()
+    refuses to make them."""
     async def main():
-        with installed() as loop:
+        with contextlib.closing(HostedEventLoop()) as loop:
             done = future()
             task = loop.create_task(tcp_echo())
             task.add_done_callback(lambda task: done.set_result(task.result()))
@@ -654,6 +655,50 @@ def test_second_install_gives_the_same_loop():
             assert other is not loop
     with installed() as again:
         assert again is not loop
+
+
+def test_install_where_a_loop_runs_that_is_not_installed_is_refused():
+    """In a task and in a GLib callback: the program would have two loops. Other threads have their
+    own."""
+    def refuse(main_context, done):
+        with raises(RuntimeError) as raised:
+            gaio.install(main_context)
+        assert 'asyncio.get_running_loop()' in str(raised[0]), raised
+        done.set_result(True)
+
+    async def main():
+        for main_context in (None, GLib.MainContext()):
+            for call in (lambda refuse, *args: refuse(*args), idle):
+                done = future()
+                call(refuse, main_context, done)
+                assert await done
+        in_thread(lambda: gaio.install().close())
+        return True
+
+    with left_as_it_was():
+        assert gaio.run(main())
+
+    async def in_asyncio():
+        refuse(None, future())
+
+    asyncio.run(in_asyncio())
+
+
+def test_install_where_an_installed_loop_runs():
+    """Gives the same one, also in gaio.run() in a callback, or one for another main context."""
+    async def main(loop):
+        assert gaio.install() is loop
+
+    async def main_of_callback(loop):
+        idle(lambda: gaio.run(main(loop)) or done.set_result(True))
+        done = future()
+        assert await done
+        await main(loop)
+        with installed(GLib.MainContext()) as other:
+            assert other is not loop
+
+    with installed() as loop:
+        run_in_main_loop(loop, main_of_callback(loop))
 
 
 def test_wrong_arguments_of_a_main_loop_are_refused_by_it():

@@ -369,10 +369,18 @@ def install(main_context=None):
     asyncio.create_task(). It is also set as the thread's event loop with asyncio.set_event_loop(),
     unless the policy is that of gi.events. close() takes it out of the main loop. Until then, a
     second call for this GMainContext returns the same loop.
+
+    While the loop of gaio.run() or another one that is not installed runs in this thread, it raises
+    a RuntimeError.
     """
     loop = get_installed()
     if loop is not None and loop.gaio_selector.main_context == (main_context or get_main_context()):
         return loop
+    if not isinstance(asyncio._get_running_loop(), (HostedEventLoop, type(None))):
+        raise RuntimeError('gaio.install() is called where an event loop is running, as in '
+                           'gaio.run(): use that one, which `asyncio.get_running_loop()` returns. '
+                           'gaio.install() is for programs whose outermost loop is '
+                           'GLib.MainLoop.run() or the like')
     use_pidfds()
     loop = HostedEventLoop(main_context)
     # The policy of gi.events accepts only its own loops; with python -O, it does not assert this.
