@@ -701,6 +701,39 @@ def test_install_where_an_installed_loop_runs():
         run_in_main_loop(loop, main_of_callback(loop))
 
 
+def test_create_task_before_the_main_loop_runs():
+    """It starts when that does; and in a main loop that Python does not run."""
+    async def main():
+        return asyncio.get_running_loop()
+
+    with installed() as loop:
+        early = gaio.create_task(main())
+        assert not early.done()
+        assert loop.run_until_complete(early) is loop
+        tasks = []
+        idle(lambda: tasks.append(gaio.create_task(main())))
+        while not (tasks and tasks[0].done()):
+            GLib.MainContext.default().iteration(True)
+        assert tasks[0].result() is loop
+
+
+def test_create_task_without_a_loop_is_refused():
+    """It says what is missing, and there is no warning of the coroutine."""
+    def refuse():
+        with raises(RuntimeError) as raised:
+            gaio.create_task(tcp_echo())
+        assert 'gaio.install()' in str(raised[0]), raised
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        refuse()
+        with installed():
+            in_thread(refuse)
+        refuse()
+        gc.collect()
+    assert not caught, caught
+
+
 def test_wrong_arguments_of_a_main_loop_are_refused_by_it():
     """Not by what is told of it."""
     for run in (GLib.MainLoop().run, Gaio.Context.get_default().run):

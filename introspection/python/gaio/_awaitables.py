@@ -11,6 +11,7 @@ from gi.repository import Gio, GLib, GObject
 
 from ._loop import get_running_gaio_loop
 from ._main_context import thread_default
+from ._main_loops import get_installed
 from ._selector import READ, WRITE, Selector
 
 
@@ -332,8 +333,15 @@ _tasks = set()
 
 def create_task(coroutine, *, application=None):
     """Like asyncio.create_task(), but keep the task alive until it is done. Hold @application as
-    long."""
-    task = asyncio.create_task(coroutine)
+    long. Where no loop is running, the task is one of the loop of gaio.install(), and starts when
+    the main loop does."""
+    loop = asyncio._get_running_loop() or get_installed()
+    if loop is None:
+        if asyncio.iscoroutine(coroutine):
+            coroutine.close()
+        raise RuntimeError('gaio.create_task() is called where no event loop is: call '
+                           'gaio.install() before, in the same thread, or call it in gaio.run()')
+    task = loop.create_task(coroutine)
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     if application is not None:
