@@ -404,12 +404,19 @@ def test_dbus_while_asyncio_waits():
         gaio.run(main(service, client))
 
 
-def test_coroutine_handles_a_method_of_dbus():
-    """What it returns is the reply, and what it raises is an error, which the caller gets. The loop
-    is told of what was not meant for the caller."""
+def test_function_handles_a_method_of_dbus():
+    """With `async` or without: what it returns is the reply, and what it raises is an error, which
+    the caller gets. The loop is told of what was not meant for the caller."""
     @gaio.dbus_method
-    async def on_call(connection, sender, path, interface, method, parameters, invocation):
+    async def coroutine(*args):
         await asyncio.sleep(0.001)
+        return on_call(*args)
+
+    @gaio.dbus_method
+    def function(*args):
+        return on_call(*args)
+
+    def on_call(connection, sender, path, interface, method, parameters, invocation):
         number = parameters[0]
         if number == 0:
             raise GLib.Error('zero', GLib.quark_to_string(Gio.io_error_quark()),
@@ -438,12 +445,16 @@ def test_coroutine_handles_a_method_of_dbus():
             await asyncio.sleep(0.001)
         assert told == [ZeroDivisionError] + 4 * [TypeError], told
 
+    with raises(TypeError):
+        gaio.dbus_method('on_call')
     with bus() as (service, client):
         interface = Gio.DBusNodeInfo.new_for_xml(SERVICE).interfaces[0]
-        service.register_object('/', interface, on_call, None, None)
-        gaio.run(main(service, client))
-        with installed() as loop:
-            run_in_main_loop(loop, main(service, client))
+        for handler in (coroutine, function):
+            registration = service.register_object('/', interface, handler, None, None)
+            gaio.run(main(service, client))
+            with installed() as loop:
+                run_in_main_loop(loop, main(service, client))
+            service.unregister_object(registration)
 
 
 def test_wrap_works_for_what_is_not_called_async():

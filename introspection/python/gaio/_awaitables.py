@@ -5,6 +5,7 @@ import asyncio
 import collections.abc
 import functools
 import importlib
+import inspect
 
 from gi._gi import CallbackInfo, Direction, FunctionInfo
 from gi.repository import Gio, GLib, GObject
@@ -369,7 +370,9 @@ def _check_reply(handler, value, method):
 async def _reply(handler, args):
     invocation = args[-1]
     try:
-        value = await handler(*args)
+        value = handler(*args)
+        if inspect.isawaitable(value):
+            value = await value
         _check_reply(handler, value, invocation.get_method_info())
     except GLib.Error as error:
         invocation.return_gerror(error)
@@ -382,10 +385,13 @@ async def _reply(handler, args):
 
 
 def dbus_method(handler):
-    """Have a coroutine function handle the D-Bus methods of Gio.DBusConnection.register_object().
-    It takes what GIO passes, and what it returns is the reply: a GLib.Variant, or None. A
-    GLib.Error is the error that the caller gets. Any other exception, of which the caller gets the
-    repr(), goes to the exception handler of the loop."""
+    """Have a function, with or without `async`, handle the D-Bus methods of
+    Gio.DBusConnection.register_object(). It takes what GIO passes, and what it returns is the
+    reply: a GLib.Variant, or None. A GLib.Error is the error that the caller gets. Any other
+    exception, of which the caller gets the repr(), goes to the exception handler of the loop."""
+    if not callable(handler):
+        raise TypeError(f'gaio.dbus_method() takes a function, not {handler!r}')
+
     @functools.wraps(handler)
     def wrapper(*args):
         create_task(_reply(handler, args)).add_done_callback(_tell_of_exception)
