@@ -210,6 +210,37 @@ const tests = {
         assertEqual(handler.is_removed(), true);
     },
 
+    // Its promise is true: it would be called for ever.
+    'async-function-is-refused-where-the-result-counts'() {
+        const context = Gaio.Context.get_default();
+        const ready = readyNotifier();
+        const before = handlersOf(context);
+        const work = {async method() {}};
+        for (const func of [async () => {}, async function () {}, work.method]) {
+            for (const call of [
+                () => context.add_fd(ready, 'r', func),
+                () => context.add_timeout(1000, func),
+                () => context.add_timeout({seconds: 1}, func),
+            ])
+                assertTypeError(call, 'returns GLib.SOURCE_CONTINUE');
+        }
+        assertEqual([handlersOf(context), timersOf(context)], [before, 0]);
+    },
+
+    'async-function-is-called-where-it-does-not'() {
+        const context = Gaio.Context.get_default();
+        assertEqual(wait(new Promise(resolve => {
+            context.defer(async () => {
+                await context.sleep(1);
+                const timer = context.add_timer(async () => {
+                    timer.remove();
+                    resolve('called');
+                });
+                timer.arm(0);
+            });
+        })), 'called');
+    },
+
     'callback-runs-a-nested-main-loop'() {
         const context = Gaio.Context.get_default();
         const ready = readyNotifier();

@@ -27,6 +27,8 @@ function refuse() {
     throw new Error('GJS cannot call functions in the thread of a Gaio.Thread');
 }
 
+const AsyncFunction = (async () => {}).constructor;
+
 const CONDITIONS = {r: 1, w: 4, rw: 5};
 // The conditions that poll(2) knows: IN, PRI, OUT, ERR and HUP.
 const ALL_CONDITIONS = 0x1f;
@@ -122,6 +124,16 @@ function toInterval(interval) {
     return us;
 }
 
+// It goes on as long as its function returns what is true.
+function toFunction(func) {
+    if (func instanceof AsyncFunction) {
+        throw new TypeError('an async function returns a promise, which is true, so that it ' +
+            'would be called for ever: give a function that calls it and returns ' +
+            'GLib.SOURCE_CONTINUE or GLib.SOURCE_REMOVE');
+    }
+    return func;
+}
+
 function toPid(pid) {
     if (!isInteger(pid, 1, GLib.MAXINT32))
         refuseType('a pid is an integer above 0', pid);
@@ -167,8 +179,8 @@ function toMonitor(monitor) {
 const CONVERSIONS = {
     Context: {
         add_child: [toPid],
-        add_fd: [toFd, toCondition],
-        add_timeout: [toInterval],
+        add_fd: [toFd, toCondition, toFunction],
+        add_timeout: [toInterval, toFunction],
         fsync_async: [toFd],
         iterate: [toTimeout],
         pread_async: [toFd, toCount, toOffset],
