@@ -457,6 +457,21 @@ const tests = {
         assertEqual(timersOf(context), 0);
     },
 
+    'sleep-takes-seconds'() {
+        const context = Gaio.Context.get_default();
+        const before = GLib.get_monotonic_time();
+        wait(context.sleep({seconds: 0.005}));
+        if (GLib.get_monotonic_time() - before < 5000)
+            throw new Error('too early');
+        for (const wrong of [-1, NaN])
+            assertRejects(context.sleep({seconds: wrong}), RangeError);
+        for (const wrong of [{seconds: '1'}, {minutes: 1}, 10n]) {
+            const error = assertRejects(context.sleep(wrong), TypeError);
+            assertEqual(error.message.includes('write {seconds: 0.5}'), true);
+        }
+        assertEqual(timersOf(context), 0);
+    },
+
     'ready-set-is-made-by-its-function'() {
         const context = Gaio.Context.get_default();
         assertEqual(assertThrows(() => new Gaio.ReadySet(context)).message,

@@ -226,10 +226,13 @@ function addWaiting(context, set) {
     Gio._promisify(context, 'wait_fd_async', 'wait_fd_finish');
     Gio._promisify(set, 'wait_async', 'wait_finish');
 
-    context.sleep = async function (ms, cancellable = null) {
-        if (typeof ms !== 'number')
-            refuseType('the time to sleep is a number of milliseconds', ms);
-        await this.sleep_async({seconds: ms / 1000}, cancellable);
+    context.sleep = async function (time, cancellable = null) {
+        const seconds = typeof time === 'number' ? time / 1000 : time?.seconds;
+        if (typeof seconds !== 'number') {
+            refuseType('the time to sleep is a number of milliseconds (for seconds, write ' +
+                '{seconds: 0.5})', time);
+        }
+        await this.sleep_async({seconds}, cancellable);
     };
     context.readable = async function (fd, cancellable = null) {
         await this.wait_fd_async(fd, 'r', cancellable);
