@@ -545,6 +545,36 @@ const tests = {
         members.forEach(member => member.remove());
     },
 
+    'for-await-does-not-replace-a-function'() {
+        const context = Gaio.Context.get_default();
+        const set = Gaio.ReadySet.new(context);
+        const notifier = readyNotifier();
+        const member = set.add_fd(notifier, 'r', 7);
+        let calls = 0;
+        set.set_func(() => {
+            notifier.test_and_clear();
+            calls++;
+        });
+        const error = assertRejects(set[Symbol.asyncIterator]().next(), Error);
+        assertEqual(error.message.includes('set_func(null)'), true);
+        while (calls === 0)
+            GLib.MainContext.default().iteration(true);
+        set.set_func(null);
+        notifier.set();
+        // The first batch has been taken by nobody.
+        [...set];
+        const records = set.records();
+        assertEqual(wait(records.next()).value[0], 7);
+        notifier.test_and_clear();
+        set.set_func(() => {});
+        assertRejects(records.next(), Error);
+        set.set_func(null);
+        const waiting = set.records().next();
+        set.set_func(() => {});
+        assertEqual(assertRejects(waiting, Gaio.Error).code, Gaio.Error.REMOVED);
+        member.remove();
+    },
+
     // What is taken for an fd, for a condition and for a number.
 
     'what-is-no-integer-is-a-type-error'() {

@@ -241,11 +241,22 @@ function addWaiting(context, set) {
         await this.wait_fd_async(fd, 'w', cancellable);
     };
 
+    const setFunc = set.set_func;
+    set.set_func = function (func) {
+        setFunc.call(this, func);
+        this._hasFunction = func !== null;
+    };
+
     // `for await (const [token, fd, condition] of readySet)` waits for one batch after another.
     set.records = async function* (cancellable = null) {
-        // `yield* set` would wait for the next batch.
-        for (;;)
+        for (;;) {
+            if (this._hasFunction) {
+                throw new Error('for await would replace the function of the set: ' +
+                    'call set_func(null) before');
+            }
+            // `yield* set` would wait for the next batch.
             yield* decode(await this.wait_async(cancellable));
+        }
     };
     set[Symbol.asyncIterator] = function () {
         return this.records();
