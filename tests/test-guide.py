@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""test-guide.py PAGE BUILD: that a reader who does what the page says sees what it shows.
+"""test-guide.py PAGE: that a reader who does what the page says sees what it shows.
 
 It saves each file that is shown, types each block of commands, and reads until what follows as a
 screen is there. Where a screen has the role "varies", numbers may be others."""
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 
-PAGE, BUILD = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
+PAGE = pathlib.Path(sys.argv[1]).resolve()
 FOLDERS = PAGE.parent / "snippets", PAGE.parents[1] / "examples/neighbours"
 PARTS = re.compile(
     r'<xi:include href="\.\./(?P<file>[^"]+)\.txt"'
@@ -62,14 +62,13 @@ def blur(text, varies):
 class Shell:
     """One for the whole page, which ends at the first command that fails."""
 
-    def __init__(self, folder, data):
+    def __init__(self, folder):
         # Meson's own Python, which has gi.
         path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
-        data_dirs = f"{data}:{os.environ.get('XDG_DATA_DIRS', '/usr/local/share:/usr/share')}"
         self.process = subprocess.Popen(
             ["bash", "-e"],
             cwd=folder,
-            env={**os.environ, "PATH": path, "XDG_DATA_DIRS": data_dirs},
+            env={**os.environ, "PATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -101,9 +100,9 @@ class Shell:
         self.process.wait()
 
 
-def follow(folder, data):
+def follow(folder):
     steps = read_steps(folder)
-    shell = Shell(folder, data)
+    shell = Shell(folder)
     guard = threading.Timer(DEADLINE_S, shell.end)
     guard.start()
     failed = False
@@ -118,13 +117,6 @@ def follow(folder, data):
     shell.end()
     print(f"1..{len(steps)}")
     return failed or not steps
-
-
-def install_vapi(folder):
-    """Where valac looks; of the others `meson devenv` knows."""
-    folder.mkdir(parents=True)
-    for file in "introspection/gaio-1.0.vapi", "meson-private/gaio-1.0.deps":
-        (folder / pathlib.Path(file).name).symlink_to(BUILD / file)
 
 
 @contextlib.contextmanager
@@ -151,9 +143,8 @@ def main():
         print(f"1..0 # SKIP {' and '.join(missing)} not found")
         return False
     bus = session_bus() if "dbus-daemon" in needed else contextlib.nullcontext()
-    with bus, tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as data:
-        install_vapi(pathlib.Path(data, "vala", "vapi"))
-        return follow(pathlib.Path(folder), data)
+    with bus, tempfile.TemporaryDirectory() as folder:
+        return follow(pathlib.Path(folder))
 
 
 if __name__ == "__main__":
