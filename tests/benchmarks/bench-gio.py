@@ -1,14 +1,17 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a message costs a server made with GIO, of whose many connections few are active: where all
-are in one main context, and where Gaio serves one for each.
+are in one main context, and where Gaio serves one for each. And what it costs one that is made with
+asyncio's streams, in the loops that there are.
 
 All servers have their clients, which are other processes, all the time. They are measured in turn,
 in CPU time of the server: what is compared was measured within a few seconds."""
 
 import asyncio
 import contextlib
+import importlib.util
 import json
+import os
 import pathlib
 import platform
 import random
@@ -25,11 +28,13 @@ WORKLOADS = {
     'echo': ('glib', 'gaio-served', 'gaio-nested', 'asyncio'),
     'soup': ('glib', 'gaio-served'),
     'soup-tls': ('glib', 'gaio-served'),
+    'streams': ('asyncio', 'uvloop', 'gaio-run', 'gaio-installed'),
 }
 IDLE = (10, 1000, 9000)
 ACTIVE = (1, 16)
 SPARE_FDS = 100
 BACKLOG = 4096
+MALLOC = {'MALLOC_MMAP_THRESHOLD_': '1000000', 'MALLOC_TRIM_THRESHOLD_': '10000000'}
 NOT_HERE = 77
 
 
@@ -40,11 +45,33 @@ async def echo(reader, writer):
     writer.close()
 
 
-async def serve_with_asyncio():
-    """A contender."""
+async def serve_streams():
     server = await asyncio.start_server(echo, '127.0.0.1', 0, backlog=BACKLOG)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
+
+
+def serve_with(contender):
+    """What a server made with asyncio does."""
+    raise_fd_limit()
+    if contender == 'gaio-installed':
+        import gaio
+        from gi.repository import GLib
+
+        task = gaio.install().create_task(serve_streams())
+        GLib.MainLoop().run()
+        task.result()
+    elif contender == 'gaio-run':
+        import gaio
+
+        gaio.run(serve_streams())
+    elif contender == 'uvloop':
+        import uvloop
+
+        uvloop.install()
+        asyncio.run(serve_streams())
+    else:
+        asyncio.run(serve_streams())
 
 
 class NotHere(Exception):
@@ -56,15 +83,17 @@ class Server:
 
     def __init__(self, folder, files, workload, contender, n):
         command = [folder / 'bench-gio-server', workload, contender, *files]
-        if contender == 'asyncio':
-            command = [sys.executable, __file__, '--serve-with-asyncio']
+        if contender == 'asyncio' or workload == 'streams':
+            command = [sys.executable, __file__, '--serve-with', contender]
+        # For asyncio's buffers, see the guide about it.
         self.server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                       text=True)
+                                       text=True, env=os.environ | MALLOC)
         port = self.server.stdout.readline().strip()
         if not port:
             self.fail()
         self.client = subprocess.Popen(
-            [folder / 'bench-gio-client', workload, port, str(n), *files[:1]],
+            [folder / 'bench-gio-client', 'echo' if workload == 'streams' else workload, port,
+             str(n), *files[:1]],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         ready = self.client.stdout.readline()
         assert ready == 'ready\n', f'no connections: {workload}, {contender}'
@@ -113,6 +142,8 @@ def connect(workload, files, n, most, options, stack):
     """The servers with so many idle connections, by contender."""
     servers = {}
     for contender in filter(re.compile(options.contender).search, WORKLOADS[workload]):
+        if contender == 'uvloop' and importlib.util.find_spec('uvloop') is None:
+            continue
         progress(f'gio: {workload} N={n}: {contender} connects')
         servers[contender] = Server(options.programs, files, workload, contender,
                                     min(n, most) + max(ACTIVE))
@@ -156,7 +187,7 @@ def main():
     progress('')
     json.dump({
         'benchmark': 'gio',
-        'summary': 'What a message costs a server made with GIO, in CPU time',
+        'summary': 'What a message costs a server made with GIO or asyncio, in CPU time',
         'unit': 'ns',
         'versions': {'asyncio': platform.python_version()},
         'rows': rows,
@@ -164,8 +195,7 @@ def main():
 
 
 if __name__ == '__main__':
-    if sys.argv[1:] == ['--serve-with-asyncio']:
-        raise_fd_limit()
-        asyncio.run(serve_with_asyncio())
+    if sys.argv[1:2] == ['--serve-with']:
+        serve_with(sys.argv[2])
     else:
         main()
