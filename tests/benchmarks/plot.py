@@ -27,6 +27,8 @@ STYLES = {
     'gaio': {'color': 'tab:red', 'linewidth': 2.5},
     'asyncio': {'color': 'black', 'linestyle': ':'},
     'uvloop': {'color': 'tab:green'},
+    'gaio-run': {'color': 'tab:red', 'linewidth': 2.5},
+    'gaio-installed': {'color': 'tab:orange', 'linewidth': 2.5},
     'gbulb': {'color': 'tab:purple'},
     'gi.events': {'color': 'tab:cyan'},
     'gaio+3168': {'color': 'tab:pink'},
@@ -146,7 +148,8 @@ def draw_gio(directory, results):
                 {'echo, 1 at once': r'echo N=(\d+) K=1',
                  'echo, 16 at once': r'echo N=(\d+) K=16',
                  'libsoup, 1 at once': r'soup N=(\d+) K=1',
-                 'libsoup with TLS, 1 at once': r'soup-tls N=(\d+) K=1'},
+                 'libsoup with TLS, 1 at once': r'soup-tls N=(\d+) K=1',
+                 "asyncio's streams, 1 at once": r'streams N=(\d+) K=1'},
                 xlabel='connections that are idle (N)')
 
 
