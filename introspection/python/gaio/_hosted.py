@@ -24,20 +24,10 @@ from ._signals import SignalSource
 
 # This many iterations in a row take precedence over anything else that GLib has to do.
 _MOST_URGENT_TURNS = 16
+# To look it up in PyGObject's module takes longer than to call it.
+_get_thread_default = GLib.MainContext.get_thread_default
 # Anything later than this is never: a timer counts microseconds in 64 bits.
 _NEVER_S = 9e12
-
-
-def _weakly(loop, function):
-    """A callback that does not keep @loop alive. The context releases what was removed when it runs
-    next, which may be never."""
-    weak = weakref.ref(loop)
-
-    def callback(*_):
-        strong = weak()
-        return function(strong) if strong is not None else None
-
-    return callback
 
 
 def _hide_us(handle):
@@ -105,17 +95,26 @@ class HostedEventLoop(EventLoop):
         self._thread = threading.get_ident()
         selector = _HostedSelector(get_main_context() if main_context is None else main_context)
         context = selector.context
-        on_turn, on_deadline = (_weakly(self, function) for function in
-                                (HostedEventLoop._turn, HostedEventLoop._on_deadline))
-        self._turn_soon = Gaio.Context.add_bottom_half(context, on_turn)
-        self._turn_later = Gaio.Context.add_timer(context, on_deadline)
+        self._turn_soon = Gaio.Context.add_bottom_half(context, self._weakly('_turn'))
+        self._turn_later = Gaio.Context.add_timer(context, self._weakly('_on_deadline'))
         self._armed_for = None
         self._is_default = selector.main_context == GLib.MainContext.default()
         super().__init__(selector=selector)
         self._is_in_main_context = True
-        selector.set.set_func(on_turn)
+        selector.set.set_func(self._weakly('_turn'))
         if is_in_main_thread():
             self._hear_signals()
+
+    def _weakly(self, name):
+        """A callback that does not keep its loop alive. The context releases what was removed when
+        it runs next, which may be never."""
+        weak, function = weakref.ref(self), getattr(type(self), name)
+
+        def callback(*_):
+            loop = weak()
+            return function(loop) if loop is not None else None
+
+        return callback
 
     def is_running(self):
         if self.is_in_run() or not self._is_in_main_context:
@@ -230,7 +229,7 @@ class HostedEventLoop(EventLoop):
         began = self.time()
         self._has_more = False
         try:
-            if self._is_default and GLib.MainContext.get_thread_default() is None:
+            if self._is_default and _get_thread_default() is None:
                 self._take_turn(began)
             else:
                 with thread_default(self.gaio_selector.main_context):
@@ -270,7 +269,7 @@ class HostedEventLoop(EventLoop):
     def _be_hosted(self, done_until):
         if self._is_muted:
             self._is_muted = False
-            self.gaio_selector.set.set_func(_weakly(self, HostedEventLoop._turn))
+            self.gaio_selector.set.set_func(self._weakly('_turn'))
         if self._ready or self._has_more:
             self._go_on()
         else:
@@ -288,7 +287,7 @@ class HostedEventLoop(EventLoop):
         self._turn_soon.schedule_idle()
         if self._idle is None:
             self._idle = GLib.Idle()
-            self._idle.set_callback(_weakly(self, HostedEventLoop._idle_turn))
+            self._idle.set_callback(self._weakly('_idle_turn'))
             self._idle.attach(self.gaio_selector.main_context)
 
     def _idle_turn(self):
