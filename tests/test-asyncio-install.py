@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 
 import gi
 
@@ -387,6 +388,65 @@ def test_exception_that_ends_a_turn_of_an_installed_loop():
         with installed() as loop, tap.caught_by_hook() as caught:
             assert run_in_main_loop(loop, main(loop, n_turns))
         assert caught == 3 * [KeyboardInterrupt], caught
+
+
+def test_exception_of_a_signal_handler_in_a_turn_of_an_installed_loop():
+    """It may come out of any line, such as those that ask for the time."""
+    class Alarm(Exception):
+        pass
+
+    async def main(loop, n_calls):
+        calls = []
+
+        def time_with_a_signal():
+            calls.append('time')
+            if len(calls) == n_calls:
+                raise Alarm
+            return time.monotonic()
+
+        for _ in range(3):
+            await asyncio.sleep(0.001)
+        loop.time = time_with_a_signal
+        while len(calls) < n_calls:
+            done = future()
+            idle(loop.call_soon, done.set_result, True)
+            await done
+        del loop.time
+        return True
+
+    for n_calls in range(1, 20):
+        with installed() as loop, tap.caught_by_hook() as caught:
+            assert run_in_main_loop(loop, main(loop, n_calls))
+        assert caught == [Alarm], caught
+
+
+def test_installed_loop_drops_timers_that_were_cancelled():
+    """With their contexts, while no timer is due."""
+    class Load:
+        pass
+
+    variable = contextvars.ContextVar('variable')
+    loads = weakref.WeakSet()
+
+    async def request(loop):
+        load = Load()
+        loads.add(load)
+        variable.set(load)
+        loop.call_later(3600, print).cancel()
+
+    async def main(loop, first):
+        for timer in first:
+            loop.call_later(timer, print)
+        for _ in range(1000):
+            await asyncio.create_task(request(loop))
+        await asyncio.sleep(0)
+        gc.collect()
+        return len(loads)
+
+    for first in ([], [1800]):
+        with installed() as loop:
+            n_kept = run_in_main_loop(loop, main(loop, first))
+        assert n_kept <= 200, n_kept
 
 
 def test_installed_loop_that_is_run_in_its_turn_says_no():

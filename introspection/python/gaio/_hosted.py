@@ -107,12 +107,20 @@ class HostedEventLoop(EventLoop):
 
     def _weakly(self, name):
         """A callback that does not keep its loop alive. The context releases what was removed when
-        it runs next, which may be never."""
+        it runs next, which may be never. An exception, which may be that of a signal handler, leaves
+        the rest to another turn."""
         weak, function = weakref.ref(self), getattr(type(self), name)
 
         def callback(*_):
             loop = weak()
-            return function(loop) if loop is not None else None
+            if loop is None:
+                return None
+            try:
+                return function(loop)
+            except BaseException:
+                if not loop._closed:
+                    loop._turn_soon.schedule()
+                raise
 
         return callback
 
@@ -225,10 +233,10 @@ class HostedEventLoop(EventLoop):
 
     def _iterate(self):
         """What run_forever() does, in a third of the time: we are the running loop already."""
-        self._thread_id = threading.get_ident()
         began = self.time()
-        self._has_more = False
         try:
+            self._thread_id = threading.get_ident()
+            self._has_more = False
             if self._is_default and _get_thread_default() is None:
                 self._take_turn(began)
             else:
@@ -242,8 +250,14 @@ class HostedEventLoop(EventLoop):
             self._stopping = False
             self._be_hosted(began)
 
+    def _has_timers_to_drop(self):
+        """Those that were cancelled, as asyncio drops them."""
+        timers = self._scheduled
+        return timers and (timers[0]._cancelled or
+                           len(timers) > 100 and 2 * self._timer_cancelled_count > len(timers))
+
     def _take_turn(self, began):
-        if self._is_timer_due(began):
+        if self._is_timer_due(began) or self._has_timers_to_drop():
             self._run_once()
         else:
             self._process_events(self.gaio_selector.take())
