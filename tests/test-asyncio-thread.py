@@ -296,6 +296,20 @@ for _ in range(2):
 ''') == ''
 
 
+def test_installed_loop_of_a_thread_that_has_ended_is_quiet_at_exit():
+    """It has a task that holds it, and is asked whether it runs when the interpreter exits."""
+    said = run_program('''
+import threading
+def leave():
+    gaio.install()
+    gaio.create_task(asyncio.sleep(0))
+thread = threading.Thread(target=leave)
+thread.start()
+thread.join()
+''')
+    assert 'is_running' not in said and 'ImportError' not in said, said
+
+
 def test_closed_loop_lets_go_of_what_waits():
     """Nothing is watched, and what waited is quiet when it is collected."""
     async def wait(one):

@@ -127,6 +127,9 @@ class HostedEventLoop(EventLoop):
     def is_running(self):
         if self.is_in_run() or not self._is_in_main_context:
             return self.is_in_run()
+        # BaseEventLoop.__del__() asks, too late for what PyGObject would import.
+        if sys.is_finalizing():
+            return False
         main_context = self.gaio_selector.main_context
         return main_context.is_owner() or is_run(main_context)
 
