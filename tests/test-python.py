@@ -194,7 +194,8 @@ def test_numbers_are_ints():
 
 
 def test_coroutine_functions_are_refused():
-    """What they return is true, so that they would be called for ever."""
+    """Nobody would run the coroutine. Where the result counts, it is true: they would be called
+    for ever."""
     async def step(*_):
         pass
 
@@ -202,11 +203,19 @@ def test_coroutine_functions_are_refused():
     with pipes() as [(reader, _)]:
         for call in (lambda: context.add_fd(reader, 'r', step),
                      lambda: context.add_timeout(1000, step),
-                     lambda: context.add_timeout(step, seconds=1)):
+                     lambda: context.add_timeout(step, seconds=1),
+                     lambda: context.add_timer(step),
+                     lambda: context.add_bottom_half(step),
+                     lambda: context.add_notifier(Gaio.Notifier(), step),
+                     lambda: context.add_child(os.getpid(), step),
+                     lambda: context.defer(step),
+                     lambda: context.call_in(GLib.MainContext(), step),
+                     lambda: Gaio.ReadySet(context).set_func(step)):
             with raises_python(TypeError, 'gaio.create_task'):
                 call()
     stats = context.dup_stats().unpack()
     assert (stats['handlers'], stats['timers']) == (0, 0), stats
+    assert not context.iterate(0)
 
 
 def test_errors_name_what_was_called():

@@ -49,11 +49,12 @@ _CO_COROUTINE = 0x80  # of inspect
 _MICROSECOND = datetime.timedelta(microseconds=1)
 _TIME = 'time is an int in microseconds or a datetime.timedelta (for seconds, write seconds=0.5)'
 # Whoever asks for less wants seconds: calling a Python function takes longer.
-_SHORTEST_INTERVAL_US = 100
+_SHORTEST_US = 100
 
 # GaioReadyRecord.
 _unpack_records = struct.Struct('QiI').iter_unpack
 # Looking them up in the object takes half as long as the call.
+_defer = Gaio.Context.defer
 _take = Gaio.ReadySet.take
 _arm = Gaio.Timer.arm
 _arm_at = Gaio.Timer.arm_at
@@ -102,7 +103,8 @@ def _to_int(value, what):
 
 
 def _to_function(func):
-    """What a coroutine function returns is true: the loop would call it again and again."""
+    """Nobody would run the coroutine. Where the result counts, it is true: the loop would call the
+    function again and again."""
     if not callable(func):
         raise TypeError(f'func is a function, not {func!r}')
     if getattr(getattr(func, '__code__', None), 'co_flags', 0) & _CO_COROUTINE:
@@ -167,7 +169,7 @@ def _to_bytes(data):
 
 def _to_interval(time):
     interval_us = _to_positive(_to_us(time), 'an interval is an int')
-    if interval_us < _SHORTEST_INTERVAL_US:
+    if interval_us < _SHORTEST_US:
         warnings.warn(f'{interval_us} is in microseconds: for seconds, write '
                       f'add_timeout(func, seconds={interval_us})', RuntimeWarning, stacklevel=4)
     return interval_us
@@ -284,7 +286,6 @@ class Context(Gaio.Context):
 
     attach = _raises_loop_error(Gaio.Context.attach)
     create_source = _raises_loop_error(Gaio.Context.create_source)
-    add_notifier = _raises_loop_error(Gaio.Context.add_notifier)
 
     @staticmethod
     def new_with_monitor(monitor):
@@ -298,7 +299,24 @@ class Context(Gaio.Context):
 
     @_raises_loop_error
     def add_child(self, pid, func, *user_data):
-        return super().add_child(_to_positive(pid, 'a pid is an int'), func, *user_data)
+        return super().add_child(_to_positive(pid, 'a pid is an int'), _to_function(func),
+                                 *user_data)
+
+    @_raises_loop_error
+    def add_notifier(self, notifier, func, *user_data):
+        return super().add_notifier(notifier, _to_function(func), *user_data)
+
+    def add_timer(self, func, *user_data):
+        return super().add_timer(_to_function(func), *user_data)
+
+    def add_bottom_half(self, func, *user_data):
+        return super().add_bottom_half(_to_function(func), *user_data)
+
+    def defer(self, func, *user_data):
+        _defer(self, _to_function(func), *user_data)
+
+    def call_in(self, main_context, func, *user_data):
+        super().call_in(main_context, _to_function(func), *user_data)
 
     def add_timeout(self, *args, seconds=None, **kwargs):
         """add_timeout(interval_us, func, *user_data) or add_timeout(func, *user_data, seconds=1)"""
@@ -429,6 +447,9 @@ class ReadySet(Gaio.ReadySet):
     def add_fd(self, fd, condition, token):
         return super().add_fd(_to_fd(fd), _to_condition(condition),
                               _to_int(token, 'a token is an int'))
+
+    def set_func(self, func=None, *user_data):
+        super().set_func(None if func is None else _to_function(func), *user_data)
 
     @_raises_loop_error
     def wait(self, timeout_us=None, *, seconds=None):
