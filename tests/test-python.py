@@ -226,6 +226,8 @@ def test_errors_name_what_was_called():
             (lambda: context.add_timeout(seconds=1), 'Context.add_timeout() missing'),
             (lambda: context.add_timeout(1000, print, other=1), 'Context.add_timeout() got'),
             (lambda: context.add_timeout(1000, None), 'func is a function, not None'),
+            (lambda: context.add_timeout(print, datetime.timedelta(seconds=1)),
+             'the time comes first: add_timeout(time, func)'),
             (lambda: context.add_fd(0, 'r', 7), 'func is a function, not 7'),
             (lambda: Gaio.Context(None), 'Context.__init__() takes')):
         with raises_python(TypeError, words):
@@ -321,6 +323,19 @@ def test_interval_that_was_meant_in_seconds():
         context.add_timeout(print, seconds=1).remove()
     assert ['add_timeout(func, seconds=1)' in str(warning.message) for warning in caught] \
         == [True, False], caught
+    assert {warning.filename for warning in caught} == {__file__}, caught
+
+
+def test_delay_that_was_meant_in_seconds():
+    """A warning tells what to write; 0, and what cannot be meant otherwise, is silent."""
+    timer = Gaio.Context().add_timer(print)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        for delay_us in (0, 1, 99, 100, datetime.timedelta(microseconds=1)):
+            timer.arm(delay_us)
+        timer.arm(seconds=1e-6)
+    assert [str(warning.message).split(': ')[1] for warning in caught] == [
+        f'for seconds, write arm(seconds={n})' for n in (1, 99)], caught
     assert {warning.filename for warning in caught} == {__file__}, caught
 
 

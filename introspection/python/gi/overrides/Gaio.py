@@ -168,11 +168,21 @@ def _to_bytes(data):
 
 
 def _to_interval(time):
+    if callable(time):
+        raise TypeError('the time comes first: add_timeout(time, func)')
     interval_us = _to_positive(_to_us(time), 'an interval is an int')
     if interval_us < _SHORTEST_US:
         warnings.warn(f'{interval_us} is in microseconds: for seconds, write '
                       f'add_timeout(func, seconds={interval_us})', RuntimeWarning, stacklevel=4)
     return interval_us
+
+
+def _to_delay(time):
+    delay_us = _to_us(time)
+    if 0 < delay_us < _SHORTEST_US and not isinstance(time, datetime.timedelta):
+        warnings.warn(f'{delay_us} is in microseconds: for seconds, write arm(seconds={delay_us})',
+                      RuntimeWarning, stacklevel=3)
+    return delay_us
 
 
 def _to_fd(file):
@@ -406,7 +416,7 @@ __all__.append('Handler')
 @override
 class Timer(_Removable, Gaio.Timer):
     def arm(self, delay_us=None, *, seconds=None):
-        _arm(self, _to_us(_choose_time(delay_us, seconds)))
+        _arm(self, _to_delay(_choose_time(delay_us, seconds)))
 
     def arm_at(self, monotonic_us):
         _arm_at(self, _to_int(monotonic_us, 'a point in time is an int in microseconds, such as '
