@@ -20,7 +20,7 @@ import gaio
 from asyncio_support import (
     future, idle, installed, left_as_it_was, output_of, pair, raises, run_in_main_loop, size_of,
     tcp_echo, watched)
-from gi.repository import Gio, GLib, GObject
+from gi.repository import Gaio, Gio, GLib, GObject
 
 SERVICE = '''<node><interface name='org.gaio.Test'>
   <method name='Double'><arg type='i' direction='in'/><arg type='i' direction='out'/></method>
@@ -50,6 +50,56 @@ def test_readable_and_writable():
                 assert one.recv(8) == b'x'
 
     gaio.run(main())
+
+
+def test_async_for_over_a_ready_set():
+    """Takes one batch after another, in each kind of loop; when it ends, the set is free."""
+    async def main():
+        ready_set = Gaio.ReadySet(Gaio.Context.get_default())
+        notifiers = [Gaio.Notifier() for _ in range(3)]
+        handlers = [ready_set.add_fd(notifier.get_fd(), 'r', token)
+                    for token, notifier in enumerate(notifiers)]
+        taken = []
+        notifiers[0].set()
+        notifiers[2].set()
+
+        async def take():
+            async for token, fd, condition in ready_set:
+                assert (fd, condition) == (notifiers[token].get_fd(), GLib.IOCondition.IN)
+                notifiers[token].test_and_clear()
+                taken.append(token)
+                if len(taken) == 2:
+                    idle(notifiers[1].set)
+
+        waiting = asyncio.create_task(take())
+        while len(taken) < 3 and not waiting.done():
+            await asyncio.sleep(0)
+        waiting.cancel()
+        with raises(asyncio.CancelledError):
+            await waiting
+        assert sorted(taken[:2]) == [0, 2] and taken[2:] == [1], taken
+        came = future()
+        ready_set.set_func(lambda *_: came.done() or came.set_result(True))
+        notifiers[0].set()
+        assert await came
+        with raises(RuntimeError) as raised:
+            await take()
+        assert 'set_func(None)' in str(raised[0]), raised
+        ready_set.set_func(None)
+        waiting = asyncio.create_task(take())
+        while len(taken) < 4 and not waiting.done():
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        ready_set.set_func(print)
+        with raises(Gaio.LoopError) as raised:
+            await waiting
+        assert raised[0].code == Gaio.Error.REMOVED, raised
+        for handler in handlers:
+            handler.remove()
+
+    gaio.run(main())
+    with installed() as loop:
+        run_in_main_loop(loop, main())
 
 
 def test_async_for_over_readable():

@@ -82,6 +82,10 @@ context.pread_async(0, 4096, 0, None, on_read)
 
 for token, fd, condition in Gaio.ReadySet(context):
     print(token + fd + condition)
+
+async def take_all(ready_set: Gaio.ReadySet) -> None:
+    async for token, fd, condition in ready_set:
+        print(token + fd + condition)
 '''
 
 WRONG = {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # A callback that returns None is an error here: it would be removed after its first call.
 import datetime
-from typing import Any, Callable, ClassVar, Iterator, Protocol, TypeVar, Union, overload
+from typing import Any, AsyncIterator, Callable, ClassVar, Iterator, Protocol, TypeVar, Union, overload
 
 from gi.repository import Gio, GLib, GObject
 
@@ -184,6 +184,7 @@ class ReadySet(GObject.Object):
     ) -> Any: ...
     def wait_finish(self, result: Gio.AsyncResult) -> bytes: ...
     def __iter__(self) -> Iterator[tuple[int, int, int]]: ...
+    def __aiter__(self) -> AsyncIterator[tuple[int, int, int]]: ...
 
 class SocketService(Gio.SocketService):
     def __init__(self, context: Context | None = ..., *, active: bool = ...) -> None: ...

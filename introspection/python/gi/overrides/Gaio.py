@@ -382,6 +382,8 @@ class Context(Gaio.Context):
     pread_finish = _raises_loop_error(Gaio.Context.pread_finish)
     pwrite_finish = _raises_loop_error(Gaio.Context.pwrite_finish)
     fsync_finish = _raises_loop_error(Gaio.Context.fsync_finish)
+    sleep_finish = _raises_loop_error(Gaio.Context.sleep_finish)
+    wait_fd_finish = _raises_loop_error(Gaio.Context.wait_fd_finish)
 
     @_raises_loop_error
     def run(self, main_context=None, cancellable=None):
@@ -447,6 +449,8 @@ __all__.append('Notifier')
 
 @override
 class ReadySet(Gaio.ReadySet):
+    _has_func = False
+
     def __new__(cls, context):
         return cls.new(context)
 
@@ -460,6 +464,7 @@ class ReadySet(Gaio.ReadySet):
 
     def set_func(self, func=None, *user_data):
         super().set_func(None if func is None else _to_function(func), *user_data)
+        self._has_func = func is not None
 
     @_raises_loop_error
     def wait(self, timeout_us=None, *, seconds=None):
@@ -469,6 +474,22 @@ class ReadySet(Gaio.ReadySet):
         """Take what is ready, as (token, fd, condition). The condition is an int: creating a
         GLib.IOCondition takes ten times as long as all the rest."""
         return _unpack_records(_take(self))
+
+    async def __aiter__(self):
+        """Wait for one batch after another, by the function of the set. asyncio has to run GLib."""
+        # Those who do not use asyncio do without it.
+        import gaio
+        while True:
+            if self._has_func:
+                raise RuntimeError('async for would replace the function of the set: call '
+                                   'set_func(None) before')
+            records = await gaio.wrap(self.wait_async) or b''
+            # Rounds before this task went on have recorded the same again. What is new will be.
+            _take(self)
+            for record in _unpack_records(records):
+                yield record
+
+    wait_finish = _raises_loop_error(Gaio.ReadySet.wait_finish)
 
 
 __all__.append('ReadySet')
