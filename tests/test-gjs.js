@@ -472,6 +472,19 @@ const tests = {
         assertEqual(timersOf(context), 0);
     },
 
+    'run-takes-no-main-loop'() {
+        const context = Gaio.Context.new();
+        assertTypeError(() => context.run(GLib.MainLoop.new(null, false), null),
+            'mainLoop.get_context(), and a Gio.Cancellable');
+    },
+
+    'run-ends-with-its-cancellable'() {
+        const context = Gaio.Context.new();
+        const cancellable = new Gio.Cancellable();
+        context.defer(() => cancellable.cancel());
+        assertEqual(context.run(GLib.MainContext.new(), cancellable), true);
+    },
+
     'ready-set-is-made-by-its-function'() {
         const context = Gaio.Context.get_default();
         assertEqual(assertThrows(() => new Gaio.ReadySet(context)).message,

@@ -936,6 +936,14 @@ def test_run_ends_with_the_cancellable():
     assert context.run(main_context)
 
 
+def test_run_of_a_main_loop_is_refused():
+    """It says what to pass, and what ends it."""
+    context = Gaio.Context()
+    for words in ('main_loop.get_context()', 'Gio.Cancellable'):
+        with raises_python(TypeError, words):
+            context.run(GLib.MainLoop())
+
+
 def grown_by(cycle, n=100000):
     """How many bytes the process grows by in n cycles."""
     def run(n):

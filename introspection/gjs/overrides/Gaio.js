@@ -169,6 +169,14 @@ function toBytes(data) {
     return GLib.Bytes.new(data);
 }
 
+function toMainContext(mainContext) {
+    if (mainContext instanceof GLib.MainLoop) {
+        throw new TypeError('run() takes a GLib.MainContext: pass mainLoop.get_context(), and a ' +
+            'Gio.Cancellable to end it');
+    }
+    return mainContext;
+}
+
 function toMonitor(monitor) {
     if (!isInteger(monitor, 0, GLib.MAXINT32))
         refuseType('a monitor is a Gaio.MonitorType', monitor);
@@ -185,6 +193,7 @@ const CONVERSIONS = {
         iterate: [toTimeout],
         pread_async: [toFd, toCount, toOffset],
         pwrite_async: [toFd, toBytes, toOffset],
+        run: [toMainContext],
         set_dispatch_limits: [toCount, toDuration],
         set_poll_params: [toWindow, toCount, toCount],
         sleep_async: [toTimeout],

@@ -387,6 +387,9 @@ class Context(Gaio.Context):
 
     @_raises_loop_error
     def run(self, main_context=None, cancellable=None):
+        if isinstance(main_context, GLib.MainLoop):
+            raise TypeError('run() takes a GLib.MainContext: pass main_loop.get_context(), and a '
+                            'Gio.Cancellable to end it')
         # The caller's cancellable is not changed.
         stopper = Gio.Cancellable()
         if cancellable is not None:
