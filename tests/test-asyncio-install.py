@@ -105,6 +105,30 @@ def test_installed_loop_runs_in_an_application():
     assert results == [b'hello\n'], results
 
 
+def test_runner_ends_what_a_main_loop_has_left():
+    """Also after Ctrl-C, which raises a KeyboardInterrupt."""
+    async def work():
+        try:
+            await future()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+
+    def run(end):
+        with asyncio.Runner(loop_factory=gaio.install):
+            gaio.create_task(work())
+            main_loop = GLib.MainLoop()
+            GLib.idle_add(end, main_loop)
+            main_loop.run()
+
+    ended = []
+    with left_as_it_was():
+        run(lambda main_loop: main_loop.quit())
+        with raises(KeyboardInterrupt):
+            run(lambda _: os.kill(os.getpid(), signal.SIGINT))
+    assert ended == [True, True], ended
+
+
 def test_installed_loop_hears_signals():
     """One that comes while GLib waits."""
     async def main(loop):
