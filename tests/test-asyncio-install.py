@@ -801,6 +801,21 @@ def test_create_task_before_the_main_loop_runs():
         assert tasks[0].result() is loop
 
 
+def test_create_task_takes_the_keywords_of_asyncio():
+    """A name, and a context of contextvars."""
+    variable = contextvars.ContextVar('variable')
+
+    async def main():
+        return variable.get()
+
+    context = contextvars.copy_context()
+    context.run(variable.set, 'set')
+    with installed() as loop:
+        task = gaio.create_task(main(), name='main', context=context)
+        assert task.get_name() == 'main'
+        assert loop.run_until_complete(task) == 'set'
+
+
 def test_create_task_without_a_loop_is_refused():
     """It says what is missing, and there is no warning of the coroutine."""
     def refuse():

@@ -140,8 +140,11 @@ def test_wait_in_a_stock_loop_fails():
                     await awaitable
                 assert 'begin with gaio.run()' in str(raised[0]), raised
                 assert name in str(raised[0]), raised
+                assert 'asyncio.run() makes a loop of its own' in str(raised[0]), raised
 
     asyncio.run(main())
+    with installed():
+        asyncio.run(main())
 
 
 def test_wait_signal():

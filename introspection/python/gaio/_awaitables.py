@@ -252,7 +252,8 @@ def _get_main_context(loop, caller):
     main_context = getattr(loop, '_context', None)
     if not isinstance(main_context, GLib.MainContext):
         raise TypeError(f'{type(loop).__name__} does not run GLib, so that {caller} would wait for '
-                        'ever: begin with gaio.run() or gaio.install()')
+                        'ever: begin with gaio.run() or gaio.install(); asyncio.run() makes a '
+                        'loop of its own')
     return main_context
 
 
@@ -332,17 +333,17 @@ async def wait_signal(instance, signal):
 _tasks = set()
 
 
-def create_task(coroutine, *, application=None):
-    """Like asyncio.create_task(), but keep the task alive until it is done. Hold @application as
-    long. Where no loop is running, the task is one of the loop of gaio.install(), and starts when
-    the main loop does."""
+def create_task(coroutine, *, application=None, **kwargs):
+    """Like asyncio.create_task(), whose keywords it takes, but keep the task alive until it is
+    done. Hold @application as long. Where no loop is running, the task is one of the loop of
+    gaio.install(), and starts when the main loop does."""
     loop = asyncio._get_running_loop() or get_installed()
     if loop is None:
         if asyncio.iscoroutine(coroutine):
             coroutine.close()
         raise RuntimeError('gaio.create_task() is called where no event loop is: call '
                            'gaio.install() before, in the same thread, or call it in gaio.run()')
-    task = loop.create_task(coroutine)
+    task = loop.create_task(coroutine, **kwargs)
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     if application is not None:

@@ -171,7 +171,7 @@ def get_running_gaio_loop():
     loop = asyncio.get_running_loop()
     if not isinstance(loop, EventLoop):
         raise TypeError(f'{type(loop).__name__} is no gaio.EventLoop: begin with gaio.run() or '
-                        'gaio.install()')
+                        'gaio.install(); asyncio.run() makes a loop of its own')
     return loop
 
 
