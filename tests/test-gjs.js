@@ -653,6 +653,14 @@ const tests = {
             throw new Error('armed too early');
         assertEqual(context.iterate({seconds: 0}), false);
         assertTypeError(() => timer.arm(0.5), 'write {seconds: 0.5}');
+        for (const wrong of [{milliseconds: 5}, {seconds: 1, milliseconds: 5}]) {
+            assertTypeError(() => timer.arm(wrong), 'not an object with milliseconds');
+            assertTypeError(() => context.add_timeout(wrong, () => true), 'with milliseconds');
+            assertEqual(assertRejects(context.sleep(wrong), TypeError).message
+                .endsWith('not an object with milliseconds'), true);
+        }
+        assertTypeError(() => context.add_timeout(() => true, {seconds: 1}),
+            'and comes first: add_timeout(time, func)');
         for (const seconds of [-1, NaN, Infinity]) {
             for (const call of [time => timer.arm(time), time => context.iterate(time),
                 time => set.wait(time), time => context.add_timeout(time, () => true)]) {
@@ -662,18 +670,27 @@ const tests = {
         }
     },
 
-    'interval-that-was-meant-in-seconds-is-warned-of'() {
-        const cases = [['1', true], ['100', false], ['{seconds: 1}', false]];
-        for (const [interval, isWarnedOf] of cases) {
-            const program = 'imports.gi.Gaio.Context.new()' +
-                `.add_timeout(${interval}, () => true).remove()`;
+    'time-that-was-meant-in-seconds-is-warned-of'() {
+        const cases = [
+            ['add_timeout(1, () => true)', 'add_timeout({seconds: 1}, func)'],
+            ['add_timeout(100, () => true)', null],
+            ['add_timeout({seconds: 1}, () => true)', null],
+            ['add_timer(() => {}).arm(1)', 'arm({seconds: 1})'],
+            ['add_timer(() => {}).arm(99n)', 'arm({seconds: 99})'],
+            ['add_timer(() => {}).arm(0)', null],
+            ['add_timer(() => {}).arm(100)', null],
+            ['add_timer(() => {}).arm({seconds: 1e-6})', null],
+        ];
+        for (const [call, advice] of cases) {
+            const program = `imports.gi.Gaio.Context.new().${call}`;
             const gjs = new Gio.Subprocess({
                 argv: ['gjs', '-c', program],
                 flags: Gio.SubprocessFlags.STDERR_PIPE,
             });
             gjs.init(null);
             const [, , said] = gjs.communicate_utf8(null, null);
-            assertEqual(said.includes('write add_timeout({seconds: 1}, func)'), isWarnedOf);
+            assertEqual(said.includes(': for seconds, write '), advice !== null);
+            assertEqual(said.includes(`write ${advice}`), advice !== null);
             assertEqual(gjs.get_successful(), true);
         }
     },

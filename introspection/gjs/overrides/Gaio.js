@@ -34,7 +34,7 @@ const CONDITIONS = {r: 1, w: 4, rw: 5};
 const ALL_CONDITIONS = 0x1f;
 
 // Whoever asks for less wants seconds: calling a function takes longer.
-const SHORTEST_INTERVAL_US = 100;
+const SHORTEST_US = 100;
 
 // GJS turns anything that is not a number into 0, and cuts off decimals.
 function refuseType(rule, value) {
@@ -77,17 +77,29 @@ function toPointInTime(time) {
     return time;
 }
 
+const TIME = 'time is an integer in microseconds (for seconds, write {seconds: 0.5})';
+const TIME_TO_SLEEP = 'the time to sleep is a number of milliseconds (for seconds, write ' +
+    '{seconds: 0.5})';
+
+// The seconds of a time that is an object with nothing else.
+function getSeconds(rule, time) {
+    if (typeof time !== 'object' || time === null)
+        return undefined;
+    const unknown = Object.keys(time).find(key => key !== 'seconds');
+    if (unknown !== undefined)
+        throw new TypeError(`${rule}, not an object with ${unknown}`);
+    return time.seconds;
+}
+
 function toTime(time) {
-    const seconds = time?.seconds;
+    const seconds = getSeconds(TIME, time);
     if (typeof seconds === 'number') {
         if (!(seconds >= 0 && seconds < Infinity))
             throw new RangeError(`the time is 0 or above, not ${seconds} seconds`);
         return Math.round(seconds * 1e6);
     }
-    if (typeof time !== 'bigint' && !Number.isInteger(time)) {
-        refuseType('time is an integer in microseconds (for seconds, write {seconds: 0.5})',
-            time);
-    }
+    if (typeof time !== 'bigint' && !Number.isInteger(time))
+        refuseType(TIME, time);
     return time;
 }
 
@@ -113,14 +125,26 @@ function toWindow(time) {
     return us;
 }
 
+// toTime() has checked it.
+function warnOfShort(us, call) {
+    if (us > 0 && us < SHORTEST_US)
+        console.warn(`${us} is in microseconds: for seconds, write ${call(us)}`);
+}
+
+function toDelay(delay) {
+    const us = toTime(delay);
+    if (typeof delay !== 'object')
+        warnOfShort(us, n => `arm({seconds: ${n}})`);
+    return us;
+}
+
 function toInterval(interval) {
+    if (typeof interval === 'function')
+        throw new TypeError(`${TIME}, and comes first: add_timeout(time, func)`);
     const us = toTime(interval);
     if (us <= 0)
         throw new RangeError(`an interval is above 0, not ${us}`);
-    if (us < SHORTEST_INTERVAL_US) {
-        console.warn(`${us} is in microseconds: for seconds, write ` +
-            `add_timeout({seconds: ${us}}, func)`);
-    }
+    warnOfShort(us, n => `add_timeout({seconds: ${n}}, func)`);
     return us;
 }
 
@@ -201,7 +225,7 @@ const CONVERSIONS = {
     },
     Handler: {set_condition: [toCondition]},
     ReadySet: {add_fd: [toFd, toCondition, toToken], wait: [toTimeout]},
-    Timer: {arm: [toTime], arm_at: [toPointInTime]},
+    Timer: {arm: [toDelay], arm_at: [toPointInTime]},
 };
 
 function convertArguments(object, name, conversions) {
@@ -236,11 +260,9 @@ function addWaiting(context, set) {
     Gio._promisify(set, 'wait_async', 'wait_finish');
 
     context.sleep = async function (time, cancellable = null) {
-        const seconds = typeof time === 'number' ? time / 1000 : time?.seconds;
-        if (typeof seconds !== 'number') {
-            refuseType('the time to sleep is a number of milliseconds (for seconds, write ' +
-                '{seconds: 0.5})', time);
-        }
+        const seconds = typeof time === 'number' ? time / 1000 : getSeconds(TIME_TO_SLEEP, time);
+        if (typeof seconds !== 'number')
+            refuseType(TIME_TO_SLEEP, time);
         await this.sleep_async({seconds}, cancellable);
     };
     context.readable = async function (fd, cancellable = null) {
