@@ -3,6 +3,7 @@
 import Gaio from 'gi://Gaio?version=1.0';
 import Gio from 'gi://Gio';
 import GLib from 'gi://GLib';
+import GObject from 'gi://GObject';
 import System from 'system';
 
 const {IN} = GLib.IOCondition;
@@ -491,17 +492,28 @@ const tests = {
             'write Gaio.ReadySet.new(context)');
     },
 
-    'readable-and-writable-resolve'() {
+    'socket-service-takes-its-context-by-name'() {
+        const context = Gaio.Context.new();
+        assertTypeError(() => new Gaio.SocketService(context),
+            'write Gaio.SocketService.new(context)');
+        const Derived = GObject.registerClass(class extends Gaio.SocketService {});
+        for (const Class of [Gaio.SocketService, Derived]) {
+            assertTypeError(() => new Class(context), 'Gaio.SocketService.new(context)');
+            assertEqual(new Class({context}).get_context() === context, true);
+        }
+    },
+
+    'readable-and-writable-resolve-with-the-condition'() {
         const context = Gaio.Context.get_default();
         const before = handlersOf(context);
         const notifier = Gaio.Notifier.new();
         const order = [];
         wait(Promise.all([
-            context.readable(notifier.get_fd()).then(() => order.push('readable')),
-            context.writable(notifier.get_fd()).then(() => order.push('writable'))
+            context.readable(notifier.get_fd()).then(condition => order.push(condition)),
+            context.writable(notifier.get_fd()).then(condition => order.push(condition))
                 .then(() => notifier.set()),
         ]));
-        assertEqual(order, ['writable', 'readable']);
+        assertEqual(order, [GLib.IOCondition.OUT, IN]);
         assertEqual(handlersOf(context), before);
         assertRejects(context.readable(-1), Gaio.Error);
     },

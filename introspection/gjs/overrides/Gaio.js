@@ -266,10 +266,10 @@ function addWaiting(context, set) {
         await this.sleep_async({seconds}, cancellable);
     };
     context.readable = async function (fd, cancellable = null) {
-        await this.wait_fd_async(fd, 'r', cancellable);
+        return await this.wait_fd_async(fd, 'r', cancellable);
     };
     context.writable = async function (fd, cancellable = null) {
-        await this.wait_fd_async(fd, 'w', cancellable);
+        return await this.wait_fd_async(fd, 'w', cancellable);
     };
 
     const setFunc = set.set_func;
@@ -311,6 +311,14 @@ function _init() {
     // GObject would make one that belongs to no context.
     this.ReadySet.prototype._init = function () {
         throw new TypeError('write Gaio.ReadySet.new(context)');
+    };
+    // GObject would take the context for its properties, and find none.
+    const {Context} = this;
+    const {_init} = this.SocketService.prototype;
+    this.SocketService.prototype._init = function (...args) {
+        if (args[0] instanceof Context)
+            throw new TypeError('write Gaio.SocketService.new(context)');
+        return _init.apply(this, args);
     };
 
     const getContext = this.Thread.prototype.get_context;
