@@ -3,7 +3,8 @@ async void take (Gaio.ReadySet set, Gaio.Notifier[] notifiers) throws Error {
 	for (int left = 3; left > 0;) {
 		uint8[] bytes = yield set.wait_async ();
 		foreach (unowned var record in (Gaio.ReadyRecord[]) bytes) {
-			print ("%d\n", (int) record.token);
+			if (IOCondition.IN in record.condition)
+				print ("%d\n", (int) record.token);
 			notifiers[record.token].test_and_clear ();
 			left--;
 		}
