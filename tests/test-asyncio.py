@@ -486,7 +486,7 @@ def test_five_thousand_connections():
 
 
 def test_hot_asyncio_does_not_starve_glib():
-    """A callback that schedules itself again and again: GLib has its turn after four of them."""
+    """A callback that schedules itself again and again: GLib has its turn after two of them."""
     async def main():
         calls = {'idle': 0, 'timeout': 0, 'fd': 0}
 
@@ -509,10 +509,10 @@ def test_hot_asyncio_does_not_starve_glib():
         return calls
 
     calls = gaio.run(main())
-    assert all(TURNS / 10 <= n <= 10 * TURNS for n in calls.values()), calls
+    assert all(TURNS / 5 <= n <= 10 * TURNS for n in calls.values()), calls
 
 
-def test_callbacks_in_a_row_let_a_timer_pass():
+def test_callbacks_that_follow_let_a_timer_pass():
     """They come in the order that asyncio has."""
     async def main():
         loop = asyncio.get_running_loop()
@@ -560,9 +560,9 @@ def test_hot_glib_does_not_starve_asyncio():
             GLib.source_remove(source)
             return per_turn
 
-        # Four in a row of asyncio follow one of GLib, in which its source is called once.
+        # Two iterations of asyncio follow one of GLib, in which its source is called once.
         per_turn = gaio.run(main())
-        assert 0.2 <= per_turn <= 2, per_turn
+        assert 0.4 <= per_turn <= 2, per_turn
 
 
 def test_hot_fd_does_not_starve_glib():

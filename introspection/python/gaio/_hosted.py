@@ -14,7 +14,7 @@ import weakref
 from gi.repository import Gaio, GLib
 
 from ._child_watcher import use_pidfds
-from ._loop import MOST_IN_A_ROW, EventLoop, outside_of_other_loops
+from ._loop import EventLoop, outside_of_other_loops
 from ._main_context import get_main_context, is_in_main_thread, thread_default
 from ._main_loops import find_quits, get_installed, is_run, set_installed, set_running, \
     set_running_loop
@@ -264,7 +264,8 @@ class HostedEventLoop(EventLoop):
             self._run_once()
         else:
             self._process_events(self.gaio_selector.take())
-            self._run_in_a_row(MOST_IN_A_ROW + 1)
+            self._run_ready()
+            self._run_followers()
 
     def run_forever(self):
         if self.is_in_run() or self.is_closed():

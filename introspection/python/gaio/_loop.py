@@ -15,11 +15,6 @@ from ._selector import Selector
 from ._signals import LoopWakeupFd, MainLoopHandler, leaving_wakeup_fd
 
 
-# After an iteration, what its callbacks have scheduled runs so many times in a row before GLib has
-# its turn again: what one callback has read, another handles.
-MOST_IN_A_ROW = 3
-
-
 @contextlib.contextmanager
 def outside_of_other_loops():
     """Another event loop may be running the main context, as gaio.run() in a GLib callback does, or
@@ -86,30 +81,25 @@ class EventLoop(asyncio.SelectorEventLoop):
     is_in_run = asyncio.SelectorEventLoop.is_running
 
     def _run_once(self):
-        """One iteration of asyncio, and what its callbacks have scheduled. To look for events each
-        time means to iterate GLib, which takes longer than most callbacks."""
+        """An iteration of asyncio, and what its callbacks have scheduled: what one has read, another
+        handles. To look for events in between means to iterate GLib, which takes longer."""
         super()._run_once()
-        if self._ready and not self._debug and self._may_go_on():
-            self._run_in_a_row(MOST_IN_A_ROW)
+        self._run_followers()
+
+    def _run_followers(self):
+        if self._ready and not (self._debug or self._stopping or self._is_timer_due(self.time())):
+            self._run_ready()
+
+    def _run_ready(self):
+        ready = self._ready
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
 
     def _is_timer_due(self, now):
         # As asyncio has it, NaN is due.
         return self._scheduled and not self._scheduled[0]._when > now
-
-    def _may_go_on(self):
-        return not self._stopping and not self._is_timer_due(self.time())
-
-    def _run_in_a_row(self, most):
-        """Run what is scheduled, and what that schedules, at @most so many times."""
-        ready = self._ready
-        while ready:
-            for _ in range(len(ready)):
-                handle = ready.popleft()
-                if not handle._cancelled:
-                    handle._run()
-            most -= 1
-            if most == 0 or ready and not self._may_go_on():
-                return
 
     def run_forever(self):
         if self.is_in_run() or self.is_closed():
