@@ -107,8 +107,8 @@ class HostedEventLoop(EventLoop):
 
     def _weakly(self, name):
         """A callback that does not keep its loop alive. The context releases what was removed when
-        it runs next, which may be never. An exception, which may be that of a signal handler, leaves
-        the rest to another turn."""
+        it runs next, which may be never. An exception, such as that of a signal handler, leaves the
+        rest to another turn."""
         weak, function = weakref.ref(self), getattr(type(self), name)
 
         def callback(*_):

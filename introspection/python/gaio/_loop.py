@@ -81,8 +81,8 @@ class EventLoop(asyncio.SelectorEventLoop):
     is_in_run = asyncio.SelectorEventLoop.is_running
 
     def _run_once(self):
-        """An iteration of asyncio, and what its callbacks have scheduled: what one has read, another
-        handles. To look for events in between means to iterate GLib, which takes longer."""
+        """An iteration of asyncio, and what its callbacks have scheduled: what one has read,
+        another handles. To look for events in between means to iterate GLib, which takes longer."""
         super()._run_once()
         self._run_followers()
 
