@@ -476,6 +476,8 @@ def test_function_handles_a_method_of_dbus():
                              Gio.IOErrorEnum.INVALID_ARGUMENT)
         if number == 1:
             raise ZeroDivisionError('one')
+        if number == -4:
+            raise GLib.Error('no domain', Gio.io_error_quark(), Gio.IOErrorEnum.NOT_FOUND)
         wrong = {2: 'no variant', -1: None, -2: GLib.Variant('s', ''),
                  -3: GLib.Variant('(s)', ('',))}
         return wrong.get(number, GLib.Variant('(i)', (2 * number,)))
@@ -490,13 +492,13 @@ def test_function_handles_a_method_of_dbus():
         call = functools.partial(gaio.wrap, client.call, name, '/', 'org.gaio.Test', 'Double')
         for number, words in ((0, 'zero'), (1, 'one'), (2, 'returns a GLib.Variant'),
                               (-1, "type '()', but Double returns '(i)'"),
-                              (-2, "type 's', but"), (-3, "type '(s)', but")):
+                              (-2, "type 's', but"), (-3, "type '(s)', but"), (-4, '')):
             with raises(GLib.Error) as raised:
                 await call(GLib.Variant('(i)', (number,)), None, Gio.DBusCallFlags.NONE, -1)
             assert words in raised[0].message, raised
-        while len(told) < 5:
+        while len(told) < 6:
             await asyncio.sleep(0.001)
-        assert told == [ZeroDivisionError] + 4 * [TypeError], told
+        assert told == [ZeroDivisionError] + 5 * [TypeError], told
 
     with raises(TypeError):
         gaio.dbus_method('on_call')

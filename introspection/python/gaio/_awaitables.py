@@ -371,18 +371,20 @@ def _check_reply(handler, value, method):
 async def _reply(handler, args):
     invocation = args[-1]
     try:
-        value = handler(*args)
-        if inspect.isawaitable(value):
-            value = await value
-        _check_reply(handler, value, invocation.get_method_info())
-    except GLib.Error as error:
-        invocation.return_gerror(error)
+        try:
+            value = handler(*args)
+            if inspect.isawaitable(value):
+                value = await value
+            _check_reply(handler, value, invocation.get_method_info())
+        except GLib.Error as error:
+            # PyGObject takes any arguments for one, and refuses them here.
+            invocation.return_gerror(error)
+            return
     except BaseException as error:
         # Whoever has called must not wait for ever.
         invocation.return_dbus_error('org.freedesktop.DBus.Error.Failed', repr(error))
         raise
-    else:
-        invocation.return_value(value)
+    invocation.return_value(value)
 
 
 def dbus_method(handler):
