@@ -473,6 +473,16 @@ def test_installed_loop_drops_timers_that_were_cancelled():
         assert n_kept <= 200, n_kept
 
 
+def test_debug_mode_of_an_installed_loop_shows_who_has_scheduled_a_callback():
+    """And not what the loop itself calls for that."""
+    with installed() as loop:
+        loop.set_debug(True)
+        for handle in (loop.call_soon(print), loop.call_later(1, print),
+                       loop.call_at(loop.time() + 1, print)):
+            handle.cancel()
+            assert handle._source_traceback[-1].filename == __file__, handle
+
+
 def test_installed_loop_that_is_run_in_its_turn_says_no():
     """Nothing of the turn is lost by it."""
     async def main(loop):
