@@ -328,6 +328,15 @@ compare (End *end, gssize result, gint errsv)
   g_clear_error (&end->error);
 }
 
+/* The same bytes from START to END. */
+static void
+compare_bytes (Pair *pair, gsize start, gsize end)
+{
+  g_assert_cmpmem (pair->buffers[0] + start, end - start, pair->buffers[1] + start, end - start);
+}
+
+/* What a read leaves in the rest of its buffer is up to the kernel: a direct read that fails at a
+ * block of the disk has cleared what is not on the disk yet. */
 static void
 step_read (Pair *pair, gsize skew)
 {
@@ -346,7 +355,8 @@ step_read (Pair *pair, gsize skew)
   errsv = errno;
   release_signals (&before);
   compare (&end, result, errsv);
-  g_assert_cmpmem (pair->buffers[0], BUFFER_SIZE, pair->buffers[1], BUFFER_SIZE);
+  compare_bytes (pair, 0, skew + MAX (result, 0));
+  compare_bytes (pair, skew + count, BUFFER_SIZE);
 }
 
 static void
