@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a message costs a server made with GIO, of whose many connections few are active: where all
 are in one main context, and where Gaio serves one for each. And what it costs one that is made with
-asyncio's streams, in the loops that there are.
+asyncio's streams, or with aiohttp, in the loops that there are.
 
 All servers have their clients, which are other processes, all the time. They are measured in turn,
 in CPU time of the server: what is compared was measured within a few seconds."""
@@ -24,11 +24,13 @@ import tempfile
 
 from measuring import parse_options, progress, talk
 
+LOOPS = 'asyncio', 'uvloop', 'gaio-run', 'gaio-installed'
 WORKLOADS = {
     'echo': ('glib', 'gaio-served', 'gaio-nested', 'asyncio'),
     'soup': ('glib', 'gaio-served'),
     'soup-tls': ('glib', 'gaio-served'),
-    'streams': ('asyncio', 'uvloop', 'gaio-run', 'gaio-installed'),
+    'streams': LOOPS,
+    'aiohttp': LOOPS,
 }
 IDLE = (10, 1000, 9000)
 ACTIVE = (1, 16)
@@ -51,27 +53,43 @@ async def serve_streams():
     await server.serve_forever()
 
 
-def serve_with(contender):
+async def serve_aiohttp():
+    from aiohttp import web
+
+    async def answer(_request):
+        return web.Response(text='an answer that ends with$')
+
+    app = web.Application()
+    app.router.add_get('/', answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, '127.0.0.1', 0, backlog=BACKLOG).start()
+    print(runner.addresses[0][1], flush=True)
+    await asyncio.Event().wait()
+
+
+def serve_with(contender, workload):
     """What a server made with asyncio does."""
     raise_fd_limit()
+    serve = serve_aiohttp if workload == 'aiohttp' else serve_streams
     if contender == 'gaio-installed':
         import gaio
         from gi.repository import GLib
 
-        task = gaio.install().create_task(serve_streams())
+        task = gaio.install().create_task(serve())
         GLib.MainLoop().run()
         task.result()
     elif contender == 'gaio-run':
         import gaio
 
-        gaio.run(serve_streams())
+        gaio.run(serve())
     elif contender == 'uvloop':
         import uvloop
 
         uvloop.install()
-        asyncio.run(serve_streams())
+        asyncio.run(serve())
     else:
-        asyncio.run(serve_streams())
+        asyncio.run(serve())
 
 
 class NotHere(Exception):
@@ -83,8 +101,8 @@ class Server:
 
     def __init__(self, folder, files, workload, contender, n):
         command = [folder / 'bench-gio-server', workload, contender, *files]
-        if contender == 'asyncio' or workload == 'streams':
-            command = [sys.executable, __file__, '--serve-with', contender]
+        if contender in LOOPS:
+            command = [sys.executable, __file__, '--serve-with', contender, workload]
         # For asyncio's buffers, see the guide about it.
         self.server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                        text=True, env=os.environ | MALLOC)
@@ -138,11 +156,15 @@ def raise_fd_limit():
     return n
 
 
+def is_installed(module):
+    return importlib.util.find_spec(module) is not None
+
+
 def connect(workload, files, n, most, options, stack):
     """The servers with so many idle connections, by contender."""
     servers = {}
     for contender in filter(re.compile(options.contender).search, WORKLOADS[workload]):
-        if contender == 'uvloop' and importlib.util.find_spec('uvloop') is None:
+        if contender == 'uvloop' and not is_installed('uvloop'):
             continue
         progress(f'gio: {workload} N={n}: {contender} connects')
         servers[contender] = Server(options.programs, files, workload, contender,
@@ -168,6 +190,8 @@ def measure_workload(workload, options):
     rows = {(n, k): f'{workload} N={n} K={k}' for n in IDLE for k in ACTIVE
             if re.search(options.only, f'{workload} N={n} K={k}')}
     try:
+        if workload == 'aiohttp' and not is_installed('aiohttp'):
+            raise NotHere('aiohttp is not installed')
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
             files = make_certificate(pathlib.Path(folder)) if workload == 'soup-tls' else []
             servers = {n: connect(workload, files, n, most, options, stack)
@@ -196,6 +220,6 @@ def main():
 
 if __name__ == '__main__':
     if sys.argv[1:2] == ['--serve-with']:
-        serve_with(sys.argv[2])
+        serve_with(*sys.argv[2:])
     else:
         main()

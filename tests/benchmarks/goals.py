@@ -167,9 +167,11 @@ GOALS = [
     Ratio('gio', '^soup-tls N=9000 K=1$', 'glib', 'gaio-served'),
     *(Ratio('gio', f'^{workload} N=10 K={k}$', 'gaio-served', 'glib', at_most=limit)
       for workload in ('echo', 'soup', 'soup-tls') for k, limit in ((1, 1.05), (16, 1.15))),
-    *(Growth('gio', f'^streams N=10 K={k}$', f'^streams N=9000 K={k}$', ours, None, 1.1)
+    *(Growth('gio', f'^{workload} N=10 K={k}$', f'^{workload} N=9000 K={k}$', ours, None, 1.1)
+      for workload in ('streams', 'aiohttp')
       for ours in ('gaio-run', 'gaio-installed') for k in (1, 16)),
-    *(Ratio('gio', f'^streams N=10 K={k}$', ours, 'asyncio', at_most=1.15)
+    *(Ratio('gio', f'^{workload} N=10 K={k}$', ours, 'asyncio', at_most=1.15)
+      for workload in ('streams', 'aiohttp')
       for ours in ('gaio-run', 'gaio-installed') for k in (1, 16)),
     *(Ratio('file', 'iodepth=32$', 'gaio', rival, at_least=limit)
       for rival, limit in (('fio-uring', 0.9), ('fio-batch', 0.9), ('qemu-uring', 1),

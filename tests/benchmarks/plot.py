@@ -149,7 +149,8 @@ def draw_gio(directory, results):
                  'echo, 16 at once': r'echo N=(\d+) K=16',
                  'libsoup, 1 at once': r'soup N=(\d+) K=1',
                  'libsoup with TLS, 1 at once': r'soup-tls N=(\d+) K=1',
-                 "asyncio's streams, 1 at once": r'streams N=(\d+) K=1'},
+                 "asyncio's streams, 1 at once": r'streams N=(\d+) K=1',
+                 'aiohttp, 1 at once': r'aiohttp N=(\d+) K=1'},
                 xlabel='connections that are idle (N)')
 
 
