@@ -16,8 +16,8 @@ from gi.repository import Gaio, GLib
 from ._child_watcher import use_pidfds
 from ._loop import EventLoop, outside_of_other_loops
 from ._main_context import get_main_context, is_in_main_thread, thread_default
-from ._main_loops import find_quits, get_installed, is_run, set_installed, set_running, \
-    set_running_loop
+from ._main_loops import find_quits, get_installed, is_run, is_running_loop, set_installed, \
+    set_running, set_running_loop
 from ._selector import Selector
 from ._signals import SignalSource
 
@@ -216,7 +216,7 @@ class HostedEventLoop(EventLoop):
             return
         self.gaio_selector.hosted = True
         try:
-            if asyncio._get_running_loop() is self and not self._debug:
+            if is_running_loop(self) and not self._debug:
                 self._iterate()
                 return
             with outside_of_other_loops():

@@ -54,6 +54,12 @@ def set_running_loop(loop):
         sys.set_asyncgen_hooks(loop._asyncgen_firstiter_hook, loop._asyncgen_finalizer_hook)
 
 
+def is_running_loop(loop):
+    """Of this thread. The hooks tell: up to Python 3.11, asyncio makes a system call to say which
+    loop is running, which takes as long as the rest of a turn."""
+    return sys.get_asyncgen_hooks().firstiter == loop._asyncgen_firstiter_hook
+
+
 def set_running():
     """Make the installed loop the running one, if its main context is that of a main loop."""
     loop = get_installed()
