@@ -570,6 +570,44 @@ const tests = {
         members.forEach(member => member.remove());
     },
 
+    'function-of-a-ready-set-that-throws-is-dropped'() {
+        const context = Gaio.Context.new();
+        const set = Gaio.ReadySet.new(context);
+        const notifier = readyNotifier();
+        set.add_fd(notifier, 'r', 7);
+        let calls = 0;
+        set.set_func((ready, nReady) => {
+            calls++;
+            throw new Error(`${ready === set} ${nReady}`);
+        });
+        GLib.test_expect_message('Gjs-Console', GLib.LogLevelFlags.LEVEL_ERROR, '*');
+        for (let i = 0; i < 4; i++)
+            context.iterate(0);
+        assertEqual(calls, 1);
+        assertEqual([...set].map(([token]) => token), [7]);
+    },
+
+    'handler-keeps-its-file'() {
+        const context = Gaio.Context.new();
+        const address = Gio.InetSocketAddress.new_from_string('127.0.0.1', 0);
+        let calls = 0;
+        const watch = () => {
+            const socket = Gio.Socket.new(Gio.SocketFamily.IPV4, Gio.SocketType.DATAGRAM, 0);
+            socket.bind(address, false);
+            context.add_fd(socket, 'r', () => {
+                calls++;
+                return false;
+            });
+            return socket.get_local_address();
+        };
+        const to = watch();
+        System.gc();
+        const sender = Gio.Socket.new(Gio.SocketFamily.IPV4, Gio.SocketType.DATAGRAM, 0);
+        sender.send_to(to, [120], null);
+        context.iterate(-1);
+        assertEqual(calls, 1);
+    },
+
     'for-await-does-not-replace-a-function'() {
         const context = Gaio.Context.get_default();
         const set = Gaio.ReadySet.new(context);

@@ -193,6 +193,54 @@ def test_numbers_are_ints():
     assert set(calls) == places, set(calls) ^ places
 
 
+def test_handler_keeps_its_file():
+    """Until it is gone: Python closes what nobody keeps."""
+    context = Gaio.Context()
+    calls = []
+
+    def watch():
+        ours, theirs = socket.socketpair()
+        context.add_fd(ours, 'r', lambda fd, condition, *data: calls.append((fd, data)), 7)
+        return theirs, ours.fileno()
+
+    peer, fd = watch()
+    with peer:
+        gc.collect()
+        peer.send(b'x')
+        context.iterate(-1)
+        # It has returned None. What it leaves behind goes in the next round.
+        context.iterate(0)
+        assert calls == [(fd, (7,))], calls
+        with raises_python(BrokenPipeError, 'Broken pipe'):
+            peer.send(b'x')
+
+
+def test_function_of_a_ready_set_is_dropped_after_an_exception():
+    """It has taken nothing, and would be called for ever."""
+    context = Gaio.Context()
+    ready_set = Gaio.ReadySet(context)
+    calls, told = [], []
+
+    def on_ready(*args):
+        calls.append(args)
+        raise ZeroDivisionError
+
+    with pipes() as [(reader, writer)]:
+        ready_set.add_fd(reader, 'r', 7)
+        os.write(writer, b'x')
+        ready_set.set_func(on_ready, 'data')
+        sys.excepthook = lambda type_, *_: told.append(type_)
+        try:
+            while not calls:
+                context.iterate(-1)
+            for _ in range(3):
+                context.iterate(0)
+        finally:
+            sys.excepthook = sys.__excepthook__
+        assert (calls, told) == ([(ready_set, 1, 'data')], [ZeroDivisionError]), (calls, told)
+        assert [token for token, _, _ in ready_set] == [7]
+
+
 def test_coroutine_functions_are_refused():
     """Nobody would run the coroutine. Where the result counts, it is true: they would be called
     for ever."""

@@ -211,7 +211,7 @@ function toMonitor(monitor) {
 const CONVERSIONS = {
     Context: {
         add_child: [toPid],
-        add_fd: [toFd, toCondition, toFunction],
+        add_fd: [toFd, toCondition],
         add_timeout: [toInterval, toFunction],
         fsync_async: [toFd],
         iterate: [toTimeout],
@@ -253,6 +253,30 @@ function addFileOperations(prototype) {
     };
 }
 
+// The function of a ready set, which would be called again and again.
+function dropWhenItThrows(func) {
+    return (readySet, nReady) => {
+        try {
+            func(readySet, nReady);
+        } catch (error) {
+            readySet.set_func(null);
+            throw error;
+        }
+    };
+}
+
+// A handler keeps its file: a Gio.Socket that nobody keeps is closed when it is collected.
+function keepFiles(context) {
+    const addFd = context.add_fd;
+    context.add_fd = function (file, condition, func) {
+        toFunction(func);
+        const kept = typeof func === 'function' ? (...args) => func(...args) : func;
+        if (kept)
+            kept.file = file;
+        return addFd.call(this, file, condition, kept);
+    };
+}
+
 // Time, fds and ready sets as promises.
 function addWaiting(context, set) {
     Gio._promisify(context, 'sleep_async', 'sleep_finish');
@@ -274,7 +298,7 @@ function addWaiting(context, set) {
 
     const setFunc = set.set_func;
     set.set_func = function (func) {
-        setFunc.call(this, func);
+        setFunc.call(this, typeof func === 'function' ? dropWhenItThrows(func) : func);
         this._hasFunction = func !== null;
     };
 
@@ -302,6 +326,7 @@ function _init() {
             convertArguments(this[type].prototype, name, conversions);
     }
     convertArguments(this.Context, 'new_with_monitor', [toMonitor]);
+    keepFiles(this.Context.prototype);
 
     // `for (const [token, fd, condition] of readySet)` takes the batch.
     this.ReadySet.prototype[Symbol.iterator] = function () {

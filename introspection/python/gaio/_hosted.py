@@ -18,7 +18,7 @@ from ._loop import EventLoop, outside_of_other_loops
 from ._main_context import get_main_context, is_in_main_thread, thread_default
 from ._main_loops import find_quits, get_installed, is_run, is_running_loop, set_installed, \
     set_running, set_running_loop
-from ._selector import Selector
+from ._selector import Selector, set_raw_func
 from ._signals import SignalSource
 
 
@@ -101,7 +101,7 @@ class HostedEventLoop(EventLoop):
         self._is_default = selector.main_context == GLib.MainContext.default()
         super().__init__(selector=selector)
         self._is_in_main_context = True
-        selector.set.set_func(self._weakly('_turn'))
+        self._listen()
         if is_in_main_thread():
             self._hear_signals()
 
@@ -226,13 +226,16 @@ class HostedEventLoop(EventLoop):
         finally:
             self.gaio_selector.hosted = False
 
+    def _listen(self):
+        set_raw_func(self.gaio_selector.set, self._weakly('_turn'))
+
     def _wait_for_callback(self):
         """One of our callbacks runs a main loop, which must not be woken by events that only we can
         take. What woke us is not lost: we look afterwards."""
         self._has_more = True
         if not self._is_muted:
             self._is_muted = True
-            self.gaio_selector.set.set_func(None)
+            set_raw_func(self.gaio_selector.set, None)
 
     def _iterate(self):
         """What run_forever() does, in a third of the time: we are the running loop already."""
@@ -287,7 +290,7 @@ class HostedEventLoop(EventLoop):
     def _be_hosted(self, done_until):
         if self._is_muted:
             self._is_muted = False
-            self.gaio_selector.set.set_func(self._weakly('_turn'))
+            self._listen()
         if self._ready or self._has_more:
             self._go_on()
         else:
@@ -360,7 +363,7 @@ class HostedEventLoop(EventLoop):
             self._idle.destroy()
         self._turn_soon.remove()
         self._turn_later.remove()
-        self.gaio_selector.set.set_func(None)
+        set_raw_func(self.gaio_selector.set, None)
         # What these would have called keeps tasks alive.
         self._deadlines.clear()
 

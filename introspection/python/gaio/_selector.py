@@ -41,6 +41,8 @@ _raw = get_introspection_module('Gaio')
 _add_fd = _raw.ReadySet.add_fd
 _wait = _raw.ReadySet.wait
 _take = _raw.ReadySet.take
+# Those of others are dropped after an exception.
+set_raw_func = _raw.ReadySet.set_func
 _set_condition = _raw.Handler.set_condition
 _remove = _raw.Handler.remove
 # GaioReadyRecord.

@@ -113,6 +113,16 @@ def _to_function(func):
     return func
 
 
+def _keep(file, func):
+    """@func, which keeps @file until the handler is gone, as GLib.io_add_watch() does: Python
+    closes a file that nobody keeps."""
+    if isinstance(file, int):
+        return func
+    func = functools.partial(func)
+    func.file = file
+    return func
+
+
 def _to_us(time):
     if isinstance(time, datetime.timedelta):
         if time < datetime.timedelta():
@@ -304,8 +314,8 @@ class Context(Gaio.Context):
 
     @_raises_loop_error
     def add_fd(self, fd, condition, func, *user_data):
-        return super().add_fd(_to_fd(fd), _to_condition(condition), _to_function(func),
-                              *user_data)
+        return super().add_fd(_to_fd(fd), _to_condition(condition),
+                              _keep(fd, _to_function(func)), *user_data)
 
     @_raises_loop_error
     def add_child(self, pid, func, *user_data):
@@ -450,6 +460,18 @@ class Notifier(Gaio.Notifier):
 __all__.append('Notifier')
 
 
+def _drop_after_exception(func):
+    @functools.wraps(func)
+    def wrapper(ready_set, *args):
+        try:
+            func(ready_set, *args)
+        except BaseException:
+            ready_set.set_func(None)
+            raise
+
+    return wrapper
+
+
 @override
 class ReadySet(Gaio.ReadySet):
     _has_func = False
@@ -466,7 +488,11 @@ class ReadySet(Gaio.ReadySet):
                               _to_int(token, 'a token is an int'))
 
     def set_func(self, func=None, *user_data):
-        super().set_func(None if func is None else _to_function(func), *user_data)
+        """Set func(ready_set, n_ready, *user_data), which takes what is ready. One that ends with
+        an exception is dropped: it would be called again and again."""
+        if func is not None:
+            func = _drop_after_exception(_to_function(func))
+        super().set_func(func, *user_data)
         self._has_func = func is not None
 
     @_raises_loop_error
