@@ -132,12 +132,13 @@ def test_wait_in_a_stock_loop_fails():
     async def main():
         query_info = Gio.File.new_for_path('/').query_info_async
         with pair() as (one, _):
-            for awaitable, name in (
-                    (gaio.readable(one), ''), (gaio.writable(one), ''),
-                    (gaio.wrap(query_info, '*', 0, 0), 'gaio.wrap()'),
-                    (gaio.wait_signal(Gio.Cancellable(), 'cancelled'), 'gaio.wait_signal()')):
+            for wait, name in (
+                    (lambda: gaio.readable(one), ''), (lambda: gaio.writable(one), ''),
+                    (lambda: gaio.wrap(query_info, '*', 0, 0), 'gaio.wrap()'),
+                    (lambda: gaio.wait_signal(Gio.Cancellable(), 'cancelled'),
+                     'gaio.wait_signal()')):
                 with raises(TypeError) as raised:
-                    await awaitable
+                    await wait()
                 assert 'begin with gaio.run()' in str(raised[0]), raised
                 assert name in str(raised[0]), raised
                 assert 'asyncio.run() makes a loop of its own' in str(raised[0]), raised
@@ -172,6 +173,35 @@ def test_wait_signal():
 
     # Where asyncio looks whether the thread is right.
     gaio.run(main(), debug=True)
+    with installed() as loop:
+        run_in_main_loop(loop, main())
+
+
+def test_wait_signal_listens_from_the_call_on():
+    """So that one can wait for what one's own call brings about. What is dropped before it is
+    awaited, or cancelled before it begins, does not listen any longer."""
+    async def main():
+        action = Gio.SimpleAction.new('action', None)
+        waiting = gaio.wait_signal(action, 'activate')
+        action.activate(None)
+        action.activate(None)
+        assert await asyncio.wait_for(waiting, 20) == (None,)
+        waiting = asyncio.create_task(gaio.wait_signal(action, 'activate'))
+        action.activate(None)
+        assert await asyncio.wait_for(waiting, 20) == (None,)
+        activate = GObject.signal_lookup('activate', Gio.SimpleAction)
+        gaio.wait_signal(action, 'activate').close()
+        waiting = asyncio.create_task(gaio.wait_signal(action, 'activate'))
+        waiting.cancel()
+        with raises(asyncio.CancelledError):
+            await waiting
+        # What woke us has it, too, and its traceback what it waited for.
+        del waiting
+        await asyncio.sleep(0)
+        gc.collect()
+        assert not GObject.signal_has_handler_pending(action, activate, 0, True)
+
+    gaio.run(main())
     with installed() as loop:
         run_in_main_loop(loop, main())
 
@@ -510,6 +540,66 @@ def test_function_handles_a_method_of_dbus():
             with installed() as loop:
                 run_in_main_loop(loop, main(service, client))
             service.unregister_object(registration)
+
+
+def test_error_of_a_dbus_method_has_a_name():
+    """That with which it was made, also where it comes from another service."""
+    @gaio.dbus_method
+    async def on_call(connection, sender, path, interface, method, parameters, invocation):
+        if parameters[0] == 0:
+            raise Gio.dbus_error_new_for_dbus_error('org.gaio.Error.Zero', 'it is: zero')
+        await gaio.wrap(connection.call, connection.get_unique_name(), path, interface, 'Double',
+                        GLib.Variant('(i)', (0,)), None, Gio.DBusCallFlags.NONE, -1)
+
+    async def main(service, client):
+        for number in range(2):
+            with raises(GLib.Error) as raised:
+                await gaio.wrap(client.call, service.get_unique_name(), '/', 'org.gaio.Test',
+                                'Double', GLib.Variant('(i)', (number,)), None,
+                                Gio.DBusCallFlags.NONE, 20000)
+            assert raised[0].message == 'GDBus.Error:org.gaio.Error.Zero: it is: zero', raised
+
+    with bus() as (service, client):
+        interface = Gio.DBusNodeInfo.new_for_xml(SERVICE).interfaces[0]
+        service.register_object('/', interface, on_call, None, None)
+        gaio.run(main(service, client))
+
+
+def test_wrong_reply_for_a_property_is_an_error():
+    """GIO asks the handler of methods for a property that has none. A getter cannot be one."""
+    replies = {'Right': GLib.Variant('(v)', (GLib.Variant('s', 'value'),)),
+               'Empty': None,
+               'Bare': GLib.Variant('(s)', ('value',)),
+               'Other': GLib.Variant('(v)', (GLib.Variant('i', 7),))}
+
+    @gaio.dbus_method
+    async def on_call(connection, sender, path, interface, method, parameters, invocation):
+        return replies[parameters[1]] if method == 'Get' else GLib.Variant('(s)', ('value',))
+
+    async def main(service, client):
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        call = functools.partial(gaio.wrap, client.call, service.get_unique_name(), '/',
+                                 'org.freedesktop.DBus.Properties')
+        flags = Gio.DBusCallFlags.NONE, 20000
+        get = [GLib.Variant('(ss)', ('org.gaio.Test', name)) for name in replies]
+        assert (await call('Get', get[0], None, *flags))[0] == 'value'
+        for method, parameters, words in (
+                *(('Get', parameters, f"type '{type_}', but") for parameters, type_ in
+                  zip(get[1:], ('()', '(s)', 'i'))),
+                ('GetAll', GLib.Variant('(s)', ('org.gaio.Test',)), "returns '(a{sv})'")):
+            with raises(GLib.Error) as raised:
+                await call(method, parameters, None, *flags)
+            assert words in raised[0].message, raised
+
+    properties = ''.join(f"<property name='{name}' type='s' access='read'/>" for name in replies)
+    node = f"<node><interface name='org.gaio.Test'>{properties}</interface></node>"
+    with bus() as (service, client):
+        interface = Gio.DBusNodeInfo.new_for_xml(node).interfaces[0]
+        service.register_object('/', interface, on_call, None, None)
+        gaio.run(main(service, client))
+    with raises(TypeError) as raised:
+        on_call(service, '', '/', 'org.gaio.Test', 'Right')
+    assert 'register a plain function' in str(raised[0]), raised
 
 
 def test_wrap_works_for_what_is_not_called_async():

@@ -6,6 +6,7 @@ import collections.abc
 import functools
 import importlib
 import inspect
+import weakref
 
 from gi._gi import CallbackInfo, Direction, FunctionInfo
 from gi.repository import Gio, GLib, GObject
@@ -308,25 +309,34 @@ async def wrap(method, /, *args, cancellable=None, **kwargs):
         raise
 
 
-async def wait_signal(instance, signal):
-    """Wait until a GObject emits a signal, such as 'notify::name', and return its arguments as a
-    tuple, without the object. If the signal wants a return value, it gets None."""
+async def _wait_for_signal(future, disconnect):
+    try:
+        return await future
+    finally:
+        disconnect()
+
+
+def wait_signal(instance, signal):
+    """Wait until a GObject emits a signal, such as 'notify::name', from this call on, and return
+    its arguments as a tuple, without the object. If the signal wants a return value, it gets
+    None."""
     loop = asyncio.get_running_loop()
     _get_main_context(loop, 'gaio.wait_signal()')
     if not isinstance(instance, GObject.Object):
         raise TypeError(f'gaio.wait_signal() takes a GObject, not {instance!r}')
     future = loop.create_future()
+    weak = weakref.ref(future)
 
     def on_signal(_, *args):
         # Other threads may emit it.
-        if not loop.is_closed():
+        if (future := weak()) is not None and not loop.is_closed():
             loop.call_soon_threadsafe(_set_result, future, args)
 
     handler = GObject.Object.connect(instance, signal, on_signal)
-    try:
-        return await future
-    finally:
-        GObject.Object.disconnect(instance, handler)
+    # The coroutine may be dropped before it has begun.
+    disconnect = weakref.finalize(future, GObject.Object.disconnect, instance, handler)
+    disconnect.atexit = False
+    return _wait_for_signal(future, disconnect)
 
 
 # asyncio has only weak references to tasks.
@@ -352,20 +362,41 @@ def create_task(coroutine, *, application=None, **kwargs):
     return task
 
 
-def _check_reply(handler, value, method):
+# Of org.freedesktop.DBus.Properties, which has no info.
+_PROPERTY_REPLIES = {'Get': '(v)', 'GetAll': '(a{sv})', 'Set': '()'}
+
+
+def _get_promised(invocation):
+    """The type of the reply to what was called."""
+    method = invocation.get_method_info()
+    if method is None:
+        return _PROPERTY_REPLIES.get(invocation.get_method_name())
+    return '(' + ''.join(argument.signature for argument in method.out_args) + ')'
+
+
+def _check_reply(handler, value, invocation):
     """GIO would tell of a wrong one on stderr, and the caller would wait."""
     if not isinstance(value, (GLib.Variant, type(None))):
         raise TypeError(f'{handler.__qualname__}() returned {value!r}: a handler of a D-Bus '
                         'method returns a GLib.Variant, or None')
     returned = '()' if value is None else value.get_type_string()
-    if method is not None:
-        promised = ''.join(argument.signature for argument in method.out_args)
-        if returned != f'({promised})':
-            raise TypeError(f"{handler.__qualname__}() returned a GLib.Variant of type "
-                            f"'{returned}', but {method.name} returns '({promised})'")
-    elif not returned.startswith('('):
-        raise TypeError(f"{handler.__qualname__}() returned a GLib.Variant of type '{returned}': "
-                        'a reply is a tuple')
+    promised, called = _get_promised(invocation), invocation.get_method_name()
+    if returned == '(v)' and (info := invocation.get_property_info()) is not None:
+        returned = value.get_child_value(0).get_variant().get_type_string()
+        promised, called = info.signature, f'the property {info.name}'
+    if returned != promised and (promised is not None or not returned.startswith('(')):
+        raise TypeError(f"{handler.__qualname__}() returned a GLib.Variant of type '{returned}', "
+                        f"but {called} returns '{promised or 'a tuple'}'")
+
+
+def _return_error(invocation, error):
+    """With the name that it had on the bus, if it has been there."""
+    name = Gio.dbus_error_get_remote_error(error)
+    if name is None:
+        invocation.return_gerror(error)
+    else:
+        message = error.message.removeprefix(f'GDBus.Error:{name}: ')
+        invocation.return_dbus_error(name, message)
 
 
 async def _reply(handler, args):
@@ -375,10 +406,10 @@ async def _reply(handler, args):
             value = handler(*args)
             if inspect.isawaitable(value):
                 value = await value
-            _check_reply(handler, value, invocation.get_method_info())
+            _check_reply(handler, value, invocation)
         except GLib.Error as error:
             # PyGObject takes any arguments for one, and refuses them here.
-            invocation.return_gerror(error)
+            _return_error(invocation, error)
             return
     except BaseException as error:
         # Whoever has called must not wait for ever.
@@ -390,13 +421,17 @@ async def _reply(handler, args):
 def dbus_method(handler):
     """Have a function, with or without `async`, handle the D-Bus methods of
     Gio.DBusConnection.register_object(). It takes what GIO passes, and what it returns is the
-    reply: a GLib.Variant, or None. A GLib.Error is the error that the caller gets. Any other
-    exception, of which the caller gets the repr(), goes to the exception handler of the loop."""
+    reply: a GLib.Variant, or None. A GLib.Error is the error that the caller gets, with the name
+    that it has if it is made by Gio.dbus_error_new_for_dbus_error(). Any other exception, of which
+    the caller gets the repr(), goes to the exception handler of the loop."""
     if not callable(handler):
         raise TypeError(f'gaio.dbus_method() takes a function, not {handler!r}')
 
     @functools.wraps(handler)
     def wrapper(*args):
+        if not isinstance(args[-1], Gio.DBusMethodInvocation):
+            raise TypeError(f'{handler.__qualname__}() is called for a property, and a '
+                            'gaio.dbus_method() handles methods: register a plain function')
         create_task(_reply(handler, args)).add_done_callback(_tell_of_exception)
 
     return wrapper
