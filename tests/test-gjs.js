@@ -381,6 +381,31 @@ const tests = {
         client.close(null);
     },
 
+    'connections-that-are-closed-take-no-fds'() {
+        const context = Gaio.Context.new();
+        const Derived = GObject.registerClass(class extends Gaio.SocketService {});
+        const services = [Gaio.SocketService.new(context), new Gaio.SocketService({context}),
+            new Derived({context})];
+        const count = () => context.dup_stats().deepUnpack()['main-contexts'].deepUnpack();
+        for (const service of services) {
+            const port = service.add_any_inet_port(null);
+            let closed = 0, most = 0;
+            service.connect('connection', (_, connection) => {
+                connection.close(null);
+                closed++;
+            });
+            for (let i = 1; i <= 500; i++) {
+                const client = new Gio.SocketClient().connect_to_host('127.0.0.1', port, null);
+                while (closed < i)
+                    context.iterate(-1);
+                client.close(null);
+                most = Math.max(most, count());
+            }
+            assertEqual(most < 300, true);
+            service.stop();
+        }
+    },
+
     'deferred-function-is-freed-on-the-thread-of-the-loop'() {
         const context = Gaio.Context.new();
         const isThere = watchFunction(f => context.defer(f));

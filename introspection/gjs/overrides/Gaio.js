@@ -3,6 +3,7 @@
 /* exported _init */
 
 const {Gio, GLib} = imports.gi;
+const System = imports.system;
 
 const RECORD_SIZE = 16;
 // The records have the byte order of the machine.
@@ -277,6 +278,25 @@ function keepFiles(context) {
     };
 }
 
+// As many connections as there are, or so many, are made between two collections.
+const LEAST_CONNECTIONS = 100;
+
+// The main context of a connection takes an fd until the collector takes the connection, and a few
+// small objects do not call for a collection: it would run out of fds.
+function collectConnections(service) {
+    let left = LEAST_CONNECTIONS;
+
+    service.connect('connection', ({context}) => {
+        if (--left === 0) {
+            System.gc();
+            left = Math.max(LEAST_CONNECTIONS,
+                context.dup_stats().lookup_value('main-contexts', null).get_uint32());
+        }
+        return false;
+    });
+    return service;
+}
+
 // Time, fds and ready sets as promises.
 function addWaiting(context, set) {
     Gio._promisify(context, 'sleep_async', 'sleep_finish');
@@ -343,7 +363,12 @@ function _init() {
     this.SocketService.prototype._init = function (...args) {
         if (args[0] instanceof Context)
             throw new TypeError('write Gaio.SocketService.new(context)');
-        return _init.apply(this, args);
+        _init.apply(this, args);
+        collectConnections(this);
+    };
+    const newService = this.SocketService.new;
+    this.SocketService.new = function (context) {
+        return collectConnections(newService.call(this, context));
     };
 
     const getContext = this.Thread.prototype.get_context;
