@@ -206,6 +206,26 @@ def test_wait_signal_listens_from_the_call_on():
         run_in_main_loop(loop, main())
 
 
+def test_wait_signal_keeps_who_waits():
+    """asyncio has only weak references to tasks."""
+    async def main():
+        action = Gio.SimpleAction.new('action', None)
+        done = future()
+
+        async def wait():
+            await gaio.wait_signal(action, 'activate')
+            done.set_result(True)
+
+        asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        gc.collect()
+        action.activate(None)
+        assert await asyncio.wait_for(done, 20)
+
+    gaio.run(main())
+
+
 def test_task_holds_an_application():
     """Until it is done, with whatever. Nobody else keeps it."""
     async def work(error):
@@ -528,7 +548,7 @@ def test_function_handles_a_method_of_dbus():
             assert words in raised[0].message, raised
         while len(told) < 6:
             await asyncio.sleep(0.001)
-        assert told == [ZeroDivisionError] + 5 * [TypeError], told
+        assert told == [ZeroDivisionError] + 4 * [TypeError] + [GLib.Error], told
 
     with raises(TypeError):
         gaio.dbus_method('on_call')
@@ -548,16 +568,65 @@ def test_error_of_a_dbus_method_has_a_name():
     async def on_call(connection, sender, path, interface, method, parameters, invocation):
         if parameters[0] == 0:
             raise Gio.dbus_error_new_for_dbus_error('org.gaio.Error.Zero', 'it is: zero')
+        if parameters[0] < 0:
+            raise wrong[parameters[0]]
         await gaio.wrap(connection.call, connection.get_unique_name(), path, interface, 'Double',
                         GLib.Variant('(i)', (0,)), None, Gio.DBusCallFlags.NONE, -1)
 
+    class Silent(Exception):
+        def __repr__(self):
+            raise ValueError
+
+    class Surrogate(Exception):
+        def __repr__(self):
+            return '\udc80'
+
+    # What GIO would refuse, so that the caller would wait, or PyGObject.
+    wrong = dict(zip(range(-1, -8, -1), (
+        Gio.dbus_error_new_for_dbus_error('Zero', 'no name'),
+        Gio.dbus_error_new_for_dbus_error('', 'no name'),
+        GLib.Error('negative', GLib.quark_to_string(Gio.io_error_quark()), -1),
+        GLib.Error(None), Silent(), Surrogate(), asyncio.CancelledError())))
+
     async def main(service, client):
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        for number in wrong:
+            with raises(GLib.Error) as raised:
+                await gaio.wrap(client.call, service.get_unique_name(), '/', 'org.gaio.Test',
+                                'Double', GLib.Variant('(i)', (number,)), None,
+                                Gio.DBusCallFlags.NONE, 20000)
+            assert 'org.freedesktop.DBus.Error.Failed' in raised[0].message, raised
         for number in range(2):
             with raises(GLib.Error) as raised:
                 await gaio.wrap(client.call, service.get_unique_name(), '/', 'org.gaio.Test',
                                 'Double', GLib.Variant('(i)', (number,)), None,
                                 Gio.DBusCallFlags.NONE, 20000)
             assert raised[0].message == 'GDBus.Error:org.gaio.Error.Zero: it is: zero', raised
+
+    with bus() as (service, client):
+        interface = Gio.DBusNodeInfo.new_for_xml(SERVICE).interfaces[0]
+        service.register_object('/', interface, on_call, None, None)
+        gaio.run(main(service, client))
+
+
+def test_dbus_method_that_never_begins_is_answered():
+    """Its task is cancelled before."""
+    @gaio.dbus_method
+    async def on_call(*args):
+        assert False, args
+
+    def make_task(loop, coroutine, **kwargs):
+        task = asyncio.Task(coroutine, loop=loop, **kwargs)
+        if coroutine.__name__ == '_call':
+            task.cancel()
+        return task
+
+    async def main(service, client):
+        asyncio.get_running_loop().set_task_factory(make_task)
+        with raises(GLib.Error) as raised:
+            await gaio.wrap(client.call, service.get_unique_name(), '/', 'org.gaio.Test', 'Double',
+                            GLib.Variant('(i)', (0,)), None, Gio.DBusCallFlags.NONE, 20000)
+        assert 'CancelledError' in raised[0].message, raised
 
     with bus() as (service, client):
         interface = Gio.DBusNodeInfo.new_for_xml(SERVICE).interfaces[0]
@@ -574,7 +643,8 @@ def test_wrong_reply_for_a_property_is_an_error():
 
     @gaio.dbus_method
     async def on_call(connection, sender, path, interface, method, parameters, invocation):
-        return replies[parameters[1]] if method == 'Get' else GLib.Variant('(s)', ('value',))
+        return {'Get': lambda: replies[parameters[1]], 'Set': lambda: replies['Right']}.get(
+            method, lambda: GLib.Variant('(s)', ('value',)))()
 
     async def main(service, client):
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
@@ -586,12 +656,15 @@ def test_wrong_reply_for_a_property_is_an_error():
         for method, parameters, words in (
                 *(('Get', parameters, f"type '{type_}', but") for parameters, type_ in
                   zip(get[1:], ('()', '(s)', 'i'))),
+                ('Set', GLib.Variant('(ssv)', ('org.gaio.Test', 'Bare', GLib.Variant('s', ''))),
+                 "Set returns '()'"),
                 ('GetAll', GLib.Variant('(s)', ('org.gaio.Test',)), "returns '(a{sv})'")):
             with raises(GLib.Error) as raised:
                 await call(method, parameters, None, *flags)
             assert words in raised[0].message, raised
 
-    properties = ''.join(f"<property name='{name}' type='s' access='read'/>" for name in replies)
+    properties = ''.join(f"<property name='{name}' type='s' access='readwrite'/>"
+                         for name in replies)
     node = f"<node><interface name='org.gaio.Test'>{properties}</interface></node>"
     with bus() as (service, client):
         interface = Gio.DBusNodeInfo.new_for_xml(node).interfaces[0]

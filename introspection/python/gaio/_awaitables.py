@@ -309,10 +309,12 @@ async def wrap(method, /, *args, cancellable=None, **kwargs):
         raise
 
 
-async def _wait_for_signal(future, disconnect):
+async def _wait_for_signal(future, kept, disconnect):
+    kept.append(future)
     try:
         return await future
     finally:
+        kept.clear()
         disconnect()
 
 
@@ -325,18 +327,18 @@ def wait_signal(instance, signal):
     if not isinstance(instance, GObject.Object):
         raise TypeError(f'gaio.wait_signal() takes a GObject, not {instance!r}')
     future = loop.create_future()
-    weak = weakref.ref(future)
+    # The connection keeps who waits, once the coroutine has begun. Before, it may be dropped.
+    weak, kept = weakref.ref(future), []
 
     def on_signal(_, *args):
         # Other threads may emit it.
         if (future := weak()) is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(_set_result, future, args)
+            loop.call_soon_threadsafe(_set_result, future, args[:-1])
 
-    handler = GObject.Object.connect(instance, signal, on_signal)
-    # The coroutine may be dropped before it has begun.
+    handler = GObject.Object.connect(instance, signal, on_signal, kept)
     disconnect = weakref.finalize(future, GObject.Object.disconnect, instance, handler)
     disconnect.atexit = False
-    return _wait_for_signal(future, disconnect)
+    return _wait_for_signal(future, kept, disconnect)
 
 
 # asyncio has only weak references to tasks.
@@ -381,7 +383,8 @@ def _check_reply(handler, value, invocation):
                         'method returns a GLib.Variant, or None')
     returned = '()' if value is None else value.get_type_string()
     promised, called = _get_promised(invocation), invocation.get_method_name()
-    if returned == '(v)' and (info := invocation.get_property_info()) is not None:
+    info = invocation.get_property_info()
+    if info is not None and called == 'Get' and returned == '(v)':
         returned = value.get_child_value(0).get_variant().get_type_string()
         promised, called = info.signature, f'the property {info.name}'
     if returned != promised and (promised is not None or not returned.startswith('(')):
@@ -389,33 +392,54 @@ def _check_reply(handler, value, invocation):
                         f"but {called} returns '{promised or 'a tuple'}'")
 
 
-def _return_error(invocation, error):
-    """With the name that it had on the bus, if it has been there."""
-    name = Gio.dbus_error_get_remote_error(error)
-    if name is None:
-        invocation.return_gerror(error)
-    else:
-        message = error.message.removeprefix(f'GDBus.Error:{name}: ')
-        invocation.return_dbus_error(name, message)
-
-
-async def _reply(handler, args):
-    invocation = args[-1]
+def _describe(error):
     try:
-        try:
-            value = handler(*args)
-            if inspect.isawaitable(value):
-                value = await value
-            _check_reply(handler, value, invocation)
-        except GLib.Error as error:
-            # PyGObject takes any arguments for one, and refuses them here.
-            _return_error(invocation, error)
-            return
+        return repr(error).encode(errors='backslashreplace').decode()
+    except Exception:
+        return type(error).__name__
+
+
+def _return_error(invocation, error):
+    """With the name that it had on the bus, if it has been there. False if GIO would refuse it:
+    PyGObject takes anything for a GLib.Error."""
+    try:
+        name = Gio.dbus_error_get_remote_error(error)
+        if error.message is None or error.code < 0:
+            return False
+        if name is not None and not Gio.dbus_is_name(name):
+            return False
+        if name is None:
+            invocation.return_gerror(error)
+        else:
+            message = error.message.removeprefix(f'GDBus.Error:{name}: ')
+            invocation.return_dbus_error(name, message)
+    except (AttributeError, TypeError, ValueError):
+        return False
+    return True
+
+
+async def _call(handler, args):
+    value = handler(*args)
+    return await value if inspect.isawaitable(value) else value
+
+
+def _answer(handler, invocation, task):
+    """Whoever has called must not wait for ever, also if the task never began."""
+    try:
+        value = task.result()
+        _check_reply(handler, value, invocation)
     except BaseException as error:
-        # Whoever has called must not wait for ever.
-        invocation.return_dbus_error('org.freedesktop.DBus.Error.Failed', repr(error))
-        raise
-    invocation.return_value(value)
+        if isinstance(error, GLib.Error) and _return_error(invocation, error):
+            return
+        invocation.return_dbus_error('org.freedesktop.DBus.Error.Failed', _describe(error))
+        if not isinstance(error, asyncio.CancelledError):
+            task.get_loop().call_exception_handler({
+                'message': 'exception in the handler of a D-Bus method',
+                'exception': error,
+                'task': task,
+            })
+    else:
+        invocation.return_value(value)
 
 
 def dbus_method(handler):
@@ -432,15 +456,7 @@ def dbus_method(handler):
         if not isinstance(args[-1], Gio.DBusMethodInvocation):
             raise TypeError(f'{handler.__qualname__}() is called for a property, and a '
                             'gaio.dbus_method() handles methods: register a plain function')
-        create_task(_reply(handler, args)).add_done_callback(_tell_of_exception)
+        create_task(_call(handler, args)).add_done_callback(
+            functools.partial(_answer, handler, args[-1]))
 
     return wrapper
-
-
-def _tell_of_exception(task):
-    if not task.cancelled() and task.exception() is not None:
-        task.get_loop().call_exception_handler({
-            'message': 'exception in the handler of a D-Bus method',
-            'exception': task.exception(),
-            'task': task,
-        })
