@@ -293,6 +293,48 @@ def test_nested_main_loop_in_an_installed_loop():
         assert run_in_main_loop(loop, main(loop))
 
 
+def test_hooks_of_a_task_stay():
+    """Those for asynchronous generators, from one turn of an installed loop to the next."""
+    async def main():
+        mine = []
+        before = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(firstiter=mine.append)
+        try:
+            for _ in range(3):
+                await asyncio.sleep(0.001)
+                assert sys.get_asyncgen_hooks().firstiter == mine.append
+                assert asyncio.get_running_loop() is not None
+        finally:
+            sys.set_asyncgen_hooks(*before)
+        return True
+
+    with installed() as loop:
+        assert run_in_main_loop(loop, main())
+
+
+def test_loop_that_is_installed_in_a_nested_main_loop_runs_in_the_outer_one():
+    """After the one that ran there is closed."""
+    outer, nested = GLib.MainLoop(), GLib.MainLoop()
+    running = []
+
+    def install_again():
+        asyncio.get_running_loop().close()
+        running.append(gaio.install())
+        nested.quit()
+
+    def run_nested_loop():
+        idle(install_again)
+        nested.run()
+        idle(lambda: (running.append(asyncio.get_running_loop()), outer.quit()))
+
+    gaio.install()
+    idle(run_nested_loop)
+    outer.run()
+    running[0].close()
+    assert running[0] is running[1], running
+    assert asyncio._get_running_loop() is None
+
+
 def test_call_soon_threadsafe_in_a_turn_of_an_installed_loop():
     """It is heard, also if the turn has still to read what asyncio wakes itself with. Likewise what
     is made of it: signals, and coroutines from threads."""

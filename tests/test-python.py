@@ -104,6 +104,18 @@ def test_objects_with_fileno_are_fds():
             assert list(ready_set) == [(7, one.fileno(), int(IN))]
 
 
+def test_sockets_of_gio_are_fds():
+    context = Gaio.Context()
+    receiver, sender = (Gio.Socket.new(Gio.SocketFamily.IPV4, Gio.SocketType.DATAGRAM, 0)
+                        for _ in range(2))
+    receiver.bind(Gio.InetSocketAddress.new_from_string('127.0.0.1', 0), False)
+    calls = []
+    context.add_fd(receiver, 'r', lambda fd, _: calls.append(fd))
+    sender.send_to(receiver.get_local_address(), b'x', None)
+    context.iterate(-1)
+    assert calls == [receiver.get_fd()], calls
+
+
 def test_conditions_are_numbers_or_letters():
     """'r', 'w', 'rw', a GLib.IOCondition or an int."""
     context = Gaio.Context()
@@ -239,6 +251,30 @@ def test_function_of_a_ready_set_is_dropped_after_an_exception():
             sys.excepthook = sys.__excepthook__
         assert (calls, told) == ([(ready_set, 1, 'data')], [ZeroDivisionError]), (calls, told)
         assert [token for token, _, _ in ready_set] == [7]
+
+
+def test_function_of_a_ready_set_sets_another_and_fails():
+    """It does not take the other one along."""
+    context = Gaio.Context()
+    ready_set = Gaio.ReadySet(context)
+    taken = []
+
+    def on_ready(*_):
+        ready_set.set_func(lambda ready, _: taken.extend(token for token, *_ in ready))
+        raise ZeroDivisionError
+
+    with pipes() as [(reader, writer)]:
+        ready_set.add_fd(reader, 'r', 7)
+        os.write(writer, b'x')
+        ready_set.set_func(on_ready)
+        sys.excepthook = lambda *_: None
+        try:
+            for _ in range(4):
+                context.iterate(0)
+        finally:
+            sys.excepthook = sys.__excepthook__
+        assert taken and set(taken) == {7}, taken
+        ready_set.set_func(None)
 
 
 def test_coroutine_functions_are_refused():

@@ -254,13 +254,14 @@ function addFileOperations(prototype) {
     };
 }
 
-// The function of a ready set, which would be called again and again.
-function dropWhenItThrows(func) {
+// The function of a ready set, which would be called again and again. Unless it has set another.
+function dropWhenItThrows(func, number) {
     return (readySet, nReady) => {
         try {
             func(readySet, nReady);
         } catch (error) {
-            readySet.set_func(null);
+            if (readySet._nFunctions === number)
+                readySet.set_func(null);
             throw error;
         }
     };
@@ -278,8 +279,8 @@ function keepFiles(context) {
     };
 }
 
-// As many connections as there are, or so many, are made between two collections.
-const LEAST_CONNECTIONS = 100;
+// An eighth as many connections as there are, or so many, are made between two collections.
+const LEAST_CONNECTIONS = 50;
 
 // The main context of a connection takes an fd until the collector takes the connection, and a few
 // small objects do not call for a collection: it would run out of fds.
@@ -289,8 +290,8 @@ function collectConnections(service) {
     service.connect('connection', ({context}) => {
         if (--left === 0) {
             System.gc();
-            left = Math.max(LEAST_CONNECTIONS,
-                context.dup_stats().lookup_value('main-contexts', null).get_uint32());
+            const n = context.dup_stats().lookup_value('main-contexts', null).get_uint32();
+            left = Math.max(LEAST_CONNECTIONS, n >> 3);
         }
         return false;
     });
@@ -318,7 +319,9 @@ function addWaiting(context, set) {
 
     const setFunc = set.set_func;
     set.set_func = function (func) {
-        setFunc.call(this, typeof func === 'function' ? dropWhenItThrows(func) : func);
+        this._nFunctions = (this._nFunctions ?? 0) + 1;
+        setFunc.call(this,
+            typeof func === 'function' ? dropWhenItThrows(func, this._nFunctions) : func);
         this._hasFunction = func !== null;
     };
 

@@ -55,9 +55,10 @@ def set_running_loop(loop):
 
 
 def is_running_loop(loop):
-    """Of this thread. The hooks tell: up to Python 3.11, asyncio makes a system call to say which
+    """Of this thread. Its hooks tell: up to Python 3.11, asyncio makes a system call to say which
     loop is running, which takes as long as the rest of a turn."""
-    return sys.get_asyncgen_hooks().firstiter == loop._asyncgen_firstiter_hook
+    return (sys.get_asyncgen_hooks().firstiter == loop._asyncgen_firstiter_hook
+            or asyncio._get_running_loop() is loop)
 
 
 def set_running():
@@ -98,6 +99,8 @@ def _announce(name, class_, find_main_context, find_quit):
             _main_contexts.remove(main_context)
             asyncio._set_running_loop(None if outer is None or outer.is_closed() else outer)
             sys.set_asyncgen_hooks(*hooks)
+            # There may be a new one.
+            set_running()
 
     class_.run = wrapper
 

@@ -196,8 +196,10 @@ def _to_delay(time):
 
 
 def _to_fd(file):
-    fd = file.fileno() if hasattr(file, 'fileno') else file
-    return _to_int(fd, 'an fd is an int, or what has a fileno()')
+    for name in 'fileno', 'get_fd':
+        if hasattr(file, name):
+            file = getattr(file, name)()
+    return _to_int(file, 'an fd is an int, or what has a fileno()')
 
 
 def _to_condition(condition):
@@ -460,13 +462,15 @@ class Notifier(Gaio.Notifier):
 __all__.append('Notifier')
 
 
-def _drop_after_exception(func):
+def _drop_after_exception(func, number):
+    """Unless it has set another."""
     @functools.wraps(func)
     def wrapper(ready_set, *args):
         try:
             func(ready_set, *args)
         except BaseException:
-            ready_set.set_func(None)
+            if ready_set._n_funcs == number:
+                ready_set.set_func(None)
             raise
 
     return wrapper
@@ -475,6 +479,7 @@ def _drop_after_exception(func):
 @override
 class ReadySet(Gaio.ReadySet):
     _has_func = False
+    _n_funcs = 0
 
     def __new__(cls, context):
         return cls.new(context)
@@ -490,8 +495,9 @@ class ReadySet(Gaio.ReadySet):
     def set_func(self, func=None, *user_data):
         """Set func(ready_set, n_ready, *user_data), which takes what is ready. One that ends with
         an exception is dropped: it would be called again and again."""
+        self._n_funcs += 1
         if func is not None:
-            func = _drop_after_exception(_to_function(func))
+            func = _drop_after_exception(_to_function(func), self._n_funcs)
         super().set_func(func, *user_data)
         self._has_func = func is not None
 
