@@ -254,7 +254,8 @@ function addFileOperations(prototype) {
     };
 }
 
-// The function of a ready set, which would be called again and again. Unless it has set another.
+// A function of a ready set that drops itself when it throws, unless it has set another: it would be
+// called again and again.
 function dropWhenItThrows(func, number) {
     return (readySet, nReady) => {
         try {

@@ -463,7 +463,7 @@ __all__.append('Notifier')
 
 
 def _drop_after_exception(func, number):
-    """Unless it has set another."""
+    """@func, which is dropped when it ends with an exception, unless it has set another."""
     @functools.wraps(func)
     def wrapper(ready_set, *args):
         try:
